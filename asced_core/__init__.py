@@ -1,0 +1,32 @@
+"""ASCED: finds diffusion artifacts while an image is being sampled, and corrects them on the spot.
+
+The method of Cao, Zhao, Patras and Gong, "Temporal Score Analysis for Understanding and Correcting Diffusion
+Artifacts", CVPR 2025, arXiv 2503.16218. This package needs torch, numpy and cv2 and knows no host.
+"""
+
+from .correction import apply_ttc, item_generator
+from .detection import Detection, detect
+from .noise import NoiseLevel, edm_level, flow_level, renoise, vp_level
+from .regions import Region
+from .report import ImageReport, Report
+from .settings import CorrectionSettings, DetectionSettings
+from .trajectory import Trajectory, find_window
+
+__all__ = [
+    "CorrectionSettings",
+    "Detection",
+    "DetectionSettings",
+    "ImageReport",
+    "NoiseLevel",
+    "Region",
+    "Report",
+    "Trajectory",
+    "apply_ttc",
+    "detect",
+    "edm_level",
+    "find_window",
+    "flow_level",
+    "item_generator",
+    "renoise",
+    "vp_level",
+]

@@ -1,0 +1,105 @@
+"""From a score bank to the artifact regions of each image; ``detect`` does it for given frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .dynamics import BankResult, ScoreBank
+from .regions import BoolMap, Region, dilate, find_regions
+from .settings import DetectionSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was found in one image.
+
+    Attributes:
+        mask: bool [H,W], the kept regions, grown by the settings' ``expand``.
+        raw_mask: bool [H,W], every cell that exceeded its threshold, before the filters.
+        ratio: float32 [H,W], how many times the threshold was exceeded, 0 to 100.
+        regions: the kept regions, strongest first.
+        medians, mads, thresholds: float32 [differences], in the units of the mode's signal.
+        abnormal: float32 [differences], share of the cells that exceeded the threshold, 0 to 1.
+        floor: lower bound of the thresholds in force, same units.
+    """
+
+    mask: BoolMap
+    raw_mask: BoolMap
+    ratio: NDArray[np.float32]
+    regions: list[Region]
+    medians: NDArray[np.float32]
+    mads: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    abnormal: NDArray[np.float32]
+    floor: float
+
+    @property
+    def score(self) -> float:
+        """Score of the strongest region, 0 where there is none."""
+        return max((region.score for region in self.regions), default=0.0)
+
+
+def read_bank(result: BankResult, settings: DetectionSettings) -> list[Detection]:
+    """The detections of a batch; costs one copy from the device to the host, whatever the batch."""
+    packed = torch.cat([result.ratio.flatten(), result.steps.flatten(), result.floor])
+    host = packed.cpu().numpy()
+    ratios, steps, floors = np.split(host, np.cumsum([result.ratio.numel(), result.steps.numel()]))
+    ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
+    return [
+        _detection(ratio, steps[:, :, i], float(floors[i]), settings) for i, ratio in enumerate(ratios)
+    ]
+
+
+def _detection(
+    ratio: NDArray[np.float32], steps: NDArray[np.float32], floor: float, settings: DetectionSettings
+) -> Detection:
+    raw = ratio > 0
+    mask, regions = find_regions(raw, ratio, settings)
+    mask = dilate(mask, round(settings.expand * settings.scale(*mask.shape)))
+    return Detection(mask, raw, ratio, regions, *steps, floor)
+
+
+def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:
+    """Finds the artifact regions of one image from its predicted clean images over time.
+
+    Args:
+        frames: in the order of sampling; uint8 [N,H,W] or [N,H,W,C] (array or tensor), or float [N,C,H,W] with
+            values in [-1, 1]. In mode ``paper`` floats are the weighted scores ``w(t) * s_t`` themselves.
+        settings: see DetectionSettings.
+
+    Raises:
+        ValueError: there are fewer than two frames, their shape is another one, or uint8 frames are given to
+            ``paper``, which cannot know their noise.
+
+    Example:
+        >>> frames = np.zeros((3, 64, 64, 3), np.uint8)
+        >>> bool(detect(frames, DetectionSettings(mode="reference")).mask.any())
+        False
+    """
+    settings = settings or DetectionSettings()
+    data = torch.as_tensor(frames)
+    levels = data.dtype == torch.uint8
+    if levels and data.ndim == 3:
+        data = data[..., None]
+    if data.ndim != 4 or len(data) < 2 or 0 in data.shape:
+        raise ValueError(
+            f"Frames must be at least two of uint8 [N,H,W] or [N,H,W,C], or float [N,C,H,W]; "
+            f"got {tuple(torch.as_tensor(frames).shape)}."
+        )
+    if levels and settings.mode == "paper":
+        raise ValueError("Mode paper needs the weighted scores as floats [N,C,H,W]; uint8 frames do not hold them.")
+    if levels:
+        data = data.movedim(-1, 1).float()
+        data = data if settings.mode == "reference" else data / 127.5 - 1
+    bank = ScoreBank(settings, (1, *data.shape[1:]), data.device)
+    for frame in data.split(1):
+        if levels or settings.mode == "paper":
+            bank.push_value(frame.float())
+        else:
+            bank.push(frame)
+    return read_bank(bank.result(), settings)[0]

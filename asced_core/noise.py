@@ -1,0 +1,183 @@
+"""Noise levels of any diffusion or flow model, and re-noising.
+
+One relation serves all of them: a state is ``x = alpha * x0 + sigma * n`` with ``n ~ N(0, I)``
+(the paper's Sec. 3.1 for VP; alpha = 1 for EDM, alpha = 1 - sigma for flow).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """One noise level of ``x = alpha * x0 + sigma * n``.
+
+    Raises:
+        ValueError: alpha or sigma is negative or not finite, or both are zero.
+    """
+
+    alpha: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        good = all(math.isfinite(v) and v >= 0 for v in (self.alpha, self.sigma))
+        if not good or self.alpha == self.sigma == 0:
+            raise ValueError(
+                f"A noise level needs finite alpha and sigma that are not negative and not both zero, "
+                f"got alpha={self.alpha}, sigma={self.sigma}."
+            )
+
+    @property
+    def weight(self) -> float:
+        """``w(t) = sigma^2 / alpha``, the coefficient of the score in the paper's Eq. 5."""
+        return self.sigma**2 / self.alpha if self.alpha else math.inf
+
+
+def vp_level(alpha_bar: float) -> NoiseLevel:
+    """Variance preserving (DDPM): ``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, abar in [0, 1]."""
+    if not 0 <= alpha_bar <= 1:
+        raise ValueError(f"alpha_bar lies between 0 and 1, got {alpha_bar}.")
+    return NoiseLevel(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
+
+
+def edm_level(sigma: float) -> NoiseLevel:
+    """EDM, and VP states divided by alpha, as samplers of the k-diffusion family keep them: ``alpha = 1``."""
+    return NoiseLevel(1.0, sigma)
+
+
+def flow_level(sigma: float) -> NoiseLevel:
+    """Rectified flow: ``alpha = 1 - sigma``, sigma in [0, 1]."""
+    if not 0 <= sigma <= 1:
+        raise ValueError(f"A flow model's sigma lies between 0 and 1, got {sigma}.")
+    return NoiseLevel(1.0 - sigma, sigma)
+
+
+def predicted_noise(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
+    """``eps = (x - alpha x0) / sigma``, shaped as ``x``."""
+    return (x - level.alpha * denoised) / level.sigma
+
+
+def score(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
+    """The network's score as the paper writes it, ``s = -eps`` (Eq. 3), shaped as ``x``."""
+    return -predicted_noise(x, denoised, level)
+
+
+def renoise(
+    x: Tensor,
+    clean: Tensor,
+    mask: Tensor,
+    *,
+    alpha: float,
+    sigma: float,
+    noise: Tensor,
+    perturbation: Tensor | None = None,
+    gamma: float = 0.0,
+) -> Tensor:
+    """Puts a re-noised clean image in place of the state where ``mask`` is set (Eq. 6 in additive form).
+
+    ``where(mask, alpha * (clean + gamma * perturbation) + sigma * noise, x)``. Outside the mask not one
+    bit changes, whatever stands in the other inputs.
+
+    Args:
+        x: state [B,C,H,W] (or one without batch [C,H,W]).
+        clean: predicted clean image, broadcastable to ``x``.
+        mask: bool, [H,W], [B,H,W], or broadcastable to ``x``.
+        alpha: coefficient of the clean image at the state's noise level, >= 0.
+        sigma: coefficient of the noise, >= 0.
+        noise: standard normal, broadcastable to ``x``.
+        perturbation: standard normal, needed where ``gamma`` is not 0.
+        gamma: perturbation intensity, >= 0.
+
+    Returns:
+        A tensor of the shape, dtype and device of ``x``; computed in float32 or wider.
+
+    Raises:
+        ValueError: the mask is not bool or does not fit, gamma is negative or lacks its perturbation.
+    """
+    if mask.dtype != torch.bool:
+        raise ValueError(f"The mask of renoise must be bool, got {mask.dtype}; compare it with a threshold first.")
+    if gamma < 0 or (gamma > 0 and perturbation is None):
+        raise ValueError(f"gamma={gamma} needs to be 0 or more, and a perturbation where it is above 0.")
+    if mask.ndim == x.ndim - 1 and x.ndim > 2 and mask.shape[0] == x.shape[0]:
+        mask = mask.unsqueeze(1)  # [B,H,W] beside [B,C,H,W]
+    try:
+        torch.broadcast_shapes(mask.shape, x.shape)
+    except RuntimeError:
+        raise ValueError(f"A mask of shape {tuple(mask.shape)} does not fit a state {tuple(x.shape)}.") from None
+    wide = torch.promote_types(x.dtype, torch.float32)
+    target = clean.to(wide)
+    if gamma > 0 and perturbation is not None:
+        target = target + gamma * perturbation.to(wide)
+    return torch.where(mask, (alpha * target + sigma * noise.to(wide)).to(x.dtype), x)
+
+
+class PercentSchedule(Protocol):
+    """Translates a share of the sampling (0 = pure noise, 1 = clean) to sigma and back."""
+
+    def percent_to_sigma(self, percent: float) -> float: ...
+
+    def sigma_to_percent(self, sigma: float) -> float: ...
+
+
+@dataclass(frozen=True)
+class DiscreteSchedule:
+    """Training levels in rising order, ``sigma = sqrt((1 - abar) / abar)``; log-linear in between."""
+
+    sigmas: Sequence[float]
+
+    @classmethod
+    def from_alphas_cumprod(cls, alphas_cumprod: Sequence[float]) -> DiscreteSchedule:
+        """From ``abar`` per training step, falling, each in (0, 1)."""
+        return cls(tuple(math.sqrt((1 - a) / a) for a in alphas_cumprod))
+
+    def percent_to_sigma(self, percent: float) -> float:
+        position = (1 - min(max(percent, 0.0), 1.0)) * (len(self.sigmas) - 1)
+        low = min(int(position), len(self.sigmas) - 2)
+        w = position - low
+        return math.exp((1 - w) * math.log(self.sigmas[low]) + w * math.log(self.sigmas[low + 1]))
+
+    def sigma_to_percent(self, sigma: float) -> float:
+        if sigma <= self.sigmas[0]:
+            return 1.0
+        for low, (a, b) in enumerate(zip(self.sigmas, self.sigmas[1:], strict=False)):
+            if sigma <= b:
+                position = low + math.log(sigma / a) / math.log(b / a)
+                return 1 - position / (len(self.sigmas) - 1)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class FlowSchedule:
+    """Flow levels with the time shift of SD3 (Esser et al. 2024, Sec. 5.3.2): ``s' = a s / (1 + (a-1) s)``."""
+
+    shift: float = 1.0
+
+    def percent_to_sigma(self, percent: float) -> float:
+        s = 1 - min(max(percent, 0.0), 1.0)
+        return self.shift * s / (1 + (self.shift - 1) * s)
+
+    def sigma_to_percent(self, sigma: float) -> float:
+        return 1 - sigma / (self.shift - (self.shift - 1) * sigma)
+
+
+@dataclass(frozen=True)
+class EDMSchedule:
+    """Continuous levels, log-linear between the ends (Karras et al. 2022, arXiv 2206.00364)."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def percent_to_sigma(self, percent: float) -> float:
+        p = min(max(percent, 0.0), 1.0)
+        return self.sigma_max ** (1 - p) * self.sigma_min**p
+
+    def sigma_to_percent(self, sigma: float) -> float:
+        clamped = min(max(sigma, self.sigma_min), self.sigma_max)
+        return math.log(self.sigma_max / clamped) / math.log(self.sigma_max / self.sigma_min)

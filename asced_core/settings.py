@@ -1,0 +1,122 @@
+"""What a user can choose, checked once where it enters. Every size is in pixels of a 256-pixel image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+MODES = ("robust", "reference", "paper")
+CORRECTIONS = ("ttc", "none")
+X0_SOURCES = ("current", "previous")
+BASE_SIZE = 256
+
+
+def _check_range(owner: Any, name: str, low: float, high: float = math.inf, whole: bool = False) -> None:
+    value = getattr(owner, name)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (whole and value != int(value)) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        bound = f"{low} or more" if high == math.inf else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {kind} {bound}, got {value!r}.")
+
+
+def _check_choice(owner: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(owner, name) not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(owner, name)!r}.")
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How artifacts are found.
+
+    Attributes:
+        mode: ``robust`` for use, ``reference`` equal to the authors' code, ``paper`` Eq. 4 as printed.
+        mad_scale: k of the threshold ``median + k * 1.4826 * MAD``; higher finds less. Not used by ``paper``.
+        min_area: regions must be larger than this (strictly), px^2 of a 256-px image.
+        max_area: regions must be smaller than this (strictly), px^2 of a 256-px image.
+        min_width: regions must hold a full square of this side, px of a 256-px image.
+        expand: the found mask grows by a square of ``2 * expand + 1``, px of a 256-px image.
+        start_percent: T_d, where watching starts; 0 = pure noise, 1 = clean.
+        end_percent: T_c, where watching ends and the correction happens.
+        base_size: image side that the sizes are meant for; the signal's own side is compared with it.
+            None: 256 in ``robust`` and ``paper``, and the signal's own size in ``reference``, as in the
+            authors' code.
+
+    Raises:
+        ValueError: a value is out of its range, or two of them contradict each other.
+    """
+
+    mode: str = "robust"
+    mad_scale: float = 3.0
+    min_area: float = 100
+    max_area: float = 10000
+    min_width: int = 5
+    expand: int = 0
+    start_percent: float = 0.20
+    end_percent: float = 0.50
+    base_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "mode", MODES)
+        _check_range(self, "mad_scale", 0)
+        _check_range(self, "min_area", 0)
+        _check_range(self, "max_area", 0)
+        _check_range(self, "min_width", 0, whole=True)
+        _check_range(self, "expand", 0, whole=True)
+        _check_range(self, "start_percent", 0, 1)
+        _check_range(self, "end_percent", 0, 1)
+        if self.base_size is not None:
+            _check_range(self, "base_size", 1, whole=True)
+        if self.min_area >= self.max_area:
+            raise ValueError(f"min_area ({self.min_area}) must be smaller than max_area ({self.max_area}).")
+        if self.start_percent >= self.end_percent:
+            raise ValueError(
+                f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent}): "
+                "watching starts before it ends."
+            )
+
+    def scale(self, height: int, width: int) -> float:
+        """f: what a pixel of the settings is worth in cells of a signal of this size."""
+        base = self.base_size if self.base_size is not None else (None if self.mode == "reference" else BASE_SIZE)
+        return 1.0 if base is None else math.sqrt(height * width) / base
+
+
+@dataclass(frozen=True)
+class CorrectionSettings:
+    """What is done to the regions that were found.
+
+    Attributes:
+        method: ``ttc`` re-noises them (the paper's Sec. 3.3), ``none`` only reports them.
+        gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code has 0, which only re-noises.
+        strength: share of the region's noise that is replaced, 0 (nothing happens) to 1 (TTC).
+        expand: the regions grow by this before they are corrected, px of a 256-px image.
+        x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper),
+            ``previous`` the one of the step before (the authors' code).
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    method: str = "ttc"
+    gamma: float = 0.0
+    strength: float = 1.0
+    expand: int = 5
+    x0_source: str = "current"
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "method", CORRECTIONS)
+        _check_choice(self, "x0_source", X0_SOURCES)
+        _check_range(self, "gamma", 0)
+        _check_range(self, "strength", 0, 1)
+        _check_range(self, "expand", 0, whole=True)
+
+    @property
+    def acts(self) -> bool:
+        """False where nothing would change."""
+        return self.method != "none" and self.strength > 0
+
+
+def to_dict(settings: DetectionSettings | CorrectionSettings) -> dict[str, Any]:
+    """Plain values by name, for JSON."""
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}

@@ -1,0 +1,146 @@
+"""The network of the embedded hand model: a small class-conditional U-Net on 64x64 pixels.
+
+It learns ``v`` (a steadier target on a small budget) and answers in ``eps``, the way the host's
+eps models do: ``eps = sqrt(1 - abar) x_t + sqrt(abar) v`` (Salimans & Ho 2022, Sec. 4, arXiv 2202.00512).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STEPS = 1000  # training steps, linear betas
+BETA_START, BETA_END = 1e-4, 0.02
+CLASSES = 10  # the digits 0..9
+NULL_CLASS = CLASSES  # the label of "no digit", the negative side of CFG
+STRIDE = 8  # pixels per cell of the coarsest level
+BORDER = 4  # reflected pixels around the image, cut off again: zero padding leaves a noisy rim
+
+
+def alphas_cumprod() -> Tensor:
+    """``abar`` of the 1000-step linear schedule, float32 [1000] (Ho et al. 2020, arXiv 2006.11239)."""
+    betas = torch.linspace(BETA_START, BETA_END, STEPS, dtype=torch.float64)
+    return torch.cumprod(1.0 - betas, 0).float()
+
+
+def _timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    half = dim // 2
+    freqs = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    args = t.float()[:, None] * freqs[None]
+    return torch.cat([args.cos(), args.sin()], -1)
+
+
+class _ResBlock(nn.Module):
+    def __init__(self, channels: int, out_channels: int, emb: int) -> None:
+        super().__init__()
+        self.norm_in = nn.GroupNorm(8, channels)
+        self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.emb = nn.Linear(emb, 2 * out_channels)
+        self.norm_out = nn.GroupNorm(8, out_channels)
+        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv_in(F.silu(self.norm_in(x)))
+        scale, shift = self.emb(emb)[:, :, None, None].chunk(2, 1)
+        h = self.norm_out(h) * (1 + scale) + shift
+        return self.skip(x) + self.conv_out(F.silu(h))
+
+
+class _Attention(nn.Module):
+    def __init__(self, channels: int, head_dim: int = 32) -> None:
+        super().__init__()
+        self.heads = channels // head_dim
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).contiguous().unbind(1)
+        return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w))
+
+
+class _Level(nn.Module):
+    """A residual block, with self-attention behind it on the coarser levels."""
+
+    def __init__(self, channels: int, out_channels: int, emb: int, attention: bool) -> None:
+        super().__init__()
+        self.res = _ResBlock(channels, out_channels, emb)
+        self.attn = _Attention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attn(self.res(x, emb))
+
+
+class HandUNet(nn.Module):
+    """Predicts ``eps`` of a noisy hand.
+
+    The host builds it as ``HandUNet(device=…, operations=…, dtype=…)`` and calls it as
+    ``model(x, timesteps, y=labels, context=…, transformer_options=…)``.
+    """
+
+    def __init__(self, channels: int = 32, mult: tuple[int, ...] = (1, 2, 4), **_host: Any) -> None:
+        super().__init__()
+        self.dtype = torch.float32
+        emb = channels * 4
+        self.time_dim = max(64, channels)
+        self.time = nn.Sequential(nn.Linear(self.time_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.label = nn.Embedding(CLASSES + 1, emb)
+        self.stem = nn.Conv2d(12, channels, 3, padding=1)  # 2x2 pixels to one cell
+
+        widths = [channels * m for m in mult]
+        skips, width = [channels], channels
+        self.down = nn.ModuleList()
+        for i, out in enumerate(widths):
+            self.down.append(_Level(width, out, emb, attention=i > 0))
+            width = out
+            skips.append(width)
+            if i < len(widths) - 1:
+                self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                skips.append(width)
+        self.middle = nn.ModuleList([_Level(width, width, emb, attention=True), _Level(width, width, emb, False)])
+        self.up = nn.ModuleList()
+        for i, out in reversed(list(enumerate(widths))):
+            for _ in range(2):
+                self.up.append(_Level(width + skips.pop(), out, emb, attention=i > 0))
+                width = out
+            if i > 0:
+                self.up.append(nn.Conv2d(width, width, 3, padding=1))
+        self.norm = nn.GroupNorm(8, width)
+        self.head = nn.Conv2d(width, 12, 3, padding=1)
+        self.register_buffer("abar", alphas_cumprod(), persistent=False)
+
+    def velocity(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """``v`` for ``x`` [B,3,H,W] at training steps ``t`` [B] with labels ``y`` [B]; any H, W above 8."""
+        height, width = x.shape[-2:]
+        pad_h, pad_w = (-height) % STRIDE, (-width) % STRIDE
+        x = F.pad(x, (BORDER, BORDER + pad_w, BORDER, BORDER + pad_h), mode="reflect")
+        emb = F.silu(self.time(_timestep_embedding(t, self.time_dim)) + self.label(y))
+        h = self.stem(F.pixel_unshuffle(x, 2))
+        skips = [h]
+        for block in self.down:
+            h = block(h, emb) if isinstance(block, _Level) else block(h)
+            skips.append(h)
+        for block in self.middle:
+            h = block(h, emb)
+        for block in self.up:
+            if isinstance(block, _Level):
+                h = block(torch.cat([h, skips.pop()], 1), emb)
+            else:
+                h = block(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2).float()
+        return out[..., BORDER : BORDER + height, BORDER : BORDER + width]
+
+    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, **_host: Any) -> Tensor:
+        """``eps`` [B,3,H,W] for VP-scaled ``x`` [B,3,H,W]; ``y`` [B] digits, none = the null label."""
+        labels = torch.full_like(timesteps, NULL_CLASS, dtype=torch.long) if y is None else y.long()
+        steps = timesteps.long().clamp(0, STEPS - 1)
+        abar = self.abar[steps][:, None, None, None]
+        v = self.velocity(x, steps, labels)
+        return (1 - abar).sqrt() * x + abar.sqrt() * v

@@ -1,0 +1,51 @@
+"""Finds the report of a sampling run again, by the latent that it gave."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+import torch
+
+from ..asced_core import Report
+
+KEPT = 16  # runs of one patched model that are remembered
+
+
+class RunLog:
+    """Reports of the last runs of one patched model.
+
+    One patched model may feed several samplers, and a cached sampler does not run again: what tells the runs
+    apart is their result.
+    """
+
+    def __init__(self) -> None:
+        self._reports: OrderedDict[str, Report] = OrderedDict()
+
+    def put(self, latent: torch.Tensor, report: Report) -> None:
+        """Remembers the report of the run that gave this latent."""
+        key = _fingerprint(latent)
+        self._reports[key] = report
+        self._reports.move_to_end(key)
+        while len(self._reports) > KEPT:
+            self._reports.popitem(last=False)
+
+    def get(self, latent: torch.Tensor) -> Report:
+        """The report of the run that gave this latent.
+
+        Raises:
+            ValueError: it came from no run that is remembered.
+        """
+        report = self._reports.get(_fingerprint(latent))
+        if report is None:
+            raise ValueError(
+                "This LATENT did not come from a sampler that used the MODEL of this RUN: connect the LATENT "
+                "output of that sampler directly, and MODEL and RUN of the same ASCED Apply to Model node."
+            )
+        return report
+
+
+def _fingerprint(latent: torch.Tensor) -> str:
+    # fp16: a host may store latents in a narrower type than it samples in
+    data = latent.detach().to("cpu", torch.float16).contiguous()
+    return f"{tuple(data.shape)} {hashlib.sha256(data.numpy().tobytes()).hexdigest()}"

@@ -1,0 +1,37 @@
+"""Socket types of the pack, and its word to the user."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from comfy_api.latest import io
+
+log = logging.getLogger("ASCED")
+
+Detection = io.Custom("ASCED_DETECTION")
+Correction = io.Custom("ASCED_CORRECTION")
+Run = io.Custom("ASCED_RUN")
+Report = io.Custom("ASCED_REPORT")
+
+
+def report_output() -> Any:
+    """The REPORT socket, worded once."""
+    return Report.Output("report", display_name="REPORT", tooltip="What was found: for the ASCED views.")
+
+
+def mask_output() -> Any:
+    """The MASK socket of a run, worded once."""
+    return io.Mask.Output(
+        "mask", display_name="MASK", tooltip="The artifact regions at image size, one mask per image; 1 = artifact."
+    )
+
+
+def tell(node_id: str | None, text: str) -> None:
+    """Shows a sentence on the node, and in the log; without a running server only in the log."""
+    log.info("%s", text)
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    instance = getattr(server, "instance", None)
+    if node_id and instance is not None:
+        instance.send_progress_text(text, node_id)

@@ -1,0 +1,136 @@
+"""ASCED_MaskPreview, ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..asced_core import Report
+from ..asced_core.overlay import draw_overlay
+from ..asced_core.plots import plot_dynamics
+from . import types
+
+CATEGORY = "ASCED/view"
+
+
+def _report_input() -> Any:
+    return types.Report.Input("report", tooltip="From an ASCED sampler node or ASCED Collect Run.")
+
+
+def _image_input(tooltip: str, optional: bool = False) -> Any:
+    return io.Image.Input("image", optional=optional, tooltip=tooltip)
+
+
+def _masks_for(report: Report, image: torch.Tensor | None) -> np.ndarray:
+    """Masks [B,H,W] at the size of ``image`` [B,H,W,C], or of the decoded image without one."""
+    if image is None:
+        return report.image_masks()
+    if image.shape[0] != len(report.images):
+        raise ValueError(
+            f"This report is about {len(report.images)} image(s) but {image.shape[0]} came in: "
+            "connect the images decoded from the same sampler."
+        )
+    return report.mask_at(image.shape[1], image.shape[2])
+
+
+class ASCED_MaskPreview(io.ComfyNode):
+    """Shows the artifact mask on the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_MaskPreview",
+            display_name="ASCED Mask Preview",
+            category=CATEGORY,
+            description="Shows the artifact regions, white on black, and says in words what was found.",
+            inputs=[
+                _report_input(),
+                _image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
+            ],
+            outputs=[
+                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
+                types.mask_output(),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, report: Report, image: torch.Tensor | None = None) -> io.NodeOutput:
+        mask = torch.from_numpy(_masks_for(report, image))
+        types.tell(cls.hidden.unique_id, report.summary())
+        shown = ui.PreviewMask(mask, cls=cls).as_dict()
+        shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
+        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
+
+
+class ASCED_Overlay(io.ComfyNode):
+    """Draws the artifact regions into the images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Overlay",
+            display_name="ASCED Overlay",
+            category=CATEGORY,
+            description="The images with their artifact regions tinted, outlined and labelled with their scores.",
+            inputs=[
+                _report_input(),
+                _image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
+                io.Float.Input(
+                    "opacity", default=0.45, min=0.0, max=1.0, step=0.05, tooltip="Of the tint; 0 leaves the outline."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("overlay", display_name="IMAGE", tooltip="Images below 256 pixels come enlarged."),
+                types.mask_output(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, report: Report, image: torch.Tensor, opacity: float) -> io.NodeOutput:
+        masks = _masks_for(report, image)
+        pictures = (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        drawn = [
+            draw_overlay(picture, mask > 0, found.regions, report.masks.shape[1:], opacity)
+            for picture, mask, found in zip(pictures, masks, report.images, strict=True)
+        ]
+        return io.NodeOutput(torch.from_numpy(np.stack(drawn)).float() / 255, torch.from_numpy(masks))
+
+
+class ASCED_Dynamics(io.ComfyNode):
+    """Film strips and curves of a run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Dynamics",
+            display_name="ASCED Dynamics",
+            category=CATEGORY,
+            description="How the prediction changed over the steps: film strips, acceleration curves and abnormal "
+            "changes, as in the paper's Fig. 1, 4 and 7.",
+            inputs=[
+                _report_input(),
+                io.Int.Input(
+                    "index",
+                    default=-1,
+                    min=-1,
+                    max=4096,
+                    tooltip="Which image of the batch, from 0; -1 takes the one with the highest score.",
+                ),
+            ],
+            outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The figure.")],
+        )
+
+    @classmethod
+    def execute(cls, report: Report, index: int) -> io.NodeOutput:
+        if index < 0:
+            index = int(np.argmax([image.score for image in report.images]))
+        return io.NodeOutput(torch.from_numpy(plot_dynamics(report, index)[None]).float() / 255)
+
+
+NODES = [ASCED_MaskPreview, ASCED_Overlay, ASCED_Dynamics]
