@@ -44,10 +44,14 @@ class Detection:
         return max((region.score for region in self.regions), default=0.0)
 
 
+def pack_bank(result: BankResult) -> Tensor:
+    """All of a bank's result on the host as one float32 vector, by one copy."""
+    return torch.cat([result.ratio.flatten(), result.steps.flatten(), result.floor]).cpu()
+
+
 def read_bank(result: BankResult, settings: DetectionSettings) -> list[Detection]:
     """The detections of a batch; costs one copy from the device to the host, whatever the batch."""
-    packed = torch.cat([result.ratio.flatten(), result.steps.flatten(), result.floor])
-    host = packed.cpu().numpy()
+    host = pack_bank(result).numpy()
     ratios, steps, floors = np.split(host, np.cumsum([result.ratio.numel(), result.steps.numel()]))
     ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
     return [

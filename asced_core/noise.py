@@ -43,7 +43,7 @@ class NoiseLevel:
 def vp_level(alpha_bar: float) -> NoiseLevel:
     """Variance preserving (DDPM): ``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, abar in [0, 1]."""
     if not 0 <= alpha_bar <= 1:
-        raise ValueError(f"alpha_bar lies between 0 and 1, got {alpha_bar}.")
+        raise ValueError(f"An alpha_bar lies between 0 and 1, got {alpha_bar}.")
     return NoiseLevel(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
 
@@ -65,8 +65,8 @@ def predicted_noise(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
 
 
 def score(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
-    """The network's score as the paper writes it, ``s = -eps`` (Eq. 3), shaped as ``x``."""
-    return -predicted_noise(x, denoised, level)
+    """The score ``s = -eps / sigma`` (Eq. 3), shaped as ``x``."""
+    return -predicted_noise(x, denoised, level) / level.sigma
 
 
 def renoise(

@@ -57,24 +57,24 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
         ValueError: there is no such image, or the run was not watched.
     """
     _check(report, image)
-    figure = _figure(11, 7.6)
-    grid = figure.add_gridspec(4, COLUMNS, height_ratios=[1, 1, 0.15, 1.9], hspace=0.35, wspace=0.06)
+    figure = _figure(11, 6.6)
+    film = figure.add_gridspec(2, COLUMNS, left=0.01, right=0.99, top=0.87, bottom=0.42, hspace=0.22, wspace=0.04)
     for row, kind in enumerate(("frames", "trace")):
-        _film(figure, [grid[row, c] for c in range(COLUMNS)], report, image, kind)
-    half = COLUMNS // 2
-    _acceleration(figure.add_subplot(grid[3, : half - 1]), report, image)
-    _abnormal(figure.add_subplot(grid[3, half:]), report, image)
+        _film(figure, [film[row, c] for c in range(COLUMNS)], report, image, kind)
+    curves = figure.add_gridspec(1, 2, left=0.08, right=0.99, top=0.35, bottom=0.08, wspace=0.2)
+    _acceleration(figure.add_subplot(curves[0]), report, image)
+    _abnormal(figure.add_subplot(curves[1]), report, image)
     found = report.images[image]
     state = f"{len(found.regions)} region(s), score {found.score:.1f}" if found.flagged else "clean"
-    figure.suptitle(f"Image {image}: {state}", fontsize=12)
+    figure.suptitle(f"Image {image}: {state}", fontsize=12, y=0.98)
     return _picture(figure)
 
 
 def plot_phases(report: Report, image: int = 0) -> Picture:
     """The predicted image over time in the phases Profiling, Mutation and Refinement (paper Fig. 1)."""
     _check(report, image)
-    figure = _figure(11, 2.0)
-    grid = figure.add_gridspec(1, COLUMNS, wspace=0.06)
+    figure = _figure(11, 1.8)
+    grid = figure.add_gridspec(1, COLUMNS, left=0.01, right=0.99, top=0.8, bottom=0.02, wspace=0.04)
     _film(figure, [grid[0, c] for c in range(COLUMNS)], report, image, "frames")
     return _picture(figure)
 
@@ -82,7 +82,7 @@ def plot_phases(report: Report, image: int = 0) -> Picture:
 def plot_acceleration(report: Report, image: int = 0) -> Picture:
     """Acceleration of the artifact regions and of the rest over time (paper Fig. 4c)."""
     _check(report, image)
-    figure = _figure(6, 3.6)
+    figure = _figure(6, 3.6, layout="tight")
     _acceleration(figure.add_subplot(), report, image)
     return _picture(figure)
 
@@ -90,7 +90,7 @@ def plot_acceleration(report: Report, image: int = 0) -> Picture:
 def plot_abnormal(report: Report, image: int = 0) -> Picture:
     """Share of abnormal changes at each step of the window (paper Fig. 7)."""
     _check(report, image)
-    figure = _figure(6, 3.6)
+    figure = _figure(6, 3.6, layout="tight")
     _abnormal(figure.add_subplot(), report, image)
     return _picture(figure)
 
@@ -108,10 +108,10 @@ def _check(report: Report, image: int) -> None:
         raise ValueError(f"There are no dynamics to plot. {report.summary()}")
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: str | None = None) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
 
 
 def _picture(figure: Figure) -> Picture:
@@ -144,12 +144,14 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
             axes.contour(mask, levels=[0.5], colors=[REGION], linewidths=0.9)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(f"{phase(report, steps[i])}\nstep {steps[i] + 1}" if kind == "frames" else f"|Δ| {steps[i] + 1}", fontsize=7)
+        title = f"{phase(report, steps[i])}, step {steps[i] + 1}" if kind == "frames" else f"|Δ| to step {steps[i] + 1}"
+        axes.set_title(title, fontsize=7.5)
 
 
 def _acceleration(axes: Axes, report: Report, image: int) -> None:
     steps = np.array(report.trace_steps[1:]) + 1
-    for curve, colour, name in zip(region_curves(report, image), (REGION, REST), ("artifact regions", "the rest"), strict=True):
+    styles = ((REGION, "artifact regions"), (REST, "the rest"))
+    for curve, (colour, name) in zip(region_curves(report, image), styles, strict=True):
         if not np.isnan(curve).any():
             axes.plot(steps, np.diff(curve), color=colour, label=name, marker="o", markersize=2.5, linewidth=1.4)
     axes.axhline(0, color="0.6", linewidth=0.8)
@@ -162,7 +164,7 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
     share = report.abnormal[image] * 100
     steps = np.arange(report.window[0] + 1, report.window[0] + 1 + len(share)) + 1
-    axes.bar(steps, share, color=REST, width=0.8)
+    axes.bar(steps, share, color=REST, width=0.8, zorder=2)
     _mark_window(axes, report)
     axes.set_xlim(0.5, report.steps + 0.5)
     axes.set_xlabel("step")
@@ -170,7 +172,7 @@ def _abnormal(axes: Axes, report: Report, image: int) -> None:
 
 
 def _mark_window(axes: Axes, report: Report) -> None:
-    axes.axvspan(report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.25, linewidth=0, label="window")
+    axes.axvspan(report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.3, linewidth=0, label="window", zorder=0)
     if report.decision is not None:
         axes.axvline(report.decision + 1, color="0.2", linestyle="--", linewidth=1, label="correction (T_c)")
     axes.tick_params(labelsize=8)

@@ -63,9 +63,15 @@ class Trace:
         return torch.einsum("dc,bchw->bdhw", matrix[:, :-1], frame) + matrix[:, -1, None, None]
 
     def maps(self) -> Tensor:
-        """fp16 [B, steps, h, w], mean absolute change over the channels; [0,0,1,1] where there is none."""
-        return torch.stack(self._maps, dim=1) if self._maps else torch.zeros(0, 0, 1, 1, dtype=torch.float16)
+        """fp16 [B, steps, h, w], mean absolute change over the channels."""
+        return self._stack(self._maps, (1, 1))
 
     def frames(self) -> Tensor:
-        """fp16 [B, steps, 3, h, w], about -1 to 1; [0,0,3,1,1] where there is none."""
-        return torch.stack(self._frames, dim=1) if self._frames else torch.zeros(0, 0, 3, 1, 1, dtype=torch.float16)
+        """fp16 [B, steps, 3, h, w], about -1 to 1."""
+        return self._stack(self._frames, (3, 1, 1))
+
+    def _stack(self, pictures: list[Tensor], empty: tuple[int, ...]) -> Tensor:
+        if pictures:
+            return torch.stack(pictures, dim=1)
+        batch = 0 if self._last is None else len(self._last)
+        return torch.zeros(batch, 0, *empty, dtype=torch.float16)

@@ -141,12 +141,22 @@ class Trajectory:
         self.corrected = [bool(d.regions) and self.correction.acts for d in self.detections]
         return any(self.corrected)
 
-    def correct(self, x: Tensor, denoised: Tensor | None = None) -> Tensor:
+    def correct(
+        self,
+        x: Tensor,
+        denoised: Tensor | None = None,
+        noise: Tensor | None = None,
+        perturbation: Tensor | None = None,
+    ) -> Tensor:
         """The state at T_c with every artifact region re-noised; images without one keep every bit.
 
         Args:
             x: state [B,C,H,W] at T_c.
             denoised: prediction at T_c, needed unless the clean image comes from the step before.
+            noise, perturbation: standard normal [B,C,H,W] to use in place of each image's own.
+
+        Raises:
+            ValueError: nothing was decided, or the prediction is missing.
         """
         step = self.window.decision
         if step is None or not self.detections:
@@ -157,8 +167,9 @@ class Trajectory:
         mask = torch.from_numpy(np.stack([self._correction_mask(i) for i in range(len(x))])).to(x.device)
         items = self._items if self._items is not None else range(len(x))
         draw = [item_generator(self._seed, item) if on else None for item, on in zip(items, self.corrected, strict=True)]
-        noise = item_noise(x, draw)
-        perturbation = item_noise(x, draw) if self.correction.gamma > 0 else None
+        noise = item_noise(x, draw) if noise is None else noise
+        if perturbation is None and self.correction.gamma > 0:
+            perturbation = item_noise(x, draw)
         return apply_ttc(x, clean, mask, self._levels[step], self.correction, noise, perturbation)
 
     def _correction_mask(self, image: int) -> np.ndarray:

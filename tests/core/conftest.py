@@ -1,0 +1,50 @@
+"""Core tests know no host. Results of the authors' code lie outside of the checkout and may be absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("ASCED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+ORACLE = SHARED / "oracle"
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    """Loads a file of the authors' results; skips where they are absent."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        if not ORACLE.is_dir():
+            pytest.skip(f"results of the authors' code are absent: no folder {ORACLE.parent.name}/{ORACLE.name}")
+        with np.load(ORACLE / f"{name}.npz", allow_pickle=False) as data:
+            return dict(data)
+
+    return load
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def planted():
+    """Predictions [N,1,C,H,W] of a calm run in which a square jumps at one step and then stalls."""
+
+    def make(size: int = 64, channels: int = 3, steps: int = 8, seed: int = 0, batch: int = 1) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        base = torch.rand(batch, channels, size, size, generator=generator) * 0.4 - 0.2
+        frames, side = [], size // 6
+        for step in range(steps):
+            base = base + 0.01 * torch.randn(base.shape, generator=generator)
+            frame = base.clone()
+            if step >= steps // 2:
+                frame[:1, :, size // 3 : size // 3 + side, size // 2 : size // 2 + side] += 0.8
+            frames.append(frame)
+        return frames
+
+    return make

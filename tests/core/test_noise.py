@@ -1,0 +1,115 @@
+"""Noise levels of VP, EDM and flow models, and re-noising."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asced_core import NoiseLevel, edm_level, flow_level, renoise, vp_level
+from asced_core.noise import DiscreteSchedule, EDMSchedule, FlowSchedule, predicted_noise, score
+
+ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+@pytest.mark.parametrize("level", [vp_level(0.3), edm_level(2.5), flow_level(0.4)], ids=["vp", "edm", "flow"])
+def test_state_and_prediction_are_inverse(level, rng):
+    x0, noise = (torch.randn(2, 3, 8, 8, generator=rng) for _ in range(2))
+    x = level.alpha * x0 + level.sigma * noise
+    torch.testing.assert_close(predicted_noise(x, x0, level), noise)
+    # Eq. 5 in general form: x0 = (x + sigma^2 s) / alpha
+    torch.testing.assert_close((x + level.sigma**2 * score(x, x0, level)) / level.alpha, x0)
+    torch.testing.assert_close(x0 - x / level.alpha, level.weight * score(x, x0, level))
+
+
+def test_levels_name_the_usual_coefficients():
+    assert vp_level(0.25) == NoiseLevel(0.5, math.sqrt(0.75))
+    assert vp_level(0.25).weight == pytest.approx(0.75 / 0.5)
+    assert edm_level(3.0) == NoiseLevel(1.0, 3.0)
+    assert flow_level(0.25) == NoiseLevel(0.75, 0.25)
+    assert NoiseLevel(0.0, 1.0).weight == math.inf
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vp_level(1.5),
+        lambda: flow_level(-0.1),
+        lambda: edm_level(math.nan),
+        lambda: NoiseLevel(0.0, 0.0),
+        lambda: edm_level(-1),
+    ],
+)
+def test_levels_that_make_no_sense_are_refused(make):
+    with pytest.raises(ValueError, match=r"^[A-Z].*\.$"):
+        make()
+
+
+def test_ddpm_linear_has_sigma_of_3_4_in_the_middle():
+    schedule = DiscreteSchedule.from_alphas_cumprod(ABAR)
+    assert schedule.percent_to_sigma(0.5) == pytest.approx(3.44, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [DiscreteSchedule.from_alphas_cumprod(ABAR), FlowSchedule(3.0), FlowSchedule(), EDMSchedule()],
+    ids=["discrete", "flow shift 3", "flow", "edm"],
+)
+def test_percent_and_sigma_are_inverse(schedule):
+    percents = np.linspace(0.02, 0.98, 25)
+    sigmas = [schedule.percent_to_sigma(p) for p in percents]
+    assert all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    np.testing.assert_allclose([schedule.sigma_to_percent(s) for s in sigmas], percents, atol=1e-9)
+    assert schedule.sigma_to_percent(schedule.percent_to_sigma(-1)) == pytest.approx(0)
+    assert schedule.sigma_to_percent(schedule.percent_to_sigma(2)) == pytest.approx(1)
+
+
+def test_discrete_schedule_ends_at_its_ends():
+    schedule = DiscreteSchedule((0.1, 1.0, 10.0))
+    assert (schedule.sigma_to_percent(0.01), schedule.sigma_to_percent(99.0)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_renoise_leaves_every_bit_outside(dtype, rng):
+    x = torch.randn(2, 4, 8, 8, generator=rng).to(dtype)
+    mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    mask[0, 2:4, 3:5] = True
+    poison = torch.full((2, 4, 8, 8), math.nan)
+    poison[0, :, 2:4, 3:5] = 0.5
+    out = renoise(x, poison, mask, alpha=0.8, sigma=0.6, noise=poison, perturbation=poison, gamma=0.5)
+    assert out.dtype == dtype
+    assert torch.equal(out[1], x[1])
+    assert torch.equal(out[0][:, ~mask[0]], x[0][:, ~mask[0]])
+    assert torch.isfinite(out).all()
+    torch.testing.assert_close(out[0, :, 2:4, 3:5].float(), torch.full((4, 2, 2), 0.8 * 0.75 + 0.3), atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8), (2, 1, 8, 8), (1, 1, 8, 8)])
+def test_renoise_takes_masks_of_every_shape(shape, rng):
+    x, clean, noise = (torch.randn(2, 3, 8, 8, generator=rng) for _ in range(3))
+    out = renoise(x, clean, torch.ones(shape, dtype=torch.bool), alpha=0.6, sigma=0.8, noise=noise)
+    torch.testing.assert_close(out, 0.6 * clean + 0.8 * noise)
+
+
+def test_renoise_tells_a_batch_of_masks_from_channels(rng):
+    x = torch.randn(3, 3, 8, 8, generator=rng)  # as many images as channels
+    mask = torch.zeros(3, 8, 8, dtype=torch.bool)
+    mask[1] = True
+    out = renoise(x, x, mask, alpha=0.0, sigma=0.0, noise=x)
+    assert [bool(image.any()) for image in out] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"mask": torch.ones(8, 8)}, "bool"),
+        ({"mask": torch.ones(7, 8, dtype=torch.bool)}, "does not fit"),
+        ({"gamma": -1.0}, "gamma"),
+        ({"gamma": 0.5}, "perturbation"),
+    ],
+)
+def test_renoise_refuses_what_does_not_fit(change, word):
+    x = torch.zeros(1, 3, 8, 8)
+    call = {"mask": torch.ones(8, 8, dtype=torch.bool), "alpha": 1.0, "sigma": 1.0, "noise": x, **change}
+    with pytest.raises(ValueError, match=word):
+        renoise(x, x, call.pop("mask"), **call)

@@ -1,0 +1,43 @@
+"""Smoothing against scipy, medians against numpy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+from asced_core.smoothing import GaussianSmoother, median, mixing_matrix
+
+
+@pytest.mark.parametrize("size", [(64, 64), (5, 3), (130, 71), (1, 200)])
+@pytest.mark.parametrize("sigma", [0.5, 2.0, 5.3])
+def test_smoothing_equals_scipy(size, sigma, rng):
+    maps = torch.rand(2, 4, *size, generator=rng)
+    ours = GaussianSmoother(size, sigma, None, maps.device)(maps)
+    theirs = gaussian_filter(maps.numpy().astype(np.float64), (0, 0, sigma, sigma))
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16])
+def test_smoothing_with_channels_equals_the_authors_call(channels, rng):
+    maps = torch.rand(1, channels, 40, 50, generator=rng)
+    ours = GaussianSmoother((40, 50), 2.0, channels, maps.device)(maps)
+    theirs = gaussian_filter(maps[0].numpy().astype(np.float64), 2.0)
+    np.testing.assert_allclose(ours[0].numpy(), theirs, atol=2e-6)
+
+
+def test_mixing_matrix_of_three_channels():
+    expected = [[0.38914, 0.33329, 0.27757], [0.33329, 0.33343, 0.33329], [0.27757, 0.33329, 0.38914]]
+    np.testing.assert_allclose(mixing_matrix(3, 2.0), expected, atol=1e-5)
+    np.testing.assert_allclose(mixing_matrix(7, 1.3), gaussian_filter1d(np.eye(7), 1.3, axis=0), atol=1e-12)
+
+
+def test_no_smoothing_gives_the_maps_back(rng):
+    maps = torch.rand(1, 2, 4, 4, generator=rng)
+    assert GaussianSmoother((4, 4), 0.0, None, maps.device)(maps) is maps
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 4096])
+@pytest.mark.parametrize("levels", [2, 7, 100000])
+def test_median_equals_numpy(count, levels, rng):
+    values = torch.randint(levels, (5, count), generator=rng).float()  # few levels: many ties
+    np.testing.assert_array_equal(median(values).numpy(), np.median(values.numpy(), axis=1))
