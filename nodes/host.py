@@ -32,6 +32,7 @@ RESTARTABLE: dict[str, str | None] = {
     "sample_euler_ancestral": "white",
     "sample_dpmpp_2m_sde": "brownian",
 }
+MULTISTEP = ("sample_dpmpp_2m", "sample_dpmpp_2m_sde", "sample_unipc")  # remember former predictions
 MIN_STEPS = {"sample_unipc": 2}  # the least that the function can be entered with
 OFF_SCHEDULE = ("dpm_fast_function", "dpm_adaptive_function")  # choose noise levels of their own
 
@@ -216,6 +217,11 @@ class _Run:
             seconds_asced=self._stopwatch.seconds("asced"),
             pixels_per_cell=int(getattr(latent_format, "spacial_downscale_ratio", 8)),
         )
+        if self._restarts and self._name in MULTISTEP and not all(self._trajectory.corrected):  # type: ignore[union-attr]
+            self._notes.append(
+                f"{facts.sampler} keeps a memory of former steps, which a correction starts anew for the whole batch: "
+                "images without an artifact differ a little from KSampler's."
+            )
         notes = tuple(self._notes)
         if self._trajectory is not None and self._trajectory.detections:
             return build_report(self._trajectory, facts, notes)

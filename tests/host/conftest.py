@@ -1,0 +1,136 @@
+"""Host tests run in a real ComfyUI, in process: its path comes in ASCED_COMFYUI, stand-ins for missing packages in
+ASCED_STUBS. The checkout must not be on sys.path: its ``nodes`` folder would hide the host's ``nodes.py``, so the
+pack is loaded as the host loads it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFYUI = os.environ.get("ASCED_COMFYUI", "")
+STEPS, SIDE = 12, 32
+
+
+def _load_host(base: Path) -> None:
+    stubs = [path for path in (os.environ.get("ASCED_STUBS"),) if path]
+    sys.path[:] = [COMFYUI, *stubs, *[p for p in sys.path if Path(p or ".").resolve() != ROOT]]
+    sys.argv = sys.argv[:1]  # the host reads the command line
+    from comfy.cli_args import args
+
+    args.cpu, args.base_directory = True, str(base)
+    import torch
+
+    torch.set_num_threads(1)  # contended threads are far slower on tiny models
+
+
+def _load_pack() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("asced", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["asced"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The pack's node classes by id."""
+    if not COMFYUI:
+        pytest.skip("ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+    _load_host(tmp_path_factory.mktemp("comfyui"))
+    extension = asyncio.run(_load_pack().comfy_entrypoint())
+    return {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(extension.get_node_list())}
+
+
+@pytest.fixture(scope="session")
+def host(pack: dict[str, Any]) -> ModuleType:
+    """The host's own module of core nodes."""
+    import nodes
+
+    return nodes
+
+
+@pytest.fixture(autouse=True)
+def _inference(pack: dict[str, Any]):  # noqa: ANN202
+    """The server runs nodes in inference mode."""
+    import torch
+
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="session")
+def run_node(pack: dict[str, Any]) -> Callable[..., tuple]:
+    """Executes a node of the pack by id; gives its outputs."""
+
+    def run(node_id: str, **inputs: Any) -> tuple:
+        cls = pack[node_id]
+        cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+        return cls.execute(**inputs).args
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def hands(run_node: Callable[..., tuple]) -> SimpleNamespace:
+    """The embedded model in the forms ``eps`` (its own) and ``flow``."""
+    import torch
+
+    from .models import as_flow
+
+    with torch.inference_mode():
+        model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn")
+        return SimpleNamespace(eps=model, flow=as_flow(model), vae=vae, positive=positive, negative=negative)
+
+
+@pytest.fixture
+def latent() -> Callable[..., dict[str, Any]]:
+    """An empty latent as the host makes it: four channels of zeros."""
+    import torch
+
+    def make(batch: int = 2, side: int = SIDE, **more: Any) -> dict[str, Any]:
+        return {"samples": torch.zeros(batch, 4, side, side), **more}
+
+    return make
+
+
+@pytest.fixture
+def stock(host: ModuleType, hands: SimpleNamespace, latent: Callable[..., dict]) -> Callable[..., Any]:
+    """The host's own KSampler on the demo model; gives the latent."""
+
+    def sample(model: Any = None, seed: int = 3, sampler: str = "euler", cfg: float = 2.0, steps: int = STEPS,
+               denoise: float = 1.0, scheduler: str = "normal", **samples: Any) -> Any:  # fmt: skip
+        given = samples.pop("latent", None) or latent(**samples)
+        return host.common_ksampler(
+            model or hands.eps, seed, steps, cfg, sampler, scheduler, hands.positive, hands.negative, given,
+            denoise=denoise,
+        )[0]["samples"]  # fmt: skip
+
+    return sample
+
+
+@pytest.fixture
+def corrected(run_node: Callable[..., tuple], hands: SimpleNamespace, latent: Callable[..., dict]) -> Callable[..., Any]:
+    """ASCED_KSampler with the same arguments as ``stock``; gives latent tensor, mask and report."""
+
+    def sample(model: Any = None, seed: int = 3, sampler: str = "euler", cfg: float = 2.0, steps: int = STEPS,
+               denoise: float = 1.0, scheduler: str = "normal", settings: dict | None = None,
+               **samples: Any) -> Any:  # fmt: skip
+        given = samples.pop("latent", None) or latent(**samples)
+        out, mask, report = run_node(
+            "ASCED_KSampler", model=model or hands.eps, seed=seed, steps=steps, cfg=cfg, sampler_name=sampler,
+            scheduler=scheduler, positive=hands.positive, negative=hands.negative, latent_image=given, denoise=denoise,
+            **(settings or {}),
+        )  # fmt: skip
+        return out["samples"], mask, report
+
+    return sample

@@ -1,0 +1,265 @@
+"""The nodes as a graph uses them: settings, patched models, views, wrong inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from .models import with_artifact
+from .test_sampling import _detection
+
+SNAPSHOT = Path(__file__).with_name("schema.json")
+
+
+@pytest.fixture
+def applied(hands, run_node):
+    """A model with an artifact in image 0, patched by ASCED_ApplyToModel."""
+    detection = _detection(run_node)
+    return run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=detection)
+
+
+def _schema(pack):
+    out = {}
+    for node_id, cls in sorted(pack.items()):
+        info = cls.GET_NODE_INFO_V1()
+        inputs = []
+        for kind in ("required", "optional"):
+            for name, spec in info["input"].get(kind, {}).items():
+                sort = "COMBO" if isinstance(spec[0], list) else str(spec[0])
+                default = spec[1].get("default") if len(spec) > 1 else None
+                inputs.append([name, sort, kind, default])
+        out[node_id] = {"inputs": inputs, "outputs": list(zip(map(str, info["output"]), info["output_name"], strict=True))}
+    return json.loads(json.dumps(out))
+
+
+def test_ids_names_order_and_defaults_are_as_ever(pack):
+    """Saved workflows hold widget values by position: new inputs go last, and old ones stay.
+
+    ``ASCED_WRITE_SCHEMA=1`` writes the snapshot anew; read the difference before you commit it.
+    """
+    if os.environ.get("ASCED_WRITE_SCHEMA"):
+        SNAPSHOT.write_text(json.dumps(_schema(pack), indent=1) + "\n", encoding="utf-8")
+    assert _schema(pack) == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_every_input_and_output_is_explained(pack):
+    for node_id, cls in pack.items():
+        schema = cls.define_schema()
+        assert schema.description and schema.category.startswith("ASCED"), node_id
+        for socket in [*schema.inputs, *schema.outputs]:
+            assert socket.tooltip and socket.tooltip.endswith((".", ")")), (node_id, socket.id)
+
+
+def test_every_node_has_a_help_page(pack):
+    docs = Path(__file__).resolve().parents[2] / "web" / "docs"
+    assert sorted(path.stem for path in docs.glob("*.md")) == sorted(pack)
+
+
+def test_default_widgets_equal_no_settings_node(pack, hands, corrected, run_node):
+    widgets = {}
+    for node_id in ("ASCED_Detection", "ASCED_Correction"):
+        inputs = pack[node_id].GET_NODE_INFO_V1()["input"]["required"]
+        widgets[node_id] = {name: spec[1]["default"] for name, spec in inputs.items()}
+    settings = {
+        "detection": run_node("ASCED_Detection", **widgets["ASCED_Detection"])[0],
+        "correction": run_node("ASCED_Correction", **widgets["ASCED_Correction"])[0],
+    }
+    with_nodes, without = corrected(settings=settings), corrected()
+    assert torch.equal(with_nodes[0], without[0])
+    assert with_nodes[2].detection == without[2].detection and with_nodes[2].correction == without[2].correction
+
+
+def test_patched_model_and_collected_run_equal_the_sampler_node(hands, applied, stock, corrected, run_node):
+    model, run = applied
+    sampled = stock(model)
+    latent, mask, report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
+    direct = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    assert torch.equal(sampled, direct[0]) and torch.equal(mask, direct[1])
+    assert latent["samples"] is sampled
+    assert report.images == direct[2].images
+
+
+def test_one_patched_model_through_two_samplers_gives_each_its_own_mask(applied, stock, run_node):
+    model, run = applied
+    small, large = stock(model), stock(model, steps=15, side=48, seed=4, batch=3, sampler="dpmpp_2m")
+    for sampled, side, batch, steps in ((large, 48, 3, 15), (small, 32, 2, 12)):
+        _, mask, report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
+        assert mask.shape == (batch, side, side) and report.steps == steps
+
+
+def test_a_cached_latent_still_finds_its_run(applied, stock, run_node):
+    """The host answers from its cache with an old latent after newer runs of the same model."""
+    model, run = applied
+    old = stock(model, seed=1)
+    masks = run_node("ASCED_CollectRun", samples={"samples": old}, run=run)[1]
+    for seed in range(2, 6):
+        stock(model, seed=seed)
+    again = run_node("ASCED_CollectRun", samples={"samples": old.clone()}, run=run)[1]
+    assert torch.equal(again, masks)
+
+
+def test_run_log_forgets_the_oldest(hands, run_node):
+    from asced.nodes.run_log import KEPT, RunLog
+
+    log = RunLog()
+    for i in range(KEPT + 1):
+        log.put(torch.full((1, 3, 2, 2), float(i)), i)
+    assert log.get(torch.full((1, 3, 2, 2), float(KEPT))) == KEPT
+    with pytest.raises(ValueError, match="did not come from"):
+        log.get(torch.zeros(1, 3, 2, 2))
+
+
+def test_a_latent_of_another_sampler_is_refused(applied, stock, run_node):
+    _, run = applied
+    with pytest.raises(ValueError, match="did not come from a sampler that used the MODEL of this RUN"):
+        run_node("ASCED_CollectRun", samples={"samples": stock()}, run=run)
+
+
+def test_patched_twice_the_last_one_counts(hands, applied, stock, run_node):
+    model, first_run = applied
+    blind = _detection(run_node, min_area=60000, max_area=65536)
+    twice, run = run_node("ASCED_ApplyToModel", model=model, detection=blind)
+    sampled = stock(twice)
+    report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)[2]
+    assert not report.images[0].flagged
+    assert torch.equal(sampled, stock(with_artifact(hands.eps)))
+    with pytest.raises(ValueError, match="did not come from"):
+        run_node("ASCED_CollectRun", samples={"samples": sampled}, run=first_run)
+    assert stock(model).isfinite().all()  # the first patch is as it was
+
+
+def test_custom_samplers_of_the_host_are_corrected_too(hands, applied, latent, run_node):
+    """SamplerCustomAdvanced with a guider of the host, by the patched model."""
+    import comfy.sample
+    import comfy.samplers
+
+    model, run = applied
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(hands.positive, hands.negative)
+    guider.set_cfg(2.0)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "karras", 14)
+    empty = torch.zeros(2, 3, 32, 32)
+    noise = comfy.sample.prepare_noise(empty, 3)
+    sampler = comfy.samplers.sampler_object("heun")
+    sampled = guider.sample(noise, empty, sampler, sigmas, disable_pbar=True, seed=3)
+    report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)[2]
+    assert report.images[0].corrected and report.run.sampler == "heun"
+
+
+def test_mask_preview_gives_masks_at_image_size_and_words(corrected, hands, run_node, pack):
+    from types import SimpleNamespace
+
+    _, mask, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    cls = pack["ASCED_MaskPreview"]
+    cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+    out = cls.execute(report=report)
+    image, shown = out.args
+    assert torch.equal(shown, mask) and image.shape == (*mask.shape, 3)
+    assert len(out.ui["images"]) == 2
+    told = json.loads(out.ui["asced_report"][0])
+    assert told["images"][0]["flagged"] and told["summary"] == report.summary()
+    odd = cls.execute(report=report, image=torch.zeros(2, 77, 131, 3)).args[1]
+    assert odd.shape == (2, 77, 131) and odd[0].any() and not odd[1].any()
+
+
+def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
+    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    pixels = hands.vae.decode(latent)
+    drawn, mask = run_node("ASCED_Overlay", report=report, image=pixels, opacity=0.5)
+    assert drawn.shape == (2, 256, 256, 3) and drawn.min() >= 0 and drawn.max() <= 1
+    enlarged = pixels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    assert (drawn[1] - enlarged[1]).abs().max() < 0.01  # no region, no change
+    assert (drawn[0] - enlarged[0]).abs().max() > 0.1
+    assert mask.shape == (2, 32, 32)
+    by_score, first = (run_node("ASCED_Dynamics", report=report, index=i)[0] for i in (-1, 0))
+    assert torch.equal(by_score, first) and by_score.ndim == 4
+    with pytest.raises(ValueError, match="no image 5"):
+        run_node("ASCED_Dynamics", report=report, index=5)
+    with pytest.raises(ValueError, match=r"about 2 image\(s\) but 3 came in"):
+        run_node("ASCED_Overlay", report=report, image=torch.zeros(3, 32, 32, 3), opacity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"latent_image": {"samples": torch.zeros(0, 4, 32, 32)}}, "latent is empty"),
+        ({"latent_image": {}}, "latent is empty"),
+        ({"positive": []}, "positive conditioning is empty"),
+        ({"negative": []}, "negative conditioning is empty"),
+        ({"denoise": 0.0}, "denoise 0"),
+    ],
+)
+def test_wrong_inputs_get_one_clear_sentence(hands, latent, run_node, corrected, change, sentence):
+    inputs = {
+        "model": hands.eps, "seed": 1, "steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
+        "positive": hands.positive, "negative": hands.negative, "latent_image": latent(1), "denoise": 1.0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=sentence) as error:
+        run_node("ASCED_KSampler", **{**inputs, **change})
+    assert "\n" not in str(error.value)
+    assert run_node("ASCED_KSampler", **inputs)[0]["samples"].isfinite().all()
+
+
+def test_settings_out_of_range_get_one_clear_sentence(run_node):
+    with pytest.raises(ValueError, match="must be smaller than end_percent"):
+        _detection(run_node, start_percent=0.6, end_percent=0.5)
+    with pytest.raises(ValueError, match="must be smaller than max_area"):
+        _detection(run_node, min_area=200, max_area=100)
+
+
+def test_video_latents_pass_through_with_one_sentence(hands, run_node):
+    """No video model is in this suite: the run object alone is asked, with the shape of a video latent."""
+    import comfy.samplers
+    from asced.nodes.host import _Run
+
+    class Guider:
+        model_patcher = hands.eps
+
+    run = _Run(Guider, comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0]), torch.zeros(1, 4, 3, 8, 8), 0)
+    from asced.asced_core import CorrectionSettings, DetectionSettings
+
+    with run.attached(DetectionSettings(), CorrectionSettings(), None):
+        pass
+    report = run.report(DetectionSettings(), CorrectionSettings())
+    assert "5 dimensions" in report.summary() and report.masks.shape == (1, 8, 8)
+
+
+def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node):
+    """Three fingers and a fist differ more between digits than between guidance scales of one digit."""
+    empty = {"samples": torch.zeros(2, 4, 64, 64)}
+
+    def sample(digit, cfg):
+        model, _, positive, negative = run_node("ASCED_DemoModel", digit=digit)
+        return host.common_ksampler(model, 0, 8, cfg, "euler", "normal", positive, negative, empty)[0]["samples"]
+
+    five, zero, guided = sample("5", 1.0), sample("0", 1.0), sample("5", 1.5)
+    assert (five - zero).abs().mean() > (five - guided).abs().mean() > 0
+
+
+def test_in_turn_the_images_of_a_batch_show_the_digits(hands, run_node):
+    label = run_node("ASCED_DemoModel", digit="each in turn")[2][0][1]
+    assert next(iter(label.values())).tolist() == list(range(10))
+
+
+def test_noise_levels_are_the_hosts_own(hands):
+    """The level asked of the host's way to add noise, against the formulas; percents against the core's schedule."""
+    from asced.asced_core import edm_level, flow_level
+    from asced.asced_core.noise import DiscreteSchedule
+    from asced.demo.hand_unet import alphas_cumprod
+    from asced.nodes.host import _level
+
+    eps, flow = (m.get_model_object("model_sampling") for m in (hands.eps, hands.flow))
+    for sigma in (0.1, 0.5, 0.9):
+        assert _close(_level(eps, sigma), edm_level(sigma))
+        assert _close(_level(flow, sigma), flow_level(sigma))
+    ours = DiscreteSchedule.from_alphas_cumprod(alphas_cumprod().tolist())
+    for percent in (0.2, 0.5, 0.8):
+        assert ours.percent_to_sigma(percent) == pytest.approx(eps.percent_to_sigma(percent), rel=1e-4)
+
+
+def _close(a, b):
+    return a.alpha == pytest.approx(b.alpha, abs=1e-6) and a.sigma == pytest.approx(b.sigma, abs=1e-6)

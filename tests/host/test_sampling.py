@@ -1,0 +1,289 @@
+"""The promise to the host: nothing found, nothing changed; found, and only that changes."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from .models import with_artifact
+
+SAMPLERS = ("euler", "ddim", "heun", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "uni_pc")
+ONE_STEP = ("euler", "ddim", "heun", "euler_ancestral")  # keep no history of former steps
+FORMS = ("eps", "flow")
+
+
+def _detection(run_node, **widgets):
+    defaults = {
+        "mode": "robust", "threshold": 8.0, "min_area": 1200, "max_area": 10000, "min_width": 32, "expand": 0,
+        "start_percent": 0.2, "end_percent": 0.5,
+    }  # fmt: skip
+    return run_node("ASCED_Detection", **{**defaults, **widgets})[0]
+
+
+def _correction(run_node, **widgets):
+    defaults = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
+    return run_node("ASCED_Correction", **{**defaults, **widgets})[0]
+
+
+@pytest.fixture
+def artifact(hands, run_node):
+    """A model with an artifact in image 0, and settings that see it and nothing else."""
+
+    def make(form="eps", images=(0,), **widgets):
+        return with_artifact(getattr(hands, form), images), {"detection": _detection(run_node, **widgets)}
+
+    return make
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run_node, form, sampler):
+    model = getattr(hands, form)
+    blind = {"detection": _detection(run_node, threshold=20.0, min_area=60000, max_area=65536)}
+    latent, mask, report = corrected(model, sampler=sampler, settings=blind)
+    assert report.decision is not None and not any(image.flagged for image in report.images)
+    assert report.run.extra_model_calls == 0 and not mask.any()
+    assert torch.equal(latent, stock(model, sampler=sampler))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_watching_without_correcting_is_bit_identical_to_stock(artifact, stock, corrected, run_node, form, sampler):
+    model, settings = artifact(form)
+    for change in ({"method": "none"}, {"strength": 0.0}):
+        latent, mask, report = corrected(
+            model, sampler=sampler, settings={**settings, "correction": _correction(run_node, **change)}
+        )
+        assert report.images[0].flagged and not report.images[0].corrected and mask[0].any()
+        assert torch.equal(latent, stock(model, sampler=sampler))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_flagged_image_is_corrected_and_its_neighbour_left(artifact, stock, corrected, form, sampler):
+    model, settings = artifact(form)
+    before = stock(model, sampler=sampler)
+    after, mask, report = corrected(model, sampler=sampler, settings=settings)
+    assert [image.corrected for image in report.images] == [True, False]
+    assert report.run.extra_model_calls == 1
+    assert torch.isfinite(after).all()
+    assert not torch.equal(after[0], before[0])
+    assert mask.shape == (2, 32, 32) and mask[0].any() and not mask[1].any()
+    if sampler in ONE_STEP:
+        assert torch.equal(after[1], before[1])
+        assert report.notes == ()
+    else:  # the sampler's memory of former steps is lost over the restart, and the report says so
+        moved = (after - before).abs().mean(dim=(1, 2, 3))
+        assert moved[1] < 0.1
+        assert any("memory of former steps" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_model_is_called_once_more_for_a_correction(artifact, corrected, run_node, sampler):
+    model, settings = artifact()
+    watched = corrected(
+        model, sampler=sampler, settings={**settings, "correction": _correction(run_node, method="none")}
+    )[2]
+    acted = corrected(model, sampler=sampler, settings=settings)[2]
+    assert acted.run.model_calls - watched.run.model_calls == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+def test_an_image_does_not_depend_on_its_batch_mates(artifact, corrected, latent, batch):
+    """The correction's noise belongs to the image: alone or in company, the region gets the same."""
+    model, settings = artifact(images=tuple(range(batch)))
+    alone = corrected(model, settings=settings, batch=1)[2]
+    report = corrected(model, settings=settings, batch=batch)[2]
+    assert [image.corrected for image in report.images] == [True] * batch
+    assert report.images[0].regions[0].box == alone.images[0].regions[0].box
+
+
+def test_batch_index_of_the_latent_tells_which_noise_an_image_gets(artifact, corrected, latent, monkeypatch):
+    """An image that is sampled again by its index alone gets the correction that it had in the batch."""
+    import asced.asced_core.trajectory as trajectory
+
+    drawn = []
+    original = trajectory.item_generator
+    monkeypatch.setattr(trajectory, "item_generator", lambda *key: drawn.append(key) or original(*key))
+    model, settings = artifact(images=(0, 1))
+    corrected(model, settings=settings, seed=5, latent=latent(2, batch_index=[4, 7]))
+    corrected(model, settings=settings, seed=5, latent=latent(1, batch_index=[7]))
+    assert drawn == [(5, 4), (5, 7), (5, 7)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_same_image_and_other_seeds_between_leave_no_trace(artifact, corrected, sampler):
+    model, settings = artifact()
+    first = corrected(model, sampler=sampler, settings=settings)[0]
+    other = corrected(model, sampler=sampler, settings=settings, seed=11)[0]
+    assert not torch.equal(first, other)
+    assert torch.equal(corrected(model, sampler=sampler, settings=settings)[0], first)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_global_rng_is_where_stock_leaves_it(artifact, stock, corrected, sampler):
+    model, settings = artifact()
+    stock(model, sampler=sampler)
+    state = torch.get_rng_state()
+    report = corrected(model, sampler=sampler, settings=settings)[2]
+    assert report.images[0].corrected
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_patched_then_unpatched_equals_never_patched(hands, artifact, stock, corrected):
+    before = stock()
+    options = repr(hands.eps.model_options)
+    model, settings = artifact()
+    corrected(model, settings=settings)
+    corrected(settings=settings)
+    assert torch.equal(stock(), before)
+    assert repr(hands.eps.model_options) == options
+
+
+def test_nothing_outside_of_an_inpaint_mask_moves(artifact, stock, corrected, latent):
+    model, settings = artifact()
+    painted = stock(seed=9)
+    mask = torch.zeros(1, 32, 32)
+    mask[:, :, :24] = 1
+    given = {"samples": painted, "noise_mask": mask}
+    before = stock(model, latent=given)
+    after, _, report = corrected(model, settings=settings, latent=given)
+    assert report.images[0].corrected
+    assert torch.equal(after[..., 24:], before[..., 24:])
+    assert not torch.equal(after[0], before[0])
+
+
+@pytest.mark.parametrize("scheduler", ["normal", "karras", "simple", "ddim_uniform", "sgm_uniform", "beta"])
+def test_the_window_is_at_the_same_noise_level_on_every_schedule(artifact, corrected, scheduler):
+    model, settings = artifact()
+    report = corrected(model, settings=settings, scheduler=scheduler, steps=16)[2]
+    end = float(model.get_model_object("model_sampling").percent_to_sigma(0.5))
+    assert report.sigmas[report.decision] <= end < report.sigmas[report.decision - 1]
+    assert report.images[0].corrected
+
+
+@pytest.mark.parametrize(("sampler", "word"), [("lms", "Only observed"), ("dpm_2", "Only observed")])
+def test_other_samplers_only_observe_and_say_so(artifact, stock, corrected, sampler, word):
+    model, settings = artifact()
+    latent, _, report = corrected(model, sampler=sampler, settings=settings)
+    assert report.images[0].flagged and not report.images[0].corrected
+    assert any(word in note and sampler in note for note in report.notes)
+    assert torch.equal(latent, stock(model, sampler=sampler))
+
+
+@pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
+def test_samplers_off_the_schedule_are_not_watched_and_say_so(artifact, stock, corrected, sampler):
+    model, settings = artifact()
+    latent, mask, report = corrected(model, sampler=sampler, settings=settings)
+    assert "Not watched" in report.summary() and sampler in report.summary()
+    assert mask.shape == (2, 32, 32) and not mask.any()
+    assert torch.equal(latent, stock(model, sampler=sampler))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"steps": 1}, "1 step(s)"), ({"denoise": 0.3}, "window"), ({"steps": 3}, "fewer than two steps")],
+)
+def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stock, corrected, change, word):
+    model, settings = artifact()
+    latent, mask, report = corrected(model, settings=settings, **change)
+    assert report.summary().startswith("Not watched") and word in report.summary()
+    assert not mask.any()
+    assert torch.equal(latent, stock(model, **change))
+
+
+def test_uni_pc_that_is_too_near_to_its_end_only_observes(artifact, stock, corrected, run_node):
+    model, _ = artifact()
+    late = {"detection": _detection(run_node, start_percent=0.2, end_percent=0.84)}
+    latent, _, report = corrected(model, sampler="uni_pc", settings=late)
+    assert report.decision == len(report.sigmas) - 2
+    assert any("near to its end" in note for note in report.notes)
+    assert torch.equal(latent, stock(model, sampler="uni_pc"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), "interrupt"])
+@pytest.mark.parametrize("when", [2, 8])
+def test_an_error_or_interrupt_in_mid_run_leaves_nothing_behind(hands, artifact, stock, corrected, error, when):
+    import comfy.model_management
+    import comfy.samplers
+
+    model, settings = artifact()
+    before = corrected(model, settings=settings)[0]
+    calls = {"n": 0}
+
+    def fail(args):
+        calls["n"] += 1
+        if calls["n"] > when:
+            raise comfy.model_management.InterruptProcessingException if error == "interrupt" else error
+        return args["denoised"]
+
+    broken = model.clone()
+    broken.set_model_sampler_post_cfg_function(fail)
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 - the host's interrupt is no Exception everywhere
+        corrected(broken, settings=settings)
+    assert type(raised.value).__name__ in ("RuntimeError", "InterruptProcessingException")
+    raised = None
+    assert torch.equal(corrected(model, settings=settings)[0], before)
+
+
+def test_a_sampler_object_is_itself_again_after_an_error(hands, artifact, host):
+    """A SAMPLER of the graph is cached by the host and used again; our loop must not stay in it."""
+    import comfy.sample
+    import comfy.samplers
+
+    model, settings = artifact()
+    from asced.nodes.host import patch_model
+    from asced.nodes.settings import DEFAULT_CORRECTION
+
+    def fail(args):
+        raise RuntimeError("broken")
+
+    broken = patch_model(model, settings["detection"], DEFAULT_CORRECTION, lambda *_: None)
+    broken.set_model_sampler_post_cfg_function(fail)
+    sampler = comfy.samplers.sampler_object("euler")
+    function = sampler.sampler_function
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 8)
+    noise = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(RuntimeError, match="broken"):
+        comfy.sample.sample_custom(
+            broken, noise, 1.0, sampler, sigmas, hands.positive, hands.negative, noise, disable_pbar=True, seed=1
+        )
+    assert sampler.sampler_function is function
+
+
+def test_no_tensor_stays_behind_a_run(artifact, corrected):
+    model, settings = artifact()
+    corrected(model, settings=settings)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+
+    before = tensors()
+    for seed in range(4):
+        corrected(model, settings=settings, seed=seed)
+    assert tensors() == before
+
+
+def test_progress_counts_every_step_once(artifact, host, corrected, monkeypatch):
+    """The host's own progress bar must run 1…n also over a restart."""
+    import latent_preview
+
+    seen = []
+    original = latent_preview.prepare_callback
+
+    def recording(model, steps, *args):
+        callback = original(model, steps, *args)
+
+        def step(i, *rest):
+            seen.append(i)
+            return callback(i, *rest)
+
+        return step
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", recording)
+    model, settings = artifact()
+    assert corrected(model, settings=settings)[2].run.extra_model_calls == 1
+    assert seen == list(range(12))
