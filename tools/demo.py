@@ -1,0 +1,148 @@
+"""The main job, end to end: a batch of hands in a real headless ComfyUI, sampled as usual and with ASCED.
+
+Writes before.png, after.png, mask.png, overlay.png, dynamics.png and report.json to output/demo/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load
+from server import ROOT, ComfyServer, PromptError
+from tqdm import tqdm
+
+sys.path.insert(0, str(ROOT))
+from asced_core.overlay import contact_sheet, enlarge
+
+STEPS, CFG = 25, 2.0
+SHOWN = 192  # least side of one picture on a sheet
+
+
+def graph(seed: int, batch: int) -> dict[str, Any]:
+    """The demo model through KSampler and ASCED_KSampler side by side, in API format."""
+    sampling = {
+        "model": ["model", 0], "positive": ["model", 2], "negative": ["model", 3], "latent_image": ["empty", 0],
+        "seed": seed, "steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
+    }  # fmt: skip
+
+    def node(kind: str, **inputs: Any) -> dict[str, Any]:
+        return {"class_type": kind, "inputs": inputs}
+
+    return {
+        "model": node("ASCED_DemoModel", digit="each in turn"),
+        "empty": node("EmptyLatentImage", width=512, height=512, batch_size=batch),
+        "stock": node("KSampler", **sampling),
+        "asced": node("ASCED_KSampler", **sampling),
+        "stock image": node("VAEDecode", samples=["stock", 0], vae=["model", 1]),
+        "asced image": node("VAEDecode", samples=["asced", 0], vae=["model", 1]),
+        "mask preview": node("ASCED_MaskPreview", report=["asced", 2], image=["stock image", 0]),
+        "overlay image": node("ASCED_Overlay", report=["asced", 2], image=["stock image", 0], opacity=0.45),
+        "dynamics image": node("ASCED_Dynamics", report=["asced", 2], index=-1),
+        "before": node("SaveImage", images=["stock image", 0], filename_prefix="before"),
+        "after": node("SaveImage", images=["asced image", 0], filename_prefix="after"),
+        "mask": node("SaveImage", images=["mask preview", 0], filename_prefix="mask"),
+        "overlay": node("SaveImage", images=["overlay image", 0], filename_prefix="overlay"),
+        "dynamics": node("SaveImage", images=["dynamics image", 0], filename_prefix="dynamics"),
+        "stock latent": node("SaveLatent", samples=["stock", 0], filename_prefix="stock"),
+        "asced latent": node("SaveLatent", samples=["asced", 0], filename_prefix="asced"),
+    }
+
+
+def run(server: ComfyServer, seed: int, batch: int) -> dict[str, Any]:
+    """Runs the graph with a progress bar; gives the outputs by node."""
+    with tqdm(total=2 * STEPS, unit="step", desc="sampling", dynamic_ncols=True) as bar:
+        done: dict[str, int] = {}
+
+        def advance(node: str, value: int, maximum: int) -> None:
+            if maximum == STEPS:
+                done[node] = value
+                bar.update(sum(done.values()) - bar.n)
+
+        return server.run(graph(seed, batch), advance)
+
+
+def pictures(server: ComfyServer, files: list[dict[str, str]]) -> list[NDArray[np.uint8]]:
+    """Saved images as RGB arrays."""
+    return [np.asarray(Image.open(io.BytesIO(server.view(file))).convert("RGB")) for file in files]
+
+
+def identical(server: ComfyServer, outputs: dict[str, Any]) -> list[bool]:
+    """Whether each image's latent equals the stock one bit by bit."""
+    stock, asced = (
+        load(server.view(outputs[name]["latents"][0]))["latent_tensor"] for name in ("stock latent", "asced latent")
+    )
+    return [bool(np.array_equal(a, b)) for a, b in zip(stock, asced, strict=True)]
+
+
+def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[str, Any]:
+    """Fetches what the server made and writes the files of the demo; gives the report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("before", "after", "mask", "overlay"):
+        sheet = contact_sheet([enlarge(p, SHOWN) for p in pictures(server, outputs[name]["images"])])
+        Image.fromarray(sheet).save(folder / f"{name}.png")
+    Image.fromarray(pictures(server, outputs["dynamics"]["images"])[0]).save(folder / "dynamics.png")
+    report: dict[str, Any] = json.loads(outputs["mask preview"]["asced_report"][0])
+    for image, same in zip(report["images"], identical(server, outputs), strict=True):
+        image["identical_to_stock"] = same
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def check(report: dict[str, Any], folder: Path) -> None:
+    """Raises where the demo does not show what it is for."""
+    images = report["images"]
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"The demo did not write {', '.join(missing)}.")
+    if not any(i["corrected"] and not i["identical_to_stock"] for i in images):
+        raise ValueError("No image was flagged and changed: try another --seed.")
+    if not any(not i["flagged"] and i["identical_to_stock"] for i in images):
+        raise ValueError("No image was left alone: try another --seed.")
+    touched = [i["index"] for i in images if not i["flagged"] and not i["identical_to_stock"]]
+    if touched:
+        raise ValueError(f"Images {touched} were not flagged but differ from the stock ones: this is a defect.")
+
+
+FILES = ("before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=16, help="images, each with noise of its own")
+    parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo")
+    args = parser.parse_args()
+    shutil.rmtree(args.out, ignore_errors=True)
+    start = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server:
+            print(f"ComfyUI is up after {time.monotonic() - start:.0f} s.", flush=True)
+            report = write(args.out, server, run(server, args.seed, args.batch))
+        check(report, args.out)
+    except (PromptError, RuntimeError, ValueError, OSError) as error:
+        print(f"asced demo: {error}", file=sys.stderr)
+        return 1
+    same = sum(image["identical_to_stock"] for image in report["images"])
+    run_ = report["run"]
+    print(
+        f"{report['summary']}\n{same} image(s) are bit-identical to the stock sampler's.\n"
+        f"ASCED took {run_['seconds_asced']:.2f} s beside {run_['seconds_model']:.1f} s in the model "
+        f"({run_['model_calls']} calls, {run_['extra_model_calls']} of them for the correction).\n"
+        f"Pictures and report: {args.out}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

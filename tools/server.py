@@ -1,0 +1,214 @@
+"""A real ComfyUI server with this pack, as a child process; used by the demo, the tests and ``serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 180
+FOLDERS = ("custom_nodes", "models", "input", "output", "user/default")
+
+
+class PromptError(Exception):
+    """ComfyUI refused a prompt, or a node of it failed; the text is what the user would read."""
+
+
+class ComfyServer:
+    """Runs while the ``with`` block does.
+
+    Args:
+        base: ComfyUI's base directory; made if it is missing, the pack is linked into it.
+        comfyui: folder of ComfyUI; by default that of ASCED_COMFYUI, which ``tools/dev.py`` sets.
+        port: 0 takes a free one.
+        options: more of ComfyUI's command line.
+
+    Raises:
+        RuntimeError: the server does not come up, or could not load the pack; with the end of its log.
+    """
+
+    def __init__(
+        self, base: Path, comfyui: Path | None = None, port: int = 0, options: tuple[str, ...] = ("--cpu",)
+    ) -> None:
+        self.base = base
+        self.comfyui = comfyui or Path(os.environ["ASCED_COMFYUI"])
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = base / "server.log"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ComfyServer:
+        _lay_out(self.base)
+        command = [
+            sys.executable, str(self.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
+            "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
+            "--disable-auto-launch", *self._options,
+        ]  # fmt: skip
+        stubs = os.environ.get("ASCED_STUBS", "")
+        variables = {**os.environ, "PYTHONPATH": stubs} if stubs else dict(os.environ)
+        with self.log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, cwd=self.comfyui, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the server, and nothing else."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def log_text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def _wait_until_up(self) -> None:
+        limit = time.monotonic() + START_SECONDS
+        while time.monotonic() < limit:
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"ComfyUI ended while it started; its log ends with:\n{self._tail()}")
+            with contextlib.suppress(OSError):
+                known = self.get("/object_info")
+                if "ASCED_KSampler" not in known:
+                    raise RuntimeError(f"ComfyUI runs but could not load the ASCED nodes:\n{self._tail(40)}")
+                return
+            time.sleep(0.3)
+        raise RuntimeError(f"ComfyUI was not up after {START_SECONDS} s; its log ends with:\n{self._tail()}")
+
+    def _tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: Any) -> Any:
+        """JSON of a POST; an error answer is given as JSON, too."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            text = error.read()
+        return json.loads(text) if text else {}
+
+    def view(self, file: dict[str, str]) -> bytes:
+        """Content of an output file, as a history names it: filename, subfolder, type."""
+        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(file)}", timeout=60) as answer:
+            return answer.read()
+
+    def run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
+        """Runs an API-format graph to its end.
+
+        Args:
+            prompt: nodes by id.
+            on_progress: called with node id, value and maximum as the server tells them.
+
+        Returns:
+            Outputs by node id, as the history holds them.
+
+        Raises:
+            PromptError: the graph was refused or a node failed.
+        """
+        return asyncio.run(self._run(prompt, on_progress))
+
+    async def _run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None) -> dict[str, Any]:
+        client = uuid.uuid4().hex
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as socket_,
+        ):
+            answer = self.post("/prompt", {"prompt": prompt, "client_id": client})
+            if "prompt_id" not in answer:
+                raise PromptError(_refusal(answer))
+            job = answer["prompt_id"]
+            async for message in socket_:
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    continue  # previews and progress texts
+                event = json.loads(message.data)
+                data = event.get("data", {})
+                if data.get("prompt_id") != job:
+                    continue
+                if event["type"] == "progress" and on_progress:
+                    on_progress(str(data["node"]), int(data["value"]), int(data["max"]))
+                if event["type"] in ("execution_error", "execution_interrupted"):
+                    raise PromptError(f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip())
+                if event["type"] == "execution_success":
+                    return self.get(f"/history/{job}")[job]["outputs"]
+        raise PromptError(f"ComfyUI closed the connection; its log ends with:\n{self._tail()}")
+
+
+def _refusal(answer: dict[str, Any]) -> str:
+    parts = [str(answer.get("error", {}).get("message", answer))]
+    for node in answer.get("node_errors", {}).values():
+        parts += [f"{node['class_type']}: {e['message']} ({e['details']})" for e in node["errors"]]
+    return "; ".join(parts)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _lay_out(base: Path) -> None:
+    """Folders of a base directory, the pack linked into it, and the first-start tour switched off."""
+    for folder in FOLDERS:
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    link = base / "custom_nodes" / "asced"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(ROOT, target_is_directory=True)
+        except OSError:  # Windows without the right to link
+            shutil.copytree(ROOT, link, ignore=shutil.ignore_patterns(".*", "output", "tests"))
+    settings = base / "user" / "default" / "comfy.settings.json"
+    if not settings.exists():
+        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+
+
+def main() -> None:
+    """Serves until Ctrl-C: ``server.py PORT [options of ComfyUI]``."""
+    with ComfyServer(ROOT / ".host" / "base", port=int(sys.argv[1]), options=tuple(sys.argv[2:])) as server:
+        print(f"ComfyUI with ASCED: {server.url}   (Templates > ASCED; Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            while server._process is not None and server._process.poll() is None:
+                time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
