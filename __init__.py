@@ -7,7 +7,7 @@ test runners may import it where no host is.
 WEB_DIRECTORY = "./web"
 
 
-async def comfy_entrypoint():  # noqa: ANN201 - the type belongs to the host
+async def comfy_entrypoint() -> object:
     """The extension object of the V3 node interface."""
     from .nodes import AscedExtension
 

@@ -54,9 +54,7 @@ def read_bank(result: BankResult, settings: DetectionSettings) -> list[Detection
     host = pack_bank(result).numpy()
     ratios, steps, floors = np.split(host, np.cumsum([result.ratio.numel(), result.steps.numel()]))
     ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
-    return [
-        _detection(ratio, steps[:, :, i], float(floors[i]), settings) for i, ratio in enumerate(ratios)
-    ]
+    return [_detection(ratio, steps[:, :, i], float(floors[i]), settings) for i, ratio in enumerate(ratios)]
 
 
 def _detection(
@@ -65,7 +63,8 @@ def _detection(
     raw = ratio > 0
     mask, regions = find_regions(raw, ratio, settings)
     mask = dilate(mask, round(settings.expand * settings.scale(*mask.shape)))
-    return Detection(mask, raw, ratio, regions, *steps, floor)
+    medians, mads, thresholds, abnormal = steps
+    return Detection(mask, raw, ratio, regions, medians, mads, thresholds, abnormal, floor)
 
 
 def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:

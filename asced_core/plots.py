@@ -5,7 +5,7 @@ matplotlib is loaded when something is drawn, and only its object interface is u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -32,7 +32,8 @@ def region_curves(report: Report, image: int) -> tuple[NDArray[np.float32], NDAr
     """
     maps = report.trace[image].astype(np.float32)
     mask = report.masks[image].astype(np.float32)
-    weight = cv2.resize(mask, maps.shape[:0:-1], interpolation=cv2.INTER_AREA) if maps.size else np.zeros((1, 1))
+    size = maps.shape[2], maps.shape[1]
+    weight = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.float32)
 
     def mean(w: NDArray[np.float32]) -> NDArray[np.float32]:
         total = w.sum()
@@ -108,7 +109,7 @@ def _check(report: Report, image: int) -> None:
         raise ValueError(f"There are no dynamics to plot. {report.summary()}")
 
 
-def _figure(width: float, height: float, layout: str | None = None) -> Figure:
+def _figure(width: float, height: float, layout: Literal["tight"] | None = None) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
@@ -168,11 +169,13 @@ def _abnormal(axes: Axes, report: Report, image: int) -> None:
     _mark_window(axes, report)
     axes.set_xlim(0.5, report.steps + 0.5)
     axes.set_xlabel("step")
-    axes.set_ylabel("cells above the threshold, %")
+    axes.set_ylabel("abnormal cells, %")
 
 
 def _mark_window(axes: Axes, report: Report) -> None:
-    axes.axvspan(report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.3, linewidth=0, label="window", zorder=0)
+    axes.axvspan(
+        report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.3, linewidth=0, label="window", zorder=0
+    )
     if report.decision is not None:
         axes.axvline(report.decision + 1, color="0.2", linestyle="--", linewidth=1, label="correction (T_c)")
     axes.tick_params(labelsize=8)

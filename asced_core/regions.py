@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +44,8 @@ def find_regions(raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSe
         The mask of the kept regions, not expanded, and the regions, strongest first.
     """
     f = settings.scale(*raw.shape)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
+    found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
+    labels, stats = np.asarray(found[1]), np.asarray(found[2])
     area = stats[:, cv2.CC_STAT_AREA]
     keep = (area > settings.min_area * f * f) & (area < settings.max_area * f * f)
     width = round(settings.min_width * f)
@@ -59,7 +61,7 @@ def find_regions(raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSe
     return keep[labels], sorted(regions, key=lambda region: -region.score)
 
 
-def _region(labels: NDArray[np.int32], stats: NDArray[np.int32], ratio: NDArray[np.float32], label: int) -> Region:
+def _region(labels: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.float32], label: int) -> Region:
     left, top, width, height, area = (int(v) for v in stats[label])
     window = np.s_[top : top + height, left : left + width]
     inside = labels[window] == label

@@ -211,9 +211,7 @@ def _unpack(packed: dict[str, Any]) -> NDArray[Any]:
 def build_report(trajectory: Trajectory, run: RunFacts, notes: tuple[str, ...] = ()) -> Report:
     """The report of a run that has ended; copies the small pictures of its trace to the host."""
     found = trajectory.detections
-    images = tuple(
-        ImageReport(i, d.score, tuple(d.regions), trajectory.corrected[i]) for i, d in enumerate(found)
-    )
+    images = tuple(ImageReport(i, d.score, tuple(d.regions), trajectory.corrected[i]) for i, d in enumerate(found))
     return Report(
         images=images,
         masks=np.stack([d.mask for d in found]),
@@ -251,7 +249,7 @@ def empty_report(
         run: what the host measured.
         notes: the reason.
     """
-    batch, height, width = size
+    batch, _height, _width = size
     return Report(
         images=tuple(ImageReport(i, 0.0, (), False) for i in range(batch)),
         masks=np.zeros(size, bool),

@@ -104,7 +104,7 @@ def median(values: Tensor) -> Tensor:
 
 
 def _median_by_counting(values: Tensor) -> Tensor:
-    """torch gives the lower middle value; the upper one follows from a count, with no word to the host."""
+    """Torch gives the lower middle value; the upper one follows from a count, with no word to the host."""
     lower = values.median(dim=-1, keepdim=True).values
     count = values.shape[-1]
     if count % 2:

@@ -13,6 +13,7 @@ A host calls ``observe`` once a step, asks ``is_due``, and then ``decide`` and `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -
         sigma_end: noise level of T_c.
     """
     steps = list(sigmas[:-1])
-    if any(after > before for before, after in zip(sigmas, sigmas[1:], strict=False)):
+    if any(after > before for before, after in itertools.pairwise(sigmas)):
         return Window(0, -1, None, ("Not watched: the noise levels of this run rise, so it does not denoise.",))
     watched = [i for i, s in enumerate(steps) if sigma_end < s <= sigma_start]
     after = [i for i, s in enumerate(steps) if 0 < s <= sigma_end]
@@ -68,7 +69,7 @@ def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -
             f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); take more steps, a higher denoise or a wider window."
         )
         return Window(0, -1, None, (note,))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(steps) < FEW_STEPS:
         notes = (
             f"Few steps: with {len(steps)} steps only {len(watched)} lie in the detection window, "
@@ -166,7 +167,9 @@ class Trajectory:
             raise ValueError("x0_source 'current' re-noises the prediction at T_c, which was not given.")
         mask = torch.from_numpy(np.stack([self._correction_mask(i) for i in range(len(x))])).to(x.device)
         items = self._items if self._items is not None else range(len(x))
-        draw = [item_generator(self._seed, item) if on else None for item, on in zip(items, self.corrected, strict=True)]
+        draw = [
+            item_generator(self._seed, item) if on else None for item, on in zip(items, self.corrected, strict=True)
+        ]
         noise = item_noise(x, draw) if noise is None else noise
         if perturbation is None and self.correction.gamma > 0:
             perturbation = item_noise(x, draw)

@@ -7,9 +7,11 @@ frames' differences, ``numpy.median`` twice, a full-image pass per region. Both 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ def plain_detect(frames: np.ndarray, settings: DetectionSettings) -> np.ndarray:
     """Mode ``reference`` with scipy: uint8 frames [N,H,W,3] to a bool mask [H,W]."""
     raw = np.zeros(frames.shape[1:3], bool)
     values = frames.astype(np.float32)
-    for earlier, later in zip(values, values[1:], strict=False):
+    for earlier, later in itertools.pairwise(values):
         change = ndimage.gaussian_filter(np.abs(later - earlier), 2.0)
         middle = np.median(change)
         mad = np.median(np.abs(change - middle))
@@ -67,8 +69,9 @@ def main() -> None:
     for side in args.sides:
         frames = frames_with_artifact(side, args.frames)
         settings = DetectionSettings(mode="reference", max_area=side * side // 2)
-        ours, plain = (lambda f=frames: detect(f, settings).mask), (lambda f=frames: plain_detect(f, settings))
-        if not np.array_equal(ours(), plain()):
+        ours = partial(detect, frames, settings)
+        plain = partial(plain_detect, frames, settings)
+        if not np.array_equal(ours().mask, plain()):
             raise SystemExit(f"The two detectors disagree at {side} pixels; the comparison means nothing.")
         pairs = [(_seconds(ours), _seconds(plain)) for _ in range(args.runs)]
         mine, theirs = (statistics.median(column) * 1000 for column in zip(*pairs, strict=True))

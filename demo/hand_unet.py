@@ -85,6 +85,8 @@ class HandUNet(nn.Module):
     ``model(x, timesteps, y=labels, context=…, transformer_options=…)``.
     """
 
+    abar: Tensor
+
     def __init__(self, channels: int = 32, mult: tuple[int, ...] = (1, 2, 4), **_host: Any) -> None:
         super().__init__()
         self.dtype = torch.float32

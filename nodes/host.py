@@ -227,12 +227,12 @@ class _Run:
             return build_report(self._trajectory, facts, notes)
         if self._trajectory is not None:
             notes = self._trajectory.window.notes + notes
-        size = (self._shape[0], *self._shape[-2:])
+        size = (self._shape[0], self._shape[-2], self._shape[-1])
         return empty_report(size, self._sigmas, detection, correction, facts, notes)
 
 
 def _level(sampling: Any, sigma: float) -> NoiseLevel:
-    """alpha and sigma of a state, asked of the host's own way to make one from an image and noise."""
+    """Alpha and sigma of a state, asked of the host's own way to make one from an image and noise."""
     at, zero, one = torch.tensor([sigma]), torch.zeros(1, 1), torch.ones(1, 1)
     return NoiseLevel(
         float(sampling.noise_scaling(at, zero.clone(), one)), float(sampling.noise_scaling(at, one.clone(), zero))

@@ -38,13 +38,17 @@ def check_latent(latent: dict[str, Any]) -> None:
     samples = latent.get("samples") if isinstance(latent, dict) else None
     if samples is None or samples.numel() == 0:
         shape = None if samples is None else tuple(samples.shape)
-        raise ValueError(f"The latent is empty (shape {shape}): connect an Empty Latent Image with batch size 1 or more.")
+        raise ValueError(
+            f"The latent is empty (shape {shape}): connect an Empty Latent Image with batch size 1 or more."
+        )
 
 
 def check_conditioning(name: str, conditioning: Any) -> None:
     """Raises one clear sentence where there is no conditioning; the host would sample grey."""
     if not conditioning:
-        raise ValueError(f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output.")
+        raise ValueError(
+            f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output."
+        )
 
 
 class ASCED_KSampler(io.ComfyNode):
@@ -70,7 +74,13 @@ class ASCED_KSampler(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps; 10 or more, better 20."),
                 io.Float.Input(
-                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance scale, as in KSampler."
+                    "cfg",
+                    default=8.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Guidance scale, as in KSampler.",
                 ),
                 io.Combo.Input(
                     "sampler_name",
@@ -79,7 +89,9 @@ class ASCED_KSampler(io.ComfyNode):
                     "others are only watched.",
                 ),
                 io.Combo.Input(
-                    "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), tooltip="How the noise is removed over the steps."
+                    "scheduler",
+                    options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    tooltip="How the noise is removed over the steps.",
                 ),
                 io.Conditioning.Input("positive", tooltip="What the image should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show."),

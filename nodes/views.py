@@ -49,7 +49,9 @@ class ASCED_MaskPreview(io.ComfyNode):
             description="Shows the artifact regions, white on black, and says in words what was found.",
             inputs=[
                 _report_input(),
-                _image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
+                _image_input(
+                    "The decoded images: the masks take their size. Without it: the model's usual size.", True
+                ),
             ],
             outputs=[
                 io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
@@ -80,7 +82,9 @@ class ASCED_Overlay(io.ComfyNode):
             description="The images with their artifact regions tinted, outlined and labelled with their scores.",
             inputs=[
                 _report_input(),
-                _image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
+                _image_input(
+                    "The decoded images, best the uncorrected ones, where the artifacts are still to be seen."
+                ),
                 io.Float.Input(
                     "opacity", default=0.45, min=0.0, max=1.0, step=0.05, tooltip="Of the tint; 0 leaves the outline."
                 ),

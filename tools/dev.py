@@ -18,25 +18,27 @@ from environment import HOST, ROOT, Environment, SetupError, prepare
 SUITES = ("core", "host", "web")
 
 
-def _call(env: Environment, *command: str | Path, cwd: Path = ROOT, **more: str) -> int:
-    variables = {**env.variables(), **more}
-    return subprocess.run([str(env.python), *map(str, command)], cwd=cwd, env=variables, check=False).returncode
+def _call(env: Environment, *command: str | Path, cwd: Path = ROOT) -> int:
+    return subprocess.run([str(env.python), *map(str, command)], cwd=cwd, env=env.variables(), check=False).returncode
 
 
 def lint(env: Environment) -> int:
-    """ruff and the type checker."""
+    """Ruff and the type checker."""
     packages = HOST / "packages"
     packages.mkdir(exist_ok=True)
     link = packages / "asced"  # the nodes import relatively: they are checked as the package that a host loads
     if not link.exists():
         link.unlink(missing_ok=True)
         link.symlink_to(ROOT, target_is_directory=True)
-    config = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", HOST / "mypy"]
+    config: list[str | Path] = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", HOST / "mypy"]
     checks = [
         _call(env, "-m", "ruff", "check", "."),
         _call(env, "-m", "ruff", "format", "--check", "."),
-        _call(env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages),
-        _call(env, "-m", "mypy", *config, "tools/dev.py", "tools/demo.py", "benchmarks", MYPYPATH=f"{ROOT}/tools"),
+        _call(
+            env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages
+        ),
+        _call(env, "-m", "mypy", *config, "dev.py", "demo.py", cwd=ROOT / "tools"),
+        _call(env, "-m", "mypy", *config, "detector.py", cwd=ROOT / "benchmarks"),
     ]
     return max(checks)
 
@@ -54,7 +56,7 @@ def test(env: Environment, extra: list[str]) -> int:
         print(f"\n== tests/{suite}", flush=True)
         out = results / f"{suite}.xml"
         out.unlink(missing_ok=True)
-        options = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
+        options: list[str | Path] = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
         if suite == "core":
             coverage = [] if extra else ["--cov=asced_core", "--cov-report=term"]
             code = _call(env, "-m", "pytest", folder, "-q", "-o", "pythonpath=.", *coverage, *options)

@@ -166,7 +166,9 @@ class ComfyServer:
                 if event["type"] == "progress" and on_progress:
                     on_progress(str(data["node"]), int(data["value"]), int(data["max"]))
                 if event["type"] in ("execution_error", "execution_interrupted"):
-                    raise PromptError(f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip())
+                    raise PromptError(
+                        f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip()
+                    )
                 if event["type"] == "execution_success":
                     return self.get(f"/history/{job}")[job]["outputs"]
         raise PromptError(f"ComfyUI closed the connection; its log ends with:\n{self._tail()}")

@@ -1,5 +1,6 @@
 """Noise levels of VP, EDM and flow models, and re-noising."""
 
+import itertools
 import math
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_ddpm_linear_has_sigma_of_3_4_in_the_middle():
 def test_percent_and_sigma_are_inverse(schedule):
     percents = np.linspace(0.02, 0.98, 25)
     sigmas = [schedule.percent_to_sigma(p) for p in percents]
-    assert all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(sigmas))
     np.testing.assert_allclose([schedule.sigma_to_percent(s) for s in sigmas], percents, atol=1e-9)
     assert schedule.sigma_to_percent(schedule.percent_to_sigma(-1)) == pytest.approx(0)
     assert schedule.sigma_to_percent(schedule.percent_to_sigma(2)) == pytest.approx(1)

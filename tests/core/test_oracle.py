@@ -106,9 +106,7 @@ def test_the_whole_loop_is_followed_step_by_step(oracle):
             max_area=int(case["max_size"]),
             min_width=int(case["narrow_width"]),
         ),
-        CorrectionSettings(
-            gamma=float(case["noise_ptb_scale"]), expand=int(case["expand_mask"]), x0_source="previous"
-        ),
+        CorrectionSettings(gamma=float(case["noise_ptb_scale"]), expand=int(case["expand_mask"]), x0_source="previous"),
         sigmas,
         sigma_start=sigmas[first],
         sigma_end=sigmas[24 - t_c],

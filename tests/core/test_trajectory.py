@@ -138,9 +138,9 @@ def test_previous_source_takes_the_prediction_before(planted):
     first = trajectory.window.first
     _run(trajectory, frames)
     assert torch.equal(trajectory._previous, frames[min(last - first, len(frames) - 1)])
+    other = _trajectory()
+    _run(other, frames)
     with pytest.raises(ValueError, match="current"):
-        other = _trajectory()
-        _run(other, frames)
         other.correct(torch.zeros_like(frames[0]))
 
 

@@ -60,7 +60,7 @@ def host(pack: dict[str, Any]) -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def _inference(pack: dict[str, Any]):  # noqa: ANN202
+def _inference(pack: dict[str, Any]):
     """The server runs nodes in inference mode."""
     import torch
 
@@ -119,7 +119,9 @@ def stock(host: ModuleType, hands: SimpleNamespace, latent: Callable[..., dict])
 
 
 @pytest.fixture
-def corrected(run_node: Callable[..., tuple], hands: SimpleNamespace, latent: Callable[..., dict]) -> Callable[..., Any]:
+def corrected(
+    run_node: Callable[..., tuple], hands: SimpleNamespace, latent: Callable[..., dict]
+) -> Callable[..., Any]:
     """ASCED_KSampler with the same arguments as ``stock``; gives latent tensor, mask and report."""
 
     def sample(model: Any = None, seed: int = 3, sampler: str = "euler", cfg: float = 2.0, steps: int = STEPS,

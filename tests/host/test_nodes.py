@@ -32,7 +32,10 @@ def _schema(pack):
                 sort = "COMBO" if isinstance(spec[0], list) else str(spec[0])
                 default = spec[1].get("default") if len(spec) > 1 else None
                 inputs.append([name, sort, kind, default])
-        out[node_id] = {"inputs": inputs, "outputs": list(zip(map(str, info["output"]), info["output_name"], strict=True))}
+        out[node_id] = {
+            "inputs": inputs,
+            "outputs": list(zip(map(str, info["output"]), info["output_name"], strict=True)),
+        }
     return json.loads(json.dumps(out))
 
 
@@ -219,7 +222,9 @@ def test_video_latents_pass_through_with_one_sentence(hands, run_node):
     class Guider:
         model_patcher = hands.eps
 
-    run = _Run(Guider, comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0]), torch.zeros(1, 4, 3, 8, 8), 0)
+    run = _Run(
+        Guider, comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0]), torch.zeros(1, 4, 3, 8, 8), 0
+    )
     from asced.asced_core import CorrectionSettings, DetectionSettings
 
     with run.attached(DetectionSettings(), CorrectionSettings(), None):

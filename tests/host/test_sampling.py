@@ -221,7 +221,7 @@ def test_an_error_or_interrupt_in_mid_run_leaves_nothing_behind(hands, artifact,
 
     broken = model.clone()
     broken.set_model_sampler_post_cfg_function(fail)
-    with pytest.raises(BaseException) as raised:  # noqa: PT011 - the host's interrupt is no Exception everywhere
+    with pytest.raises(BaseException) as raised:
         corrected(broken, settings=settings)
     assert type(raised.value).__name__ in ("RuntimeError", "InterruptProcessingException")
     raised = None
