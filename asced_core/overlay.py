@@ -69,7 +69,10 @@ def _label(canvas: Picture, text: str, left: int, top: int) -> None:
     cv2.putText(canvas, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
-def contact_sheet(pictures: Sequence[Picture], columns: int | None = None, gap: int = 4) -> Picture:
+GAP = 4  # white pixels between the pictures of a sheet
+
+
+def contact_sheet(pictures: Sequence[Picture], columns: int | None = None, gap: int = GAP) -> Picture:
     """Pictures of one size side by side on white, in rows.
 
     Raises:
@@ -85,3 +88,12 @@ def contact_sheet(pictures: Sequence[Picture], columns: int | None = None, gap: 
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = picture
     return sheet
+
+
+def split_sheet(sheet: Picture, count: int, gap: int = GAP) -> list[Picture]:
+    """The pictures of a contact sheet that was made with its usual number of columns."""
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    height, width = (sheet.shape[0] + gap) // rows, (sheet.shape[1] + gap) // columns
+    corners = [(i // columns * height, i % columns * width) for i in range(count)]
+    return [sheet[top : top + height - gap, left : left + width - gap] for top, left in corners]

@@ -23,7 +23,7 @@ from server import ROOT, ComfyServer, PromptError
 from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT))
-from asced_core.overlay import contact_sheet, enlarge
+from asced_core.overlay import contact_sheet, enlarge, split_sheet
 
 STEPS, CFG = 25, 2.0
 SHOWN = 192  # least side of one picture on a sheet
@@ -99,6 +99,18 @@ def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[st
     return report
 
 
+def write_picture(path: Path, folder: Path, report: dict[str, Any]) -> None:
+    """The flagged images alone, each as usual, with its regions, and corrected: for the README."""
+    count = len(report["images"])
+    sheets = [np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) for name in ("before", "overlay", "after")]
+    parts = [split_sheet(sheet, count) for sheet in sheets]
+    rows = [i["index"] for i in report["images"] if i["corrected"]][:6]
+    side = parts[0][0].shape[:2]
+    tiles = [np.asarray(Image.fromarray(part[row]).resize(side, Image.Resampling.BOX)) for part in parts for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(contact_sheet(tiles, columns=len(rows))).save(path, quality=88)
+
+
 def check(report: dict[str, Any], folder: Path) -> None:
     """Raises where the demo does not show what it is for."""
     images = report["images"]
@@ -121,6 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=16, help="images, each with noise of its own")
+    parser.add_argument("--picture", type=Path, help="also writes the flagged images as one picture")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo")
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
@@ -130,6 +143,8 @@ def main() -> int:
             print(f"ComfyUI is up after {time.monotonic() - start:.0f} s.", flush=True)
             report = write(args.out, server, run(server, args.seed, args.batch))
         check(report, args.out)
+        if args.picture:
+            write_picture(args.picture, args.out, report)
     except (PromptError, RuntimeError, ValueError, OSError) as error:
         print(f"asced demo: {error}", file=sys.stderr)
         return 1

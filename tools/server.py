@@ -170,7 +170,9 @@ class ComfyServer:
                         f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip()
                     )
                 if event["type"] == "execution_success":
-                    return self.get(f"/history/{job}")[job]["outputs"]
+                    while not (history := self.get(f"/history/{job}")):  # written a moment after the word of success
+                        await asyncio.sleep(0.05)
+                    return history[job]["outputs"]
         raise PromptError(f"ComfyUI closed the connection; its log ends with:\n{self._tail()}")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Report, Trajectory, edm_level
-from asced_core.overlay import OUTLINE, contact_sheet, draw_overlay, enlarge
+from asced_core.overlay import OUTLINE, contact_sheet, draw_overlay, enlarge, split_sheet
 from asced_core.plots import (
     phase,
     plot_abnormal,
@@ -183,6 +183,8 @@ def test_contact_sheet_holds_every_picture():
     sheet = contact_sheet(pictures, gap=2)
     assert sheet.shape == (2 * 6 - 2, 3 * 8 - 2, 3)
     assert [int((sheet == i).all(axis=2).sum()) for i in range(5)] == [24] * 5
+    usual = contact_sheet(pictures)
+    assert all(np.array_equal(a, b) for a, b in zip(split_sheet(usual, 5), pictures, strict=True))
     with pytest.raises(ValueError, match="one size"):
         contact_sheet([pictures[0], np.zeros((5, 6, 3), np.uint8)])
 

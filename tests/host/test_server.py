@@ -1,0 +1,155 @@
+"""A real ComfyUI server as a child process: graphs by its API, wrong inputs, and the demo command itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from .conftest import COMFYUI, ROOT
+
+SENTENCE = 300  # characters that one clear sentence needs at the most
+
+
+def _module():
+    spec = importlib.util.spec_from_file_location("asced_server", ROOT / "tools" / "server.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = _module() if COMFYUI else None
+pytestmark = pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with tool.ComfyServer(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def _graph(seed=5, steps=12, denoise=1.0, sampler="euler", batch=2, **settings):
+    """Demo model through ASCED_KSampler with both settings nodes; 32-pixel images."""
+    detection = {
+        "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
+        "start_percent": 0.2, "end_percent": 0.5, **settings,
+    }  # fmt: skip
+    correction = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
+
+    def node(kind, **inputs):
+        return {"class_type": kind, "inputs": inputs}
+
+    return {
+        "model": node("ASCED_DemoModel", digit="each in turn"),
+        "empty": node("EmptyLatentImage", width=256, height=256, batch_size=batch),
+        "detection": node("ASCED_Detection", **detection),
+        "correction": node("ASCED_Correction", **correction),
+        "sampler": node(
+            "ASCED_KSampler", model=["model", 0], seed=seed, steps=steps, cfg=2.0, sampler_name=sampler,
+            scheduler="normal", positive=["model", 2], negative=["model", 3], latent_image=["empty", 0],
+            denoise=denoise, detection=["detection", 0], correction=["correction", 0],
+        ),
+        "preview": node("ASCED_MaskPreview", report=["sampler", 2]),
+        "latent": node("SaveLatent", samples=["sampler", 0], filename_prefix="out"),
+    }  # fmt: skip
+
+
+def _report(outputs):
+    return json.loads(outputs["preview"]["asced_report"][0])
+
+
+def _latent(server, outputs):
+    return load(server.view(outputs["latent"]["latents"][0]))["latent_tensor"]
+
+
+def test_the_server_knows_every_node_and_a_graph_runs(server):
+    known = server.get("/object_info")
+    assert sum(name.startswith("ASCED_") for name in known) == 9
+    seen = []
+    outputs = server.run(_graph(), lambda *event: seen.append(event))
+    assert [e[1:] for e in seen if e[0] == "sampler"] == [(i + 1, 12) for i in range(12)]
+    assert len(outputs["preview"]["images"]) == 2
+    assert len(_report(outputs)["images"]) == 2
+
+
+def test_help_pages_are_served(server):
+    import urllib.request
+
+    with urllib.request.urlopen(f"{server.url}/extensions/asced/docs/ASCED_KSampler.md") as answer:
+        assert b"ASCED" in answer.read()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"start_percent": 0.6, "end_percent": 0.4}, "must be smaller than end_percent"),
+        ({"min_area": 500, "max_area": 400}, "must be smaller than max_area"),
+        ({"threshold": -1.0}, "smaller than min"),
+        ({"mode": "best"}, "mode must be one of"),
+        ({"denoise": 0.0}, "denoise 0"),
+    ],
+)
+def test_wrong_settings_get_one_clear_sentence_and_the_queue_goes_on(server, change, words):
+    with pytest.raises(tool.PromptError, match=words) as error:
+        server.run(_graph(**change))
+    assert len(str(error.value)) < SENTENCE
+    assert _latent(server, server.run(_graph(seed=6))).shape == (2, 3, 32, 32)
+
+
+def test_missing_conditioning_is_named_and_the_queue_goes_on(server):
+    graph = _graph()
+    del graph["sampler"]["inputs"]["positive"]
+    with pytest.raises(tool.PromptError, match=r"[Rr]equired input is missing.*positive"):
+        server.run(graph)
+    assert server.run(_graph(seed=7))["latent"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"steps": 1}, "1 step(s)"), ({"denoise": 0.3}, "higher denoise"), ({"sampler": "dpm_fast"}, "dpm_fast")],
+)
+def test_runs_that_cannot_be_watched_give_the_image_and_the_reason(server, change, words):
+    outputs = server.run(_graph(**change))
+    told = _report(outputs)["summary"]
+    assert told.startswith("Not watched") and words in told
+    assert np.isfinite(_latent(server, outputs)).all()
+
+
+def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
+    """Runs before it, of another seed or broken off, leave no trace in a warm server."""
+    sensitive = {"threshold": 1.5, "min_width": 0}
+    server.run(_graph(seed=21, **sensitive))
+    with pytest.raises(tool.PromptError):
+        server.run(_graph(seed=22, denoise=0.0))
+    warm_outputs = server.run(_graph(seed=23, **sensitive))
+    with tool.ComfyServer(tmp_path) as fresh:
+        cold_outputs = fresh.run(_graph(seed=23, **sensitive))
+        assert np.array_equal(_latent(server, warm_outputs), _latent(fresh, cold_outputs))
+    assert any(image["corrected"] for image in _report(warm_outputs)["images"])
+
+
+def test_the_demo_command_writes_what_it_promises(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "demo.py"), "--out", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bit-identical" in done.stdout
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {"before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
+    report = json.loads((tmp_path / "demo" / "report.json").read_text())
+    assert len(report["images"]) == 16
+    for image in report["images"]:
+        assert image["identical_to_stock"] != image["corrected"]
+        assert image["flagged"] == bool(image["regions"])
+    assert report["run"]["seconds_asced"] > 0 and report["run"]["seconds_model"] > 0
+    assert report["decision"] is not None and report["decision_sigma"] > 0
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="ended while it started"), tool.ComfyServer(tmp_path, options=("--nonsense",)):
+        pass

@@ -1,0 +1,145 @@
+"""ComfyUI's page in a headless Chromium, for the tests and the thumbnails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SIZE = (1920, 1080)
+OUTSIDE = "api.comfy.org"  # the page asks ComfyUI's registry about every node; no business of the pack
+
+# Quiet surroundings for pictures: no minimap, no figures, no advertisement.
+_SETTINGS = """async () => {
+  const set = (name, value) => app.extensionManager.setting.set(name, value)
+  await set('Comfy.Minimap.Visible', false)
+  await set('Comfy.Graph.CanvasInfo', false)
+  await set('Comfy.VueNodes.Enabled', false)
+}"""
+_LISTEN = """() => {
+  window.ascedRun = { end: null, texts: {}, seen: 0 }
+  app.api.addEventListener('execution_start', () => { ascedRun.end = null; ascedRun.texts = {} })
+  app.api.addEventListener('execution_success', () => { ascedRun.end = 'success'; ascedRun.seen++ })
+  app.api.addEventListener('execution_error', (e) => { ascedRun.end = e.detail.exception_message; ascedRun.seen++ })
+  app.api.addEventListener('progress_text', (e) => { ascedRun.texts[e.detail.nodeId] = e.detail.text })
+}"""
+# Makes the whole graph fill the window below the page's bars.
+_FIT = """([left, top, right, bottom]) => {
+  const things = [...app.graph.nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),
+    ...app.graph.groups.map((g) => [g.pos[0], g.pos[1], g.size[0], g.size[1]])]
+  const x0 = Math.min(...things.map((t) => t[0])), x1 = Math.max(...things.map((t) => t[0] + t[2]))
+  const y0 = Math.min(...things.map((t) => t[1])), y1 = Math.max(...things.map((t) => t[1] + t[3]))
+  const scale = Math.min((right - left) / (x1 - x0), (bottom - top) / (y1 - y0))
+  app.canvas.ds.scale = scale
+  app.canvas.ds.offset = [left / scale - x0, top / scale - y0]
+  app.canvas.setDirty(true, true)
+  return [left, top, (x1 - x0) * scale, (y1 - y0) * scale]
+}"""
+
+
+def missing() -> str:
+    """Why no browser can be started here, or nothing."""
+    if not _executable():
+        return f"no browser: none of {', '.join(BROWSERS)} is installed"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        return "no playwright: pip install playwright"
+    return ""
+
+
+def _executable() -> str | None:
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser, closed behind the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_executable(), args=list(FLAGS), headless=True)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class ComfyPage:
+    """One page of ComfyUI, closed behind the ``with`` block.
+
+    Attributes:
+        page: playwright's page.
+        errors: what the page logged as an error, and exceptions that nobody caught.
+    """
+
+    def __init__(self, browser: Browser, url: str, size: tuple[int, int] = SIZE) -> None:
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.errors: list[str] = []
+        self._url, self._size = url, size
+
+    def __enter__(self) -> ComfyPage:
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(self._url)
+        self.page.wait_for_function(
+            "() => Boolean(window.app?.graph && app.extensionManager && LiteGraph.registered_node_types.ASCED_KSampler)",
+            timeout=90_000,
+        )
+        self.page.wait_for_selector(".p-blockui-mask, .loading-overlay", state="detached", timeout=30_000)
+        self.page.evaluate(_SETTINGS)
+        self.page.evaluate(_LISTEN)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.page.close()
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and OUTSIDE not in message.text:
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def load(self, graph: dict[str, Any]) -> None:
+        """Opens a workflow as the page's Open does."""
+        self.page.evaluate("(graph) => app.loadGraphData(graph)", graph)
+        self.page.wait_for_timeout(500)
+
+    def graph(self) -> dict[str, Any]:
+        """The workflow as the page's Save would write it."""
+        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+
+    def run(self, seconds: float = 120) -> str:
+        """Presses Run and waits for the end: 'success', or the words of the error."""
+        seen = self.page.evaluate("ascedRun.seen")
+        self.page.get_by_test_id("queue-button").get_by_role("button").first.click()
+        return self.wait_for_end(seen, seconds)
+
+    def wait_for_end(self, seen: int, seconds: float = 120) -> str:
+        """Waits until one more run than ``seen`` has ended."""
+        self.page.wait_for_function("(seen) => ascedRun.seen > seen", arg=seen, timeout=seconds * 1000)
+        self.page.wait_for_timeout(1500)  # pictures are fetched and drawn
+        return str(self.page.evaluate("ascedRun.end"))
+
+    def texts(self) -> dict[str, str]:
+        """Words that nodes showed in the last run, by node id."""
+        return self.page.evaluate("ascedRun.texts")
+
+    def screenshot(self, path: Path, whole_graph: bool = True) -> tuple[float, float, float, float]:
+        """Writes what is seen; gives left, top, width and height of the graph in it."""
+        box = (0.0, 0.0, float(self._size[0]), float(self._size[1]))
+        if whole_graph:
+            box = tuple(self.page.evaluate(_FIT, [75, 90, self._size[0] - 20, self._size[1] - 60]))
+            self.page.wait_for_timeout(800)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(path))
+        return box
