@@ -1,9 +1,9 @@
 """The only file that touches the host's sampling hooks.
 
-A run is watched from inside SAMPLER_SAMPLE: a loop takes the place of the sampler's function for that one
-run. At T_c it leaves the function by an exception and calls it again on the remaining noise levels from the
-corrected state. Editing the state in place would go wrong in most samplers, which have used it already or
-keep a copy.
+A run is watched from inside SAMPLER_SAMPLE: a function of ours takes the place of the sampler's for that one
+run, calls it, and sees every model call and every step. At T_c the sampler's function is called a second time,
+from the corrected state on the remaining noise levels; see lane.py. Editing the state in place would go wrong
+in most samplers, which have used it already or keep a copy.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from comfy.patcher_extension import WrappersMP
 from ..asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Report, Trajectory
 from ..asced_core.report import RunFacts, build_report, empty_report
 from ..asced_core.stopwatch import Stopwatch
+from .lane import Lane, NoiseTape
 
 KEY = "ASCED"
 
-# Sampler functions that may be left and entered again, with the noise source that has to live on over it.
+# Sampler functions that may be entered in mid-run, with the noise source that both runs have to share.
 RESTARTABLE: dict[str, str | None] = {
     "sample_euler": None,  # the host's ddim is this function, too
     "sample_heun": None,
@@ -32,7 +33,6 @@ RESTARTABLE: dict[str, str | None] = {
     "sample_euler_ancestral": "white",
     "sample_dpmpp_2m_sde": "brownian",
 }
-MULTISTEP = ("sample_dpmpp_2m", "sample_dpmpp_2m_sde", "sample_unipc")  # remember former predictions
 MIN_STEPS = {"sample_unipc": 2}  # the least that the function can be entered with
 OFF_SCHEDULE = ("dpm_fast_function", "dpm_adaptive_function")  # choose noise levels of their own
 
@@ -70,25 +70,49 @@ def patch_model(
     return patched
 
 
-class _Restart(Exception):  # noqa: N818 - a jump, not an error
-    def __init__(self, step: int, x: torch.Tensor) -> None:
-        super().__init__()
-        self.step, self.x = step, x
+class _WatchedModel:
+    """The sampler's model with its last input and output kept; everything else is the model's own.
 
-
-class _RecordedModel:
-    """The sampler's model with its last input and output kept; everything else is the model's own."""
+    Once a corrected run goes along, every call serves both: its images come from there, the others from here.
+    """
 
     def __init__(self, model: Any, stopwatch: Stopwatch) -> None:
         self._model, self._stopwatch = model, stopwatch
         self.calls = 0
+        self.lane: Lane | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        theirs = self.lane.state() if self.lane else None
+        if theirs is not None:
+            x = torch.where(self._corrected, theirs, x)
+        denoised = self.call(x, *args, **kwargs)
+        if self.lane and theirs is not None:
+            self.lane.answer(denoised)
+        return denoised
+
+    def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The model alone."""
         with self._stopwatch.span("model"):
             denoised = self._model(x, *args, **kwargs)
         self.calls += 1
         self.x, self.denoised = x, denoised
         return denoised
+
+    def follow(self, lane: Lane, corrected: list[bool]) -> None:
+        """From here on, the images that are marked take their states from the lane."""
+        self.lane = lane  # at once, so that it is closed whatever happens
+        lane.first_step(self.call)
+        self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
+
+    def merge(self, samples: torch.Tensor) -> torch.Tensor:
+        """The final states of both runs."""
+        return torch.where(self._corrected, self.lane.result(), samples) if self.lane else samples
+
+    def close(self) -> None:
+        """Ends the corrected run, if there is one."""
+        if self.lane:
+            self.lane.close()
+            self.lane = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -102,7 +126,7 @@ class _Run:
         self._sigmas = tuple(sigmas.tolist())
         self._shape = tuple(noise.shape)
         self._stopwatch = Stopwatch(noise.device)
-        self._function = getattr(sampler, "sampler_function", None)
+        self._function: Any = getattr(sampler, "sampler_function", None)
         self._name = getattr(self._function, "__name__", type(sampler).__name__)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
@@ -168,41 +192,42 @@ class _Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        recorded, first = _RecordedModel(model, self._stopwatch), 0
+        watched = _WatchedModel(model, self._stopwatch)
+        own = {"extra_args": extra_args, **options}
         source = RESTARTABLE.get(self._name)
+        tape = None
         if source and options.get("noise_sampler") is None:
-            options["noise_sampler"] = _noise_sampler(source, x, sigmas, (extra_args or {}).get("seed"))
+            tape = NoiseTape(_noise_sampler(source, x, sigmas, (extra_args or {}).get("seed")))
+            own["noise_sampler"] = tape
 
         def on_step(info: dict[str, Any]) -> None:
-            step = first + info["i"]
-            corrected = self._watch(step, recorded)
+            corrected = self._watch(info["i"], watched)
             if corrected is not None:
-                raise _Restart(step, corrected)
+                if tape:
+                    tape.recording = True
+                theirs = {**own, "noise_sampler": tape.replay} if tape else own
+                lane = Lane(self._function, watched, corrected, sigmas[info["i"] :].clone(), theirs)
+                watched.follow(lane, self._trajectory.corrected)  # type: ignore[union-attr]
+                self._restarts += 1
+                self._watch(info["i"], watched)  # the new prediction takes the old one's place
             if callback is not None:
-                callback({**info, "i": step})
+                callback(info)
 
         try:
-            while True:
-                try:
-                    return self._function(  # type: ignore[misc]
-                        recorded, x, sigmas, extra_args=extra_args, callback=on_step, disable=disable, **options
-                    )
-                except _Restart as jump:
-                    # a clone: uni_pc writes into its noise levels
-                    x, sigmas, first = jump.x, sigmas[jump.step - first :].clone(), jump.step
-                    self._restarts += 1
+            return watched.merge(self._function(watched, x, sigmas, callback=on_step, disable=disable, **own))
         finally:
-            self._calls = recorded.calls
+            self._calls = watched.calls
+            watched.close()
 
-    def _watch(self, step: int, recorded: _RecordedModel) -> torch.Tensor | None:
+    def _watch(self, step: int, watched: _WatchedModel) -> torch.Tensor | None:
         """Shows the step to the trajectory; the corrected state where there is one."""
         trajectory = self._trajectory
         if trajectory is None or step >= len(self._sigmas) - 1:
             return None
         with self._stopwatch.span("asced"):
-            trajectory.observe(step, recorded.x, recorded.denoised)
+            trajectory.observe(step, watched.x, watched.denoised)
             if trajectory.is_due(step) and trajectory.decide():
-                return trajectory.correct(recorded.x, recorded.denoised)
+                return trajectory.correct(watched.x, watched.denoised)
         return None
 
     def report(self, detection: DetectionSettings, correction: CorrectionSettings) -> Report:
@@ -217,11 +242,6 @@ class _Run:
             seconds_asced=self._stopwatch.seconds("asced"),
             pixels_per_cell=int(getattr(latent_format, "spacial_downscale_ratio", 8)),
         )
-        if self._restarts and self._name in MULTISTEP and not all(self._trajectory.corrected):  # type: ignore[union-attr]
-            self._notes.append(
-                f"{facts.sampler} keeps a memory of former steps, which a correction starts anew for the whole batch: "
-                "images without an artifact differ a little from KSampler's."
-            )
         notes = tuple(self._notes)
         if self._trajectory is not None and self._trajectory.detections:
             return build_report(self._trajectory, facts, notes)

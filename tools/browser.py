@@ -97,7 +97,7 @@ class ComfyPage:
             "() => Boolean(window.app?.graph && app.extensionManager && LiteGraph.registered_node_types.ASCED_KSampler)",
             timeout=90_000,
         )
-        self.page.wait_for_selector(".p-blockui-mask, .loading-overlay", state="detached", timeout=30_000)
+        self.page.get_by_test_id("queue-button").wait_for(timeout=30_000)
         self.page.evaluate(_SETTINGS)
         self.page.evaluate(_LISTEN)
         return self
@@ -113,6 +113,10 @@ class ComfyPage:
         """Opens a workflow as the page's Open does."""
         self.page.evaluate("(graph) => app.loadGraphData(graph)", graph)
         self.page.wait_for_timeout(500)
+
+    def prompt(self) -> dict[str, Any]:
+        """The graph as it would be queued."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
 
     def graph(self) -> dict[str, Any]:
         """The workflow as the page's Save would write it."""
@@ -138,7 +142,8 @@ class ComfyPage:
         """Writes what is seen; gives left, top, width and height of the graph in it."""
         box = (0.0, 0.0, float(self._size[0]), float(self._size[1]))
         if whole_graph:
-            box = tuple(self.page.evaluate(_FIT, [75, 90, self._size[0] - 20, self._size[1] - 60]))
+            left, top, width, height = self.page.evaluate(_FIT, [75, 190, self._size[0] - 20, self._size[1] - 60])
+            box = (left, top, width, height)
             self.page.wait_for_timeout(800)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=str(path))

@@ -106,7 +106,9 @@ def write_picture(path: Path, folder: Path, report: dict[str, Any]) -> None:
     parts = [split_sheet(sheet, count) for sheet in sheets]
     rows = [i["index"] for i in report["images"] if i["corrected"]][:6]
     side = parts[0][0].shape[:2]
-    tiles = [np.asarray(Image.fromarray(part[row]).resize(side, Image.Resampling.BOX)) for part in parts for row in rows]
+    tiles = [
+        np.asarray(Image.fromarray(part[row]).resize(side, Image.Resampling.BOX)) for part in parts for row in rows
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(contact_sheet(tiles, columns=len(rows))).save(path, quality=88)
 

@@ -151,5 +151,8 @@ def test_the_demo_command_writes_what_it_promises(tmp_path):
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match="ended while it started"), tool.ComfyServer(tmp_path, options=("--nonsense",)):
+    with (
+        pytest.raises(RuntimeError, match="ended while it started"),
+        tool.ComfyServer(tmp_path, options=("--nonsense",)),
+    ):
         pass

@@ -1,0 +1,157 @@
+"""A second run of a sampler's function, in step with the first one and fed by the same model calls.
+
+Samplers keep what they need in local variables: former predictions, half-made states. A corrected state can
+therefore not be put into a running sampler, and a sampler that is entered anew has forgotten its past. So the
+corrected images get a run of their own from T_c on, while the first run goes on for all others; each model call
+serves both. Samplers work cell by cell, so the images do not mix.
+
+The second run lives in a thread, but the two never run at the same time: the thread waits wherever it asks for
+the model, and the model is always called by the first run's thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Cancelled(BaseException):
+    pass
+
+
+class NoiseTape:
+    """A sampler's noise source that gives the second run the same noise as the first.
+
+    Args:
+        source: called with two noise levels, as samplers do.
+    """
+
+    def __init__(self, source: Callable[[Any, Any], Tensor]) -> None:
+        self._source = source
+        self._drawn: deque[Tensor] = deque()
+        self.recording = False
+
+    def __call__(self, sigma: Any, sigma_next: Any) -> Tensor:
+        noise = self._source(sigma, sigma_next)
+        if self.recording:
+            self._drawn.append(noise)
+        return noise
+
+    def replay(self, sigma: Any, sigma_next: Any) -> Tensor:
+        """For the second run; new noise where the first has drawn less."""
+        return self._drawn.popleft() if self._drawn else self._source(sigma, sigma_next)
+
+
+class Lane:
+    """The second run.
+
+    Args:
+        function: the sampler's function.
+        model: the first run's model, for its attributes; it is never called from here.
+        x: corrected state [B,C,H,W].
+        sigmas: remaining noise levels; its own copy, some samplers write into them.
+        options: further arguments of the function.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], model: Any, x: Tensor, sigmas: Tensor, options: dict) -> None:
+        self._to_lane: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._from_lane: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._held = False  # it waits at the end of a step
+        self._result: Tensor | None = None
+        asker = _Asker(model, self._ask)
+
+        def on_step(_: dict[str, Any]) -> None:
+            self._ask("step", None)
+
+        # modes and the current device belong to a thread
+        inference, device = torch.is_inference_mode_enabled(), x.device
+
+        def work() -> None:
+            try:
+                if device.type == "cuda":
+                    torch.cuda.set_device(device)
+                with torch.inference_mode(inference):
+                    out = function(asker, x, sigmas, callback=on_step, disable=True, **options)
+                self._from_lane.put(("done", out))
+            except _Cancelled:
+                pass
+            except BaseException as error:  # it is raised again in the first run's thread
+                self._from_lane.put(("error", error))
+
+        self._thread = threading.Thread(target=work, name="ASCED corrected run", daemon=True)
+        self._thread.start()
+
+    def _ask(self, kind: str, what: Any) -> Any:
+        self._from_lane.put((kind, what))
+        answer = self._to_lane.get()
+        if answer is _Cancelled:
+            raise _Cancelled
+        return answer
+
+    def _next(self) -> tuple[str, Any]:
+        if self._held:
+            self._held = False
+            self._to_lane.put(None)
+        kind, what = self._from_lane.get()
+        if kind == "error":
+            raise what
+        if kind == "done":
+            self._result = what
+        return kind, what
+
+    def first_step(self, model: Callable[..., Tensor]) -> None:
+        """Lets it run up to the end of the predictions of its first step; it calls the model alone for that."""
+        while True:
+            kind, what = self._next()
+            if kind != "call":
+                self._held = kind == "step"
+                return
+            x, args, kwargs = what
+            self._to_lane.put(model(x, *args, **kwargs))
+
+    def state(self) -> Tensor | None:
+        """The state that it asks the model about next, or None if it has ended."""
+        while self._result is None:
+            kind, what = self._next()
+            if kind == "call":
+                return what[0]
+            self._held = kind == "step"
+        return None
+
+    def answer(self, denoised: Tensor) -> None:
+        """The model's answer to ``state``."""
+        self._to_lane.put(denoised)
+
+    def result(self) -> Tensor:
+        """Its final state, when the first run has ended.
+
+        Raises:
+            RuntimeError: it still wants the model, so its steps are not those of the first run.
+        """
+        if self.state() is not None or self._result is None:
+            raise RuntimeError("The corrected run of this sampler fell out of step; please report the sampler's name.")
+        return self._result
+
+    def close(self) -> None:
+        """Ends the thread, also in mid-run."""
+        self._to_lane.put(_Cancelled)
+        self._thread.join()
+
+
+class _Asker:
+    """Stands for the model in the second run: asks the first run's thread."""
+
+    def __init__(self, model: Any, ask: Callable[[str, Any], Tensor]) -> None:
+        self._model, self._ask = model, ask
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._ask("call", (x, args, kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

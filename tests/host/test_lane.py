@@ -1,0 +1,138 @@
+"""Two runs of one function in step, with a toy sampler and a toy model: no host is needed for that."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+
+def _sampler(model, x, sigmas, callback=None, disable=None, noise_sampler=None, calls=1):
+    """Remembers its former prediction, as multistep samplers do, and draws noise."""
+    former = None
+    for i, sigma in enumerate(sigmas[:-1]):
+        for _ in range(calls):
+            denoised = model(x, sigma)
+        callback({"i": i})
+        slope = denoised if former is None else 1.5 * denoised - 0.5 * former
+        x = x + (slope - x) * 0.3
+        if noise_sampler:
+            x = x + 0.01 * noise_sampler(sigma, sigmas[i + 1])
+        former = denoised
+    return x
+
+
+def _model(x, sigma):
+    return torch.tanh(x) * sigma
+
+
+def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
+    """The host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
+    from asced.asced_core.stopwatch import Stopwatch
+    from asced.nodes.host import _WatchedModel
+    from asced.nodes.lane import Lane, NoiseTape
+
+    generator = torch.Generator().manual_seed(1)
+    tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
+    watched = _WatchedModel(model, Stopwatch(torch.device("cpu")))
+    sigmas = torch.linspace(1, 0, 7)
+
+    def on_step(info):
+        if info["i"] == 2 and edit is not None:
+            changed = watched.x.clone()
+            changed[1] += edit
+            options = {"calls": calls}
+            if tape:
+                tape.recording = True
+                options["noise_sampler"] = tape.replay
+            watched.follow(Lane(_sampler, watched, changed, sigmas[2:].clone(), options), [False, True])
+
+    x = torch.arange(8.0).reshape(2, 1, 2, 2) / 8
+    try:
+        out = _sampler(watched, x, sigmas, callback=on_step, calls=calls, noise_sampler=tape)
+        return watched.merge(out), watched.calls
+    finally:
+        watched.close()
+        assert not any("ASCED" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+@pytest.mark.parametrize("noise", [False, True])
+def test_the_uncorrected_image_keeps_every_bit_and_its_history(pack, calls, noise):
+    plain, count = _steps(pack, calls, edit=None, noise=noise)
+    corrected, more = _steps(pack, calls, noise=noise)
+    assert torch.equal(corrected[0], plain[0])
+    assert not torch.equal(corrected[1], plain[1])
+    assert more - count == calls  # the corrected run's first step
+
+
+def test_the_corrected_image_is_that_of_a_run_from_its_state(pack):
+    states = []
+
+    def recording(x, sigma):
+        states.append(x.clone())
+        return _model(x, sigma)
+
+    _steps(pack, edit=None, model=recording)
+    start = states[2].clone()
+    start[1] += 4.0
+    expected = _sampler(_model, start, torch.linspace(1, 0, 7)[2:], callback=lambda _: None)
+    assert torch.equal(_steps(pack)[0][1], expected[1])
+
+
+def test_no_edit_in_the_second_run_and_noise_alike_differs_by_its_lost_memory_alone(pack):
+    plain = _steps(pack, edit=None, noise=True)[0]
+    same = _steps(pack, edit=0.0, noise=True)[0]
+    assert torch.equal(same[0], plain[0])
+    assert 0 < (same[1] - plain[1]).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("when", [3, 4, 6])
+def test_an_error_of_the_model_ends_both_runs(pack, when):
+    count = [0]
+
+    def failing(x, sigma):
+        count[0] += 1
+        if count[0] > when:
+            raise RuntimeError("model failed")
+        return _model(x, sigma)
+
+    with pytest.raises(RuntimeError, match="model failed"):
+        _steps(pack, model=failing)
+
+
+def test_an_error_in_the_second_run_is_raised_in_the_first(pack):
+    def failing(x, sigma):
+        if threading.current_thread() is not threading.main_thread():
+            raise AssertionError("the model was called from a thread")
+        return _model(x, sigma)
+
+    assert _steps(pack, model=failing)[0].isfinite().all()
+
+    from asced.nodes.lane import Lane
+
+    def broken(model, x, sigmas, callback=None, disable=None):
+        raise ValueError("sampler failed")
+
+    lane = Lane(broken, _model, torch.zeros(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
+    with pytest.raises(ValueError, match="sampler failed"):
+        lane.first_step(_model)
+    lane.close()
+
+
+def test_a_run_that_falls_out_of_step_is_reported(pack):
+    from asced.nodes.lane import Lane
+
+    def longer(model, x, sigmas, callback=None, disable=None):
+        for i in range(9):
+            x = model(x, sigmas[0])
+            callback({"i": i})
+        return x
+
+    lane = Lane(longer, _model, torch.ones(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
+    lane.first_step(_model)
+    lane.answer(_model(lane.state(), torch.tensor(1.0)))
+    with pytest.raises(RuntimeError, match="fell out of step"):
+        lane.result()
+    lane.close()
