@@ -8,6 +8,7 @@ in most samplers, which have used it already or keep a copy.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,15 +25,9 @@ from .lane import Lane, NoiseTape
 
 KEY = "ASCED"
 
-# Sampler functions that may be entered in mid-run, with the noise source that both runs have to share.
-RESTARTABLE: dict[str, str | None] = {
-    "sample_euler": None,  # the host's ddim is this function, too
-    "sample_heun": None,
-    "sample_dpmpp_2m": None,
-    "sample_unipc": None,
-    "sample_euler_ancestral": "white",
-    "sample_dpmpp_2m_sde": "brownian",
-}
+# The host's sampler functions whose own noise is Brownian; all others that take a noise source draw white noise.
+BROWNIAN = ("sample_dpmpp_sde", "sample_dpmpp_2m_sde", "sample_dpmpp_2m_sde_heun", "sample_dpmpp_3m_sde")
+OUT_OF_STEP = ("sample_sa_solver_pece",)  # asks the model less often in its first step, so two runs do not keep step
 MIN_STEPS = {"sample_unipc": 2}  # the least that the function can be entered with
 OFF_SCHEDULE = ("dpm_fast_function", "dpm_adaptive_function")  # choose noise levels of their own
 
@@ -82,12 +77,13 @@ class _WatchedModel:
         self.lane: Lane | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        theirs = self.lane.state() if self.lane else None
-        if theirs is not None:
-            x = torch.where(self._corrected, theirs, x)
-        denoised = self.call(x, *args, **kwargs)
-        if self.lane and theirs is not None:
-            self.lane.answer(denoised)
+        asked = self.lane.asked() if self.lane else None
+        if self.lane is None or asked is None:
+            return self.call(x, *args, **kwargs)
+        theirs, (sigma, *_), _ = asked
+        self.out_of_step |= (sigma != args[0]).any()  # stays on the device; read once, when all is done
+        denoised = self.call(torch.where(self._corrected, theirs, x), *args, **kwargs)
+        self.lane.answer(denoised)
         return denoised
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -103,10 +99,11 @@ class _WatchedModel:
         self.lane = lane  # at once, so that it is closed whatever happens
         lane.first_step(self.call)
         self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
+        self.out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:
         """The final states of both runs."""
-        return torch.where(self._corrected, self.lane.result(), samples) if self.lane else samples
+        return torch.where(self._corrected, self.lane.result(self.call), samples) if self.lane else samples
 
     def close(self) -> None:
         """Ends the corrected run, if there is one."""
@@ -171,14 +168,13 @@ class _Run:
         trajectory = plan(correction)
         if trajectory.window.decision is None or not correction.acts:
             return trajectory
-        if self._name not in RESTARTABLE:
-            names = ", ".join(sorted(name.removeprefix("sample_") for name in RESTARTABLE))
-            why = f"sampler {self._name.removeprefix('sample_')} cannot be corrected; these can: ddim, {names}"
+        name = self._name.removeprefix("sample_")
+        if self._name in OUT_OF_STEP:
+            self._notes.append(f"Only observed: sampler {name} cannot be corrected; most others can.")
         elif len(self._sigmas) - 1 - trajectory.window.decision < MIN_STEPS.get(self._name, 1):
-            why = f"{self._name.removeprefix('sample_')} cannot start anew so near to its end; take more steps"
+            self._notes.append(f"Only observed: {name} cannot start anew so near to its end; take more steps.")
         else:
             return trajectory
-        self._notes.append(f"Only observed: {why}.")
         return plan(replace(correction, method="none"))
 
     def _sample(
@@ -194,10 +190,9 @@ class _Run:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
         watched = _WatchedModel(model, self._stopwatch)
         own = {"extra_args": extra_args, **options}
-        source = RESTARTABLE.get(self._name)
         tape = None
-        if source and options.get("noise_sampler") is None:
-            tape = NoiseTape(_noise_sampler(source, x, sigmas, (extra_args or {}).get("seed")))
+        if takes_noise(self._function) and options.get("noise_sampler") is None:
+            tape = NoiseTape(_noise_sampler(self._name, x, sigmas, (extra_args or {}).get("seed")))
             own["noise_sampler"] = tape
 
         def on_step(info: dict[str, Any]) -> None:
@@ -214,7 +209,13 @@ class _Run:
                 callback(info)
 
         try:
-            return watched.merge(self._function(watched, x, sigmas, callback=on_step, disable=disable, **own))
+            samples = watched.merge(self._function(watched, x, sigmas, callback=on_step, disable=disable, **own))
+            if watched.lane and bool(watched.out_of_step):
+                self._notes.append(
+                    f"Sampler {self._name.removeprefix('sample_')} does not keep step with itself when it starts in "
+                    "mid-run: corrected images may look wrong; use another sampler or correction method none."
+                )
+            return samples
         finally:
             self._calls = watched.calls
             watched.close()
@@ -268,8 +269,14 @@ def _to_rgb(latent_format: Any) -> torch.Tensor | None:
     return torch.tensor([*factors, bias], dtype=torch.float32).T
 
 
-def _noise_sampler(source: str, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Any:
-    """The noise source that the sampler would make for itself, made once so that a restart goes on with it."""
-    if source == "white":
+def takes_noise(function: Any) -> bool:
+    """True if a sampler's function takes a noise source."""
+    return "noise_sampler" in inspect.signature(function).parameters
+
+
+def _noise_sampler(name: str, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Any:
+    """The noise source that the sampler would make for itself, made here so that both runs share it."""
+    on_cpu = not name.endswith("_gpu")
+    if name.removesuffix("_gpu") not in BROWNIAN:
         return k_sampling.default_noise_sampler(x, seed=seed)
-    return k_sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=True)
+    return k_sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu)

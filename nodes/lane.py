@@ -62,7 +62,7 @@ class Lane:
     def __init__(self, function: Callable[..., Tensor], model: Any, x: Tensor, sigmas: Tensor, options: dict) -> None:
         self._to_lane: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._from_lane: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._held = False  # it waits at the end of a step
+        self._reply: Any = None  # what it is told when it goes on
         self._result: Tensor | None = None
         asker = _Asker(model, self._ask)
 
@@ -84,8 +84,8 @@ class Lane:
             except BaseException as error:  # it is raised again in the first run's thread
                 self._from_lane.put(("error", error))
 
+        self._device = device
         self._thread = threading.Thread(target=work, name="ASCED corrected run", daemon=True)
-        self._thread.start()
 
     def _ask(self, kind: str, what: Any) -> Any:
         self._from_lane.put((kind, what))
@@ -95,10 +95,14 @@ class Lane:
         return answer
 
     def _next(self) -> tuple[str, Any]:
-        if self._held:
-            self._held = False
-            self._to_lane.put(None)
-        kind, what = self._from_lane.get()
+        """Lets it go on up to its next word; whatever it draws of the global generators is put back."""
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            if self._thread.ident is None:
+                self._thread.start()
+            else:
+                self._to_lane.put(self._reply)
+            kind, what = self._from_lane.get()
+        self._reply = None
         if kind == "error":
             raise what
         if kind == "done":
@@ -110,38 +114,35 @@ class Lane:
         while True:
             kind, what = self._next()
             if kind != "call":
-                self._held = kind == "step"
                 return
             x, args, kwargs = what
-            self._to_lane.put(model(x, *args, **kwargs))
+            self.answer(model(x, *args, **kwargs))
 
-    def state(self) -> Tensor | None:
-        """The state that it asks the model about next, or None if it has ended."""
+    def asked(self) -> tuple[Tensor, tuple, dict[str, Any]] | None:
+        """What it asks the model about next: state and further arguments; None if it has ended."""
         while self._result is None:
             kind, what = self._next()
             if kind == "call":
-                return what[0]
-            self._held = kind == "step"
+                return what
         return None
 
     def answer(self, denoised: Tensor) -> None:
-        """The model's answer to ``state``."""
-        self._to_lane.put(denoised)
+        """The model's answer to what was asked; it goes on with it when it is asked again."""
+        self._reply = denoised
 
-    def result(self) -> Tensor:
-        """Its final state, when the first run has ended.
-
-        Raises:
-            RuntimeError: it still wants the model, so its steps are not those of the first run.
-        """
-        if self.state() is not None or self._result is None:
-            raise RuntimeError("The corrected run of this sampler fell out of step; please report the sampler's name.")
+    def result(self, model: Callable[..., Tensor]) -> Tensor:
+        """Its final state, when the first run has ended; a run that fell behind finishes with the model alone."""
+        while self._result is None:
+            if asked := self.asked():
+                x, args, kwargs = asked
+                self.answer(model(x, *args, **kwargs))
         return self._result
 
     def close(self) -> None:
         """Ends the thread, also in mid-run."""
-        self._to_lane.put(_Cancelled)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._to_lane.put(_Cancelled)
+            self._thread.join()
 
 
 class _Asker:

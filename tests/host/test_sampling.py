@@ -159,13 +159,71 @@ def test_the_window_is_at_the_same_noise_level_on_every_schedule(artifact, corre
     assert report.images[0].corrected
 
 
-@pytest.mark.parametrize(("sampler", "word"), [("lms", "Only observed"), ("dpm_2", "Only observed")])
-def test_other_samplers_only_observe_and_say_so(artifact, stock, corrected, sampler, word):
+def test_every_sampler_of_the_host_is_corrected_or_says_why_not(artifact, stock, corrected):
+    """All names that the host offers, CFG++ at the guidance that it is made for."""
+    import comfy.samplers
+
     model, settings = artifact()
-    latent, _, report = corrected(model, sampler=sampler, settings=settings)
+    done, wrong = set(), {}
+    for sampler in comfy.samplers.KSampler.SAMPLERS:
+        before = stock(model, sampler=sampler, cfg=1.0)
+        state = torch.get_rng_state()
+        after, _, report = corrected(model, sampler=sampler, cfg=1.0, settings=settings)
+        first, second = report.images
+        if first.corrected:
+            done.add(sampler)
+            good = not torch.equal(after[0], before[0]) and torch.isfinite(after).all() and not report.notes
+        else:
+            good = torch.equal(after[0], before[0]) and any(sampler in note for note in report.notes)
+        good = good and torch.equal(after[1], before[1]) and not second.corrected
+        if not (good and torch.equal(torch.get_rng_state(), state)):
+            wrong[sampler] = report.notes
+    assert not wrong
+    everything = set(comfy.samplers.KSampler.SAMPLERS)
+    assert everything - done == {"dpm_fast", "dpm_adaptive", "sa_solver_pece"}
+    assert done >= set(SAMPLERS)
+
+
+def test_a_sampler_of_another_pack_is_corrected_by_its_signature(hands, artifact, host, run_node):
+    """Its noise is its own: what it draws without a word to us stays as it is in the first run."""
+    import comfy.sample
+    import comfy.samplers
+
+    model, settings = artifact()
+
+    def foreign(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        for i in range(len(sigmas) - 1):
+            denoised = model(x, sigmas[i] * x.new_ones([len(x)]), **extra_args)
+            if callback is not None:
+                callback({"x": x, "i": i, "denoised": denoised})
+            x = denoised + sigmas[i + 1] * torch.randn_like(x)  # the global generator
+        return x
+
+    patched, run = run_node("ASCED_ApplyToModel", model=model, **settings)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 12)
+    empty = torch.zeros(2, 3, 32, 32)
+
+    def sample(model):
+        noise = comfy.sample.prepare_noise(empty, 3)
+        sampler = comfy.samplers.KSAMPLER(foreign)
+        out = comfy.sample.sample_custom(
+            model, noise, 1.0, sampler, sigmas, hands.positive, hands.negative, empty, disable_pbar=True, seed=3
+        )
+        return out, torch.get_rng_state()
+
+    (before, rng_before), (after, rng_after) = sample(model), sample(patched)
+    report = run_node("ASCED_CollectRun", samples={"samples": after}, run=run)[2]
+    assert [image.corrected for image in report.images] == [True, False]
+    assert torch.equal(after[1], before[1]) and not torch.equal(after[0], before[0])
+    assert torch.equal(rng_before, rng_after)
+
+
+def test_a_sampler_that_cannot_be_entered_in_mid_run_only_observes_and_says_so(artifact, stock, corrected):
+    model, settings = artifact()
+    latent, _, report = corrected(model, sampler="sa_solver_pece", settings=settings)
     assert report.images[0].flagged and not report.images[0].corrected
-    assert any(word in note and sampler in note for note in report.notes)
-    assert torch.equal(latent, stock(model, sampler=sampler))
+    assert any("Only observed" in note and "sa_solver_pece" in note for note in report.notes)
+    assert torch.equal(latent, stock(model, sampler="sa_solver_pece"))
 
 
 @pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
