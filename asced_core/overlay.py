@@ -60,7 +60,7 @@ def draw_overlay(
 
 
 def _label(canvas: Picture, text: str, left: int, top: int) -> None:
-    size = canvas.shape[0] / 640
+    size = canvas.shape[0] / 480
     thickness = max(1, round(size * 1.5))
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     left = min(max(0, left), canvas.shape[1] - width - 2)

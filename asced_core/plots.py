@@ -66,7 +66,7 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     _acceleration(figure.add_subplot(curves[0]), report, image)
     _abnormal(figure.add_subplot(curves[1]), report, image)
     found = report.images[image]
-    state = f"{len(found.regions)} region(s), score {found.score:.1f}" if found.flagged else "clean"
+    state = f"{len(found.regions)} marked, score {found.score:.1f}" if found.flagged else "clean"
     figure.suptitle(f"Image {image}: {state}", fontsize=12, y=0.98)
     return _picture(figure)
 

@@ -128,14 +128,14 @@ class Report:
         if self.decision is None:
             return " ".join(self.notes) or "Not watched."
         if not flagged:
-            text = f"Clean: no artifact found in {count} image(s)."
+            text = f"Clean: no artifact found in {_count(count, 'image')}."
         else:
             regions = sum(len(image.regions) for image in flagged)
             corrected = sum(image.corrected for image in flagged)
-            done = f"corrected {corrected}" if corrected else "only observed"
+            done = f"{_count(corrected, 'image')} corrected" if corrected else "only watched"
             text = (
-                f"{regions} region(s) in {len(flagged)} of {count} image(s), {done} "
-                f"at step {self.decision + 1} of {self.steps} (sigma {self.decision_sigma:.3g})."
+                f"{_count(regions, 'region')} in {len(flagged)} of {_count(count, 'image')}; "
+                f"{done} at step {self.decision + 1} of {self.steps}."
             )
         return " ".join([text, *self.notes])
 
@@ -191,6 +191,10 @@ class Report:
 
 
 _ARRAYS = ("masks", "ratios", "trace", "frames", "thresholds", "abnormal")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _region(plain: dict[str, Any]) -> Region:

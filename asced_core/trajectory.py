@@ -65,7 +65,7 @@ def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -
     if len(watched) < 2 or decision is None:
         where = "ends before" if decision is None else "has fewer than two steps in"
         note = (
-            f"Not watched: this run of {len(steps)} step(s) {where} the detection window "
+            f"Not watched: this run of {len(steps)} step{'s' * (len(steps) != 1)} {where} the detection window "
             f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); take more steps, a higher denoise or a wider window."
         )
         return Window(0, -1, None, (note,))

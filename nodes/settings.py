@@ -30,7 +30,8 @@ class ASCED_Detection(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default=default.mode,
-                    tooltip="robust: for use. reference: the authors' code. paper: Eq. 4 as printed, for study only.",
+                    tooltip="robust: for use. reference: as in the method's own code. paper: its formula as printed, which marks "
+                    "nearly everything and is for study only.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -66,7 +67,7 @@ class ASCED_Detection(io.ComfyNode):
                     default=default.expand,
                     min=0,
                     max=64,
-                    tooltip="The mask grows by this on every side: pixels of a 256-pixel image.",
+                    tooltip="The found mask grows by this on every side: pixels of a 256-pixel image.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -111,7 +112,7 @@ class ASCED_Correction(io.ComfyNode):
                     "method",
                     options=list(CORRECTIONS),
                     default=default.method,
-                    tooltip="ttc: re-noise the regions (the paper's correction). none: only watch and report.",
+                    tooltip="ttc: new noise on the marked regions alone, in mid-run. none: only watch and report.",
                 ),
                 io.Float.Input(
                     "gamma",
@@ -119,7 +120,7 @@ class ASCED_Correction(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Extra perturbation of the regions' content; higher changes more.",
+                    tooltip="Stirs up the content of the regions, too: 0 keeps their rough shape, higher changes more.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -134,13 +135,13 @@ class ASCED_Correction(io.ComfyNode):
                     default=default.expand,
                     min=0,
                     max=64,
-                    tooltip="The regions grow by this before they are corrected: pixels of a 256-pixel image.",
+                    tooltip="The corrected area grows by this around the found mask: pixels of a 256-pixel image.",
                 ),
                 io.Combo.Input(
                     "x0_source",
                     options=list(X0_SOURCES),
                     default=default.x0_source,
-                    tooltip="Which predicted image is re-noised: the current one (paper) or the one before (code).",
+                    tooltip="What the regions start again from: the image predicted at this step, or at the step before.",
                 ),
             ],
             outputs=[

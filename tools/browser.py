@@ -94,7 +94,7 @@ class ComfyPage:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(self._url)
         self.page.wait_for_function(
-            "() => Boolean(window.app?.graph && app.extensionManager && LiteGraph.registered_node_types.ASCED_KSampler)",
+            "() => !!(window.app?.graph && app.extensionManager && LiteGraph.registered_node_types.ASCED_KSampler)",
             timeout=90_000,
         )
         self.page.get_by_test_id("queue-button").wait_for(timeout=30_000)

@@ -50,7 +50,8 @@ def test_report_says_what_was_found(report):
     assert [image.corrected for image in report.images] == [True, False]
     assert report.images[0].score > 1 and report.images[1].score == 0
     text = report.summary()
-    assert "1 region(s) in 1 of 2 image(s), corrected 1 at step" in text and text.endswith("A note.")
+    assert text.startswith("1 region in 1 of 2 images; 1 image corrected at step 13 of 25.")
+    assert text.endswith(" A note.")
     assert report.decision_sigma == SIGMAS[report.decision]
     assert report.steps == 25
     assert _nothing_watched().summary() == "Not watched: too short."

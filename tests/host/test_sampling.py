@@ -218,6 +218,15 @@ def test_a_sampler_of_another_pack_is_corrected_by_its_signature(hands, artifact
     assert torch.equal(rng_before, rng_after)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sampler", ["dpmpp_sde", "dpmpp_3m_sde"])
+def test_samplers_with_brownian_noise_share_one_tree(artifact, corrected, sampler, seed):
+    """Two runs that drew from the tree at the same time would break it."""
+    model, settings = artifact()
+    latent, _, report = corrected(model, sampler=sampler, settings=settings, seed=seed)
+    assert report.images[0].corrected and latent.isfinite().all()
+
+
 def test_a_sampler_that_cannot_be_entered_in_mid_run_only_observes_and_says_so(artifact, stock, corrected):
     model, settings = artifact()
     latent, _, report = corrected(model, sampler="sa_solver_pece", settings=settings)
@@ -237,7 +246,7 @@ def test_samplers_off_the_schedule_are_not_watched_and_say_so(artifact, stock, c
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"steps": 1}, "1 step(s)"), ({"denoise": 0.3}, "window"), ({"steps": 3}, "fewer than two steps")],
+    [({"steps": 1}, "1 step "), ({"denoise": 0.3}, "window"), ({"steps": 3}, "fewer than two steps")],
 )
 def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stock, corrected, change, word):
     model, settings = artifact()

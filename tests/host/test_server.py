@@ -112,7 +112,7 @@ def test_missing_conditioning_is_named_and_the_queue_goes_on(server):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"steps": 1}, "1 step(s)"), ({"denoise": 0.3}, "higher denoise"), ({"sampler": "dpm_fast"}, "dpm_fast")],
+    [({"steps": 1}, "1 step "), ({"denoise": 0.3}, "higher denoise"), ({"sampler": "dpm_fast"}, "dpm_fast")],
 )
 def test_runs_that_cannot_be_watched_give_the_image_and_the_reason(server, change, words):
     outputs = server.run(_graph(**change))

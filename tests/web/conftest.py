@@ -1,0 +1,59 @@
+"""Web tests use a real server and, where they need one, its page in a headless browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "workflows"
+TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+SHOTS = ROOT / "output" / "web"  # what the tests saw, to be looked at
+
+
+def _tool(name):
+    """A module of tools/, by its path: the checkout stays off sys.path."""
+    spec = importlib.util.spec_from_file_location(f"asced_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(name):
+    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    if not os.environ.get("ASCED_COMFYUI"):
+        pytest.skip("ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+    with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def node_info(server):
+    """The nodes that the server has, by type."""
+    return server.get("/object_info")
+
+
+@pytest.fixture(scope="session")
+def browser(server):
+    tool = _tool("browser")
+    if reason := tool.missing():
+        pytest.skip(reason)
+    with tool.chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(server, browser):
+    """A fresh page of ComfyUI."""
+    with _tool("browser").ComfyPage(browser, server.url) as opened:
+        yield opened

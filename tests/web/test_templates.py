@@ -1,0 +1,101 @@
+"""Templates in the real page: they load, keep their values, run, and errors are told in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import SHOTS, TEMPLATES, read
+
+FIRST_LOOK = "ASCED - first look"
+SET_WIDGET = """([type, name, value]) => {
+  app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name).value = value
+}"""
+ADD_DETECTION = """() => {
+  const detection = LiteGraph.createNode('ASCED_Detection')
+  app.graph.add(detection)
+  const sampler = app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')
+  detection.connect(0, sampler, sampler.inputs.findIndex((i) => i.name === 'detection'))
+}"""
+PICTURES = "() => app.graph.nodes.map((n) => [n.title, (n.imgs ?? []).map((i) => i.naturalWidth)])"
+TOO_SMALL = "() => app.graph.nodes.filter((n) => n.computeSize()[1] > n.size[1] + 1).map((n) => n.title)"
+
+
+def _values(graph):
+    return {node["id"]: node.get("widgets_values") or [] for node in graph["nodes"]}
+
+
+def _open_by_hand(page, name):
+    page.page.get_by_role("button", name="Templates").first.click()
+    page.page.get_by_test_id(f"template-workflow-{name}").wait_for()
+    page.page.wait_for_timeout(500)  # the pictures of the cards
+    page.screenshot(SHOTS / "templates.png", whole_graph=False)
+    page.errors.clear()  # the host's, about templates of its own that this machine may not have
+    page.page.get_by_test_id(f"template-workflow-{name}").click()
+    page.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=len(read(name)["nodes"]))
+    page.page.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_loads_and_keeps_its_values(page, name):
+    page.errors.clear()  # from before the pack had its turn: favicon, user.css
+    template = read(name)
+    page.load(template)
+    page.screenshot(SHOTS / f"{name}.png")
+    assert page.page.evaluate("() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)") == []
+    assert page.page.get_by_text("missing node", exact=False).count() == 0
+    assert page.page.evaluate(TOO_SMALL) == []
+    saved = page.graph()
+    assert [(n["id"], n["type"]) for n in saved["nodes"]] == [(n["id"], n["type"]) for n in template["nodes"]]
+    assert _values(saved) == _values(template)
+    assert sorted(saved["links"]) == sorted(template["links"])
+    assert page.errors == []
+
+
+def test_first_look_opens_and_runs_by_hand(page):
+    _open_by_hand(page, FIRST_LOOK)
+    assert page.run() == "success"
+    page.screenshot(SHOTS / f"{FIRST_LOOK}, run.png")
+    widths = dict(page.page.evaluate(PICTURES))
+    for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
+        assert widths[title] == [256] * 4, title
+    assert len(widths["How it formed"]) == 1
+    told = {str(node["id"]): node["type"] for node in read(FIRST_LOOK)["nodes"]}
+    texts = {told[node]: text for node, text in page.texts().items()}
+    assert set(texts) == {"ASCED_KSampler", "ASCED_MaskPreview"}
+    assert "of 4 images" in texts["ASCED_KSampler"]
+    shown = "() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.at(-1).value"
+    assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node when the run has ended
+    before, after = _values(read(FIRST_LOOK)), _values(page.graph())
+    for node, values in before.items():  # the page saves the words that it shows behind a node's own values
+        assert after[node][: len(values)] == values
+    assert page.errors == []
+
+
+def test_a_wrong_setting_is_told_in_one_sentence_and_the_next_run_works(page):
+    page.errors.clear()
+    page.load(read(FIRST_LOOK))
+    page.page.evaluate(ADD_DETECTION)
+    page.page.evaluate(SET_WIDGET, ["ASCED_Detection", "start_percent", 0.7])
+    sentence = "start_percent (0.7) must be smaller than end_percent (0.5): watching starts before it ends."
+    assert page.run().strip() == sentence
+    page.screenshot(SHOTS / "error.png", whole_graph=False)
+    dialog = page.page.get_by_role("dialog")
+    assert dialog.get_by_text(sentence).count() == 1
+    assert "Traceback" not in dialog.inner_text()
+    page.page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    page.page.evaluate(SET_WIDGET, ["ASCED_Detection", "start_percent", 0.2])
+    assert page.run() == "success"
+    assert page.errors == []
+
+
+def test_a_node_shows_its_help_page(page):
+    page.errors.clear()
+    page.load(read(FIRST_LOOK))
+    page.page.evaluate("() => app.canvas.selectItems([app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')])")
+    page.page.get_by_test_id("info-button").click()
+    page.page.get_by_role("heading", name="ASCED KSampler").first.wait_for()
+    page.page.get_by_text("dpm_adaptive").first.wait_for()
+    page.page.wait_for_timeout(500)
+    page.screenshot(SHOTS / "help.png", whole_graph=False)
+    assert [error for error in page.errors if "/en.md" not in error] == []  # the page asks for a translation first
