@@ -85,8 +85,8 @@ class ASCED_KSampler(io.ComfyNode):
                 io.Combo.Input(
                     "sampler_name",
                     options=list(comfy.samplers.KSampler.SAMPLERS),
-                    tooltip="Corrected are all but dpm_fast and dpm_adaptive, which choose their steps themselves and are "
-                    "not watched, and sa_solver_pece, which is watched only.",
+                    tooltip="Corrected are all but dpm_fast and dpm_adaptive, which choose their steps themselves and "
+                    "are not watched, and sa_solver_pece, which is watched only.",
                 ),
                 io.Combo.Input(
                     "scheduler",

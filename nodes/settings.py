@@ -30,8 +30,8 @@ class ASCED_Detection(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default=default.mode,
-                    tooltip="robust: for use. reference: as in the method's own code. paper: its formula as printed, which marks "
-                    "nearly everything and is for study only.",
+                    tooltip="robust: for use. reference: as in the method's own code. paper: its formula as printed, "
+                    "which marks nearly everything and is for study only.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -141,7 +141,7 @@ class ASCED_Correction(io.ComfyNode):
                     "x0_source",
                     options=list(X0_SOURCES),
                     default=default.x0_source,
-                    tooltip="What the regions start again from: the image predicted at this step, or at the step before.",
+                    tooltip="What the regions start anew from: the image predicted at this step or before.",
                 ),
             ],
             outputs=[
