@@ -149,6 +149,8 @@ def main() -> int:
         check(report, args.out)
         if args.picture:
             write_picture(args.picture, args.out, report)
+    except KeyboardInterrupt:
+        return 130
     except (PromptError, RuntimeError, ValueError, OSError) as error:
         print(f"asced demo: {error}", file=sys.stderr)
         return 1

