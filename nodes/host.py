@@ -8,13 +8,11 @@ in most samplers, which have used it already or keep a copy.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import comfy.k_diffusion.sampling as k_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
 
@@ -22,14 +20,11 @@ from ..asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Repo
 from ..asced_core.report import RunFacts, build_report, empty_report
 from ..asced_core.stopwatch import Stopwatch
 from .lane import Lane, NoiseTape
+from .samplers import SamplerFunction
 
 KEY = "ASCED"
+SAME_SIGMA = 1e-4  # relative; two runs on one grid may differ by rounding
 
-# The host's sampler functions whose own noise is Brownian; all others that take a noise source draw white noise.
-BROWNIAN = ("sample_dpmpp_sde", "sample_dpmpp_2m_sde", "sample_dpmpp_2m_sde_heun", "sample_dpmpp_3m_sde")
-OUT_OF_STEP = ("sample_sa_solver_pece",)  # asks the model less often in its first step, so two runs do not keep step
-MIN_STEPS = {"sample_unipc": 2}  # the least that the function can be entered with
-OFF_SCHEDULE = ("dpm_fast_function", "dpm_adaptive_function")  # choose noise levels of their own
 
 
 def patch_model(
@@ -75,13 +70,18 @@ class _WatchedModel:
         self._model, self._stopwatch = model, stopwatch
         self.calls = 0
         self.lane: Lane | None = None
+        self._behind = 0
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self._behind:
+            self._behind -= 1
+            return self.call(x, *args, **kwargs)
         asked = self.lane.asked() if self.lane else None
         if self.lane is None or asked is None:
             return self.call(x, *args, **kwargs)
         theirs, (sigma, *_), _ = asked
-        self.out_of_step |= (sigma != args[0]).any()  # stays on the device; read once, when all is done
+        # stays on the device; read once, when all is done
+        self.out_of_step |= ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
         denoised = self.call(torch.where(self._corrected, theirs, x), *args, **kwargs)
         self.lane.answer(denoised)
         return denoised
@@ -94,9 +94,16 @@ class _WatchedModel:
         self.x, self.denoised = x, denoised
         return denoised
 
-    def follow(self, lane: Lane, corrected: list[bool]) -> None:
-        """From here on, the images that are marked take their states from the lane."""
+    def follow(self, lane: Lane, corrected: list[bool], calls_behind: int = 0) -> None:
+        """From here on, the images that are marked take their states from the lane.
+
+        Args:
+            lane: the corrected run.
+            corrected: its images.
+            calls_behind: how many of the next calls it has no part in.
+        """
         self.lane = lane  # at once, so that it is closed whatever happens
+        self._behind = calls_behind
         lane.first_step(self.call)
         self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
         self.out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
@@ -120,11 +127,10 @@ class _Run:
 
     def __init__(self, guider: Any, sampler: Any, sigmas: torch.Tensor, noise: torch.Tensor, seed: int) -> None:
         self._patcher, self._sampler, self._seed = guider.model_patcher, sampler, seed
-        self._sigmas = tuple(sigmas.tolist())
+        self._function = SamplerFunction(sampler, sigmas)
+        self._sigmas = self._function.sigmas
         self._shape = tuple(noise.shape)
         self._stopwatch = Stopwatch(noise.device)
-        self._function: Any = getattr(sampler, "sampler_function", None)
-        self._name = getattr(self._function, "__name__", type(sampler).__name__)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._calls, self._restarts = 0, 0
@@ -143,16 +149,12 @@ class _Run:
         try:
             yield
         finally:
-            self._sampler.sampler_function = self._function
+            self._sampler.sampler_function = self._function.function
 
     def _obstacle(self) -> str:
-        if self._function is None:
-            return f"the sampler {self._name} brings a loop of its own"
-        if self._name in OFF_SCHEDULE:
-            return f"{self._name.removesuffix('_function')} chooses its noise levels itself"
         if len(self._shape) != 4:
             return f"latents with {len(self._shape)} dimensions (video, audio or packed) are not supported"
-        return ""
+        return self._function.obstacle()
 
     def _plan(
         self, detection: DetectionSettings, correction: CorrectionSettings, items: Sequence[int] | None
@@ -168,13 +170,11 @@ class _Run:
         trajectory = plan(correction)
         if trajectory.window.decision is None or not correction.acts:
             return trajectory
-        name = self._name.removeprefix("sample_")
-        if self._name in OUT_OF_STEP:
-            self._notes.append(f"Only observed: sampler {name} cannot be corrected; most others can.")
-        elif len(self._sigmas) - 1 - trajectory.window.decision < MIN_STEPS.get(self._name, 1):
-            self._notes.append(f"Only observed: {name} cannot start anew so near to its end; take more steps.")
-        else:
+        if self._function.can_enter(trajectory.window.decision):
             return trajectory
+        self._notes.append(
+            f"Only observed: {self._function.name} cannot start anew so near to its end; take more steps."
+        )
         return plan(replace(correction, method="none"))
 
     def _sample(
@@ -188,12 +188,13 @@ class _Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        watched = _WatchedModel(model, self._stopwatch)
+        function, watched = self._function, _WatchedModel(model, self._stopwatch)
         own = {"extra_args": extra_args, **options}
         tape = None
-        if takes_noise(self._function) and options.get("noise_sampler") is None:
-            tape = NoiseTape(_noise_sampler(self._name, x, sigmas, (extra_args or {}).get("seed")))
-            own["noise_sampler"] = tape
+        if options.get("noise_sampler") is None:
+            source = self._function.noise_source(x, sigmas, (extra_args or {}).get("seed"))
+            if source is not None:
+                tape = own["noise_sampler"] = NoiseTape(source)
 
         def on_step(info: dict[str, Any]) -> None:
             corrected = self._watch(info["i"], watched)
@@ -201,18 +202,19 @@ class _Run:
                 if tape:
                     tape.recording = True
                 theirs = {**own, "noise_sampler": tape.replay} if tape else own
-                lane = Lane(self._function, watched, corrected, sigmas[info["i"] :].clone(), theirs)
-                watched.follow(lane, self._trajectory.corrected)  # type: ignore[union-attr]
+                rest = function.entry(info["i"], sigmas)
+                lane = Lane(function.function, watched, corrected, rest, theirs)
+                watched.follow(lane, self._trajectory.corrected, function.calls_behind)  # type: ignore[union-attr]
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
             if callback is not None:
                 callback(info)
 
         try:
-            samples = watched.merge(self._function(watched, x, sigmas, callback=on_step, disable=disable, **own))
+            samples = watched.merge(function.function(watched, x, sigmas, callback=on_step, disable=disable, **own))
             if watched.lane and bool(watched.out_of_step):
                 self._notes.append(
-                    f"Sampler {self._name.removeprefix('sample_')} does not keep step with itself when it starts in "
+                    f"Sampler {function.name} does not keep step with itself when it starts in "
                     "mid-run: corrected images may look wrong; use another sampler or correction method none."
                 )
             return samples
@@ -235,7 +237,7 @@ class _Run:
         """What was found; call it when the run has ended."""
         latent_format = self._patcher.get_model_object("latent_format")
         facts = RunFacts(
-            sampler=self._name.removeprefix("sample_"),
+            sampler=self._function.name,
             seed=self._seed,
             model_calls=self._calls,
             extra_model_calls=self._restarts,
@@ -267,16 +269,3 @@ def _to_rgb(latent_format: Any) -> torch.Tensor | None:
         return None
     bias = getattr(latent_format, "latent_rgb_factors_bias", None) or [0.0, 0.0, 0.0]
     return torch.tensor([*factors, bias], dtype=torch.float32).T
-
-
-def takes_noise(function: Any) -> bool:
-    """True if a sampler's function takes a noise source."""
-    return "noise_sampler" in inspect.signature(function).parameters
-
-
-def _noise_sampler(name: str, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Any:
-    """The noise source that the sampler would make for itself, made here so that both runs share it."""
-    on_cpu = not name.endswith("_gpu")
-    if name.removesuffix("_gpu") not in BROWNIAN:
-        return k_sampling.default_noise_sampler(x, seed=seed)
-    return k_sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu)

@@ -166,9 +166,10 @@ def test_every_sampler_of_the_host_is_corrected_or_says_why_not(artifact, stock,
     model, settings = artifact()
     done, wrong = set(), {}
     for sampler in comfy.samplers.KSampler.SAMPLERS:
-        before = stock(model, sampler=sampler, cfg=1.0)
+        steps = {"dpm_fast": 36}.get(sampler, 12)  # a third of them are steps
+        before = stock(model, sampler=sampler, cfg=1.0, steps=steps)
         state = torch.get_rng_state()
-        after, _, report = corrected(model, sampler=sampler, cfg=1.0, settings=settings)
+        after, _, report = corrected(model, sampler=sampler, cfg=1.0, steps=steps, settings=settings)
         first, second = report.images
         if first.corrected:
             done.add(sampler)
@@ -180,7 +181,7 @@ def test_every_sampler_of_the_host_is_corrected_or_says_why_not(artifact, stock,
             wrong[sampler] = report.notes
     assert not wrong
     everything = set(comfy.samplers.KSampler.SAMPLERS)
-    assert everything - done == {"dpm_fast", "dpm_adaptive", "sa_solver_pece"}
+    assert everything - done == {"dpm_adaptive"}
     assert done >= set(SAMPLERS)
 
 
@@ -227,16 +228,8 @@ def test_samplers_with_brownian_noise_share_one_tree(artifact, corrected, sample
     assert report.images[0].corrected and latent.isfinite().all()
 
 
-def test_a_sampler_that_cannot_be_entered_in_mid_run_only_observes_and_says_so(artifact, stock, corrected):
-    model, settings = artifact()
-    latent, _, report = corrected(model, sampler="sa_solver_pece", settings=settings)
-    assert report.images[0].flagged and not report.images[0].corrected
-    assert any("Only observed" in note and "sa_solver_pece" in note for note in report.notes)
-    assert torch.equal(latent, stock(model, sampler="sa_solver_pece"))
-
-
-@pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
-def test_samplers_off_the_schedule_are_not_watched_and_say_so(artifact, stock, corrected, sampler):
+def test_a_sampler_that_chooses_its_steps_on_the_way_is_not_watched_and_says_so(artifact, stock, corrected):
+    sampler = "dpm_adaptive"
     model, settings = artifact()
     latent, mask, report = corrected(model, sampler=sampler, settings=settings)
     assert "Not watched" in report.summary() and sampler in report.summary()
