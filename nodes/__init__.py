@@ -2,11 +2,18 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import demo_model, sampling, settings, views
+from . import custom_sampling, demo_model, ksampler, model_patch, settings, views
 
 
 class AscedExtension(ComfyExtension):
     """What the host loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*sampling.NODES, *settings.NODES, *views.NODES, *demo_model.NODES]
+        return [
+            *ksampler.NODES,
+            *custom_sampling.NODES,
+            *model_patch.NODES,
+            *settings.NODES,
+            *views.NODES,
+            *demo_model.NODES,
+        ]

@@ -8,6 +8,7 @@ in most samplers, which have used it already or keep a copy.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,10 +22,9 @@ from ..asced_core.report import RunFacts, build_report, empty_report
 from ..asced_core.stopwatch import Stopwatch
 from .lane import Lane, NoiseTape
 from .samplers import SamplerFunction
+from .watched_model import WatchedModel
 
 KEY = "ASCED"
-SAME_SIGMA = 1e-4  # relative; two runs on one grid may differ by rounding
-
 
 
 def patch_model(
@@ -60,66 +60,32 @@ def patch_model(
     return patched
 
 
-class _WatchedModel:
-    """The sampler's model with its last input and output kept; everything else is the model's own.
+def patch_guider(guider: Any, *args: Any) -> Any:
+    """A copy of a guider whose sampling runs are watched and corrected; further arguments as for patch_model."""
+    patched = copy.copy(guider)
+    patched.model_patcher = patch_model(guider.model_patcher, *args)
+    patched.model_options = patched.model_patcher.model_options
+    return patched
 
-    Once a corrected run goes along, every call serves both: its images come from there, the others from here.
-    """
 
-    def __init__(self, model: Any, stopwatch: Stopwatch) -> None:
-        self._model, self._stopwatch = model, stopwatch
-        self.calls = 0
-        self.lane: Lane | None = None
-        self._behind = 0
+class OneRun:
+    """Takes the report of the one run that a node makes."""
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self._behind:
-            self._behind -= 1
-            return self.call(x, *args, **kwargs)
-        asked = self.lane.asked() if self.lane else None
-        if self.lane is None or asked is None:
-            return self.call(x, *args, **kwargs)
-        theirs, (sigma, *_), _ = asked
-        # stays on the device; read once, when all is done
-        self.out_of_step |= ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
-        denoised = self.call(torch.where(self._corrected, theirs, x), *args, **kwargs)
-        self.lane.answer(denoised)
-        return denoised
+    def __init__(self) -> None:
+        self._report: Report | None = None
 
-    def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The model alone."""
-        with self._stopwatch.span("model"):
-            denoised = self._model(x, *args, **kwargs)
-        self.calls += 1
-        self.x, self.denoised = x, denoised
-        return denoised
+    def __call__(self, _: torch.Tensor, report: Report) -> None:
+        self._report = report
 
-    def follow(self, lane: Lane, corrected: list[bool], calls_behind: int = 0) -> None:
-        """From here on, the images that are marked take their states from the lane.
-
-        Args:
-            lane: the corrected run.
-            corrected: its images.
-            calls_behind: how many of the next calls it has no part in.
-        """
-        self.lane = lane  # at once, so that it is closed whatever happens
-        self._behind = calls_behind
-        lane.first_step(self.call)
-        self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
-        self.out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
-
-    def merge(self, samples: torch.Tensor) -> torch.Tensor:
-        """The final states of both runs."""
-        return torch.where(self._corrected, self.lane.result(self.call), samples) if self.lane else samples
-
-    def close(self) -> None:
-        """Ends the corrected run, if there is one."""
-        if self.lane:
-            self.lane.close()
-            self.lane = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    def report_of(
+        self, latent: dict[str, Any], model: Any, detection: DetectionSettings, correction: CorrectionSettings
+    ) -> Report:
+        """The report; one that says so where the host had nothing to sample and gave the latent back."""
+        if self._report is not None:
+            return self._report
+        reason = "Not watched: there was no step to sample (denoise 0, or the start behind the end)."
+        facts = RunFacts(pixels_per_cell=_pixels_per_cell(model))
+        return empty_report(_mask_size(latent["samples"].shape), (), detection, correction, facts, (reason,))
 
 
 class _Run:
@@ -164,8 +130,10 @@ class _Run:
         levels = [_level(sampling, sigma) for sigma in self._sigmas]
         to_rgb = _to_rgb(self._patcher.get_model_object("latent_format"))
 
+        known = items if items is not None and len(items) == self._shape[0] else None
+
         def plan(correction: CorrectionSettings) -> Trajectory:
-            return Trajectory(detection, correction, self._sigmas, start, end, levels, self._seed, items, to_rgb)
+            return Trajectory(detection, correction, self._sigmas, start, end, levels, self._seed, known, to_rgb)
 
         trajectory = plan(correction)
         if trajectory.window.decision is None or not correction.acts:
@@ -188,7 +156,7 @@ class _Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        function, watched = self._function, _WatchedModel(model, self._stopwatch)
+        function, watched = self._function, WatchedModel(model, self._stopwatch)
         own = {"extra_args": extra_args, **options}
         tape = None
         if options.get("noise_sampler") is None:
@@ -222,7 +190,7 @@ class _Run:
             self._calls = watched.calls
             watched.close()
 
-    def _watch(self, step: int, watched: _WatchedModel) -> torch.Tensor | None:
+    def _watch(self, step: int, watched: WatchedModel) -> torch.Tensor | None:
         """Shows the step to the trajectory; the corrected state where there is one."""
         trajectory = self._trajectory
         if trajectory is None or step >= len(self._sigmas) - 1:
@@ -235,7 +203,6 @@ class _Run:
 
     def report(self, detection: DetectionSettings, correction: CorrectionSettings) -> Report:
         """What was found; call it when the run has ended."""
-        latent_format = self._patcher.get_model_object("latent_format")
         facts = RunFacts(
             sampler=self._function.name,
             seed=self._seed,
@@ -243,15 +210,14 @@ class _Run:
             extra_model_calls=self._restarts,
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
-            pixels_per_cell=int(getattr(latent_format, "spacial_downscale_ratio", 8)),
+            pixels_per_cell=_pixels_per_cell(self._patcher),
         )
         notes = tuple(self._notes)
         if self._trajectory is not None and self._trajectory.detections:
             return build_report(self._trajectory, facts, notes)
         if self._trajectory is not None:
             notes = self._trajectory.window.notes + notes
-        size = (self._shape[0], self._shape[-2], self._shape[-1])
-        return empty_report(size, self._sigmas, detection, correction, facts, notes)
+        return empty_report(_mask_size(self._shape), self._sigmas, detection, correction, facts, notes)
 
 
 def _level(sampling: Any, sigma: float) -> NoiseLevel:
@@ -260,6 +226,15 @@ def _level(sampling: Any, sigma: float) -> NoiseLevel:
     return NoiseLevel(
         float(sampling.noise_scaling(at, zero.clone(), one)), float(sampling.noise_scaling(at, one.clone(), zero))
     )
+
+
+def _pixels_per_cell(patcher: Any) -> int:
+    return int(getattr(patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8))
+
+
+def _mask_size(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Images, height and width of the masks of latents [B,C,…,H,W]; packed ones have no height."""
+    return shape[0], shape[-2] if len(shape) > 3 else 1, shape[-1] if len(shape) > 3 else 1
 
 
 def _to_rgb(latent_format: Any) -> torch.Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 
+import comfy.utils
 import torch
 
 from ..asced_core import Report
@@ -46,6 +47,8 @@ class RunLog:
 
 
 def _fingerprint(latent: torch.Tensor) -> str:
+    if getattr(latent, "is_nested", False):  # audio beside video: packed, as it is while it is sampled
+        latent, _ = comfy.utils.pack_latents(latent.unbind())
     # fp16: a host may store latents in a narrower type than it samples in
     data = latent.detach().to("cpu", torch.float16).contiguous()
     return f"{tuple(data.shape)} {hashlib.sha256(data.numpy().tobytes()).hexdigest()}"

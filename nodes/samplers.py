@@ -74,7 +74,7 @@ class SamplerFunction:
 
 
 def _fast_grid(sigmas: torch.Tensor) -> torch.Tensor:
-    """Noise levels of DPM-Solver-fast: evenly spaced in log-SNR, three evaluations a step (arXiv 2206.00927, App. D)."""
+    """Noise levels of DPM-Solver-fast: evenly spaced in log-SNR, three evaluations a step (arXiv 2206.00927)."""
     end = sigmas[-1] if sigmas[-1] > 0 else sigmas[-2]
     steps = math.floor((len(sigmas) - 1) / 3) + 1
     return torch.linspace(float(-sigmas[0].log()), float(-end.log()), steps + 1, device=sigmas.device).neg().exp()

@@ -6,8 +6,12 @@ import logging
 import sys
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
+from .. import asced_core
+
+CATEGORY = "ASCED"
 log = logging.getLogger("ASCED")
 
 Detection = io.Custom("ASCED_DETECTION")
@@ -35,3 +39,9 @@ def tell(node_id: str | None, text: str) -> None:
     instance = getattr(server, "instance", None)
     if node_id and instance is not None:
         instance.send_progress_text(text, node_id)
+
+
+def told(node_id: str | None, report: asced_core.Report) -> tuple[torch.Tensor, asced_core.Report]:
+    """Tells what a run found; gives the values of the MASK and REPORT sockets."""
+    tell(node_id, report.summary())
+    return torch.from_numpy(report.image_masks()), report

@@ -59,6 +59,19 @@ def host(pack: dict[str, Any]) -> ModuleType:
     return nodes
 
 
+@pytest.fixture(scope="session")
+def core_node(host: ModuleType) -> Callable[..., tuple]:
+    """Executes a node of the host by id, old style or new; gives its outputs."""
+    asyncio.run(host.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
+
+    def run(node_id: str, **inputs: Any) -> tuple:
+        cls = host.NODE_CLASS_MAPPINGS[node_id]
+        out = getattr(cls(), cls.FUNCTION)(**inputs)
+        return getattr(out, "args", out)
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _inference(pack: dict[str, Any]):
     """The server runs nodes in inference mode."""

@@ -30,12 +30,12 @@ def _model(x, sigma):
 def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
     """The host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
     from asced.asced_core.stopwatch import Stopwatch
-    from asced.nodes.host import _WatchedModel
     from asced.nodes.lane import Lane, NoiseTape
+    from asced.nodes.watched_model import WatchedModel
 
     generator = torch.Generator().manual_seed(1)
     tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
-    watched = _WatchedModel(model, Stopwatch(torch.device("cpu")))
+    watched = WatchedModel(model, Stopwatch(torch.device("cpu")))
     sigmas = torch.linspace(1, 0, 7)
 
     def on_step(info):
@@ -142,12 +142,12 @@ def test_a_run_that_falls_behind_is_finished_alone(pack):
 
 def test_a_run_at_other_noise_levels_is_noticed(pack):
     from asced.asced_core.stopwatch import Stopwatch
-    from asced.nodes.host import _WatchedModel
     from asced.nodes.lane import Lane
+    from asced.nodes.watched_model import WatchedModel
 
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):
-        watched = _WatchedModel(_model, Stopwatch(torch.device("cpu")))
+        watched = WatchedModel(_model, Stopwatch(torch.device("cpu")))
         watched(torch.ones(2, 1, 2, 2), sigmas[0])
         lane = Lane(_sampler, watched, torch.ones(2, 1, 2, 2), sigmas[shift:].clone(), {})
         watched.follow(lane, [True, False])

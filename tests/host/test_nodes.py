@@ -193,7 +193,6 @@ def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
         ({"latent_image": {}}, "latent is empty"),
         ({"positive": []}, "positive conditioning is empty"),
         ({"negative": []}, "negative conditioning is empty"),
-        ({"denoise": 0.0}, "denoise 0"),
     ],
 )
 def test_wrong_inputs_get_one_clear_sentence(hands, latent, run_node, corrected, change, sentence):

@@ -70,7 +70,7 @@ def _latent(server, outputs):
 
 def test_the_server_knows_every_node_and_a_graph_runs(server):
     known = server.get("/object_info")
-    assert sum(name.startswith("ASCED_") for name in known) == 9
+    assert sum(name.startswith("ASCED_") for name in known) == 11
     seen = []
     outputs = server.run(_graph(), lambda *event: seen.append(event))
     assert [e[1:] for e in seen if e[0] == "sampler"] == [(i + 1, 12) for i in range(12)]
@@ -112,7 +112,12 @@ def test_missing_conditioning_is_named_and_the_queue_goes_on(server):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"steps": 1}, "1 step "), ({"denoise": 0.3}, "higher denoise"), ({"sampler": "dpm_fast"}, "dpm_fast")],
+    [
+        ({"steps": 1}, "1 step "),
+        ({"denoise": 0.3}, "higher denoise"),
+        ({"sampler": "dpm_adaptive"}, "dpm_adaptive"),
+        ({"denoise": 0.0}, "no step"),
+    ],
 )
 def test_runs_that_cannot_be_watched_give_the_image_and_the_reason(server, change, words):
     outputs = server.run(_graph(**change))
@@ -126,7 +131,7 @@ def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
     sensitive = {"threshold": 1.5, "min_width": 0}
     server.run(_graph(seed=21, **sensitive))
     with pytest.raises(tool.PromptError):
-        server.run(_graph(seed=22, denoise=0.0))
+        server.run(_graph(seed=22, threshold=-3.0))
     warm_outputs = server.run(_graph(seed=23, **sensitive))
     with tool.ComfyServer(tmp_path) as fresh:
         cold_outputs = fresh.run(_graph(seed=23, **sensitive))

@@ -15,9 +15,9 @@ DOCS = ROOT / "web" / "docs"
 PAGE_ONLY = {"MarkdownNote"}  # drawn by the page, unknown to the server
 TITLE = 30  # height of a node's title, above its position
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-NOT_CORRECTED = ("dpm_fast", "dpm_adaptive", "sa_solver_pece")
+NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
-    "ASCED_KSampler", "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_Detection", "ASCED_Correction",
+    "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced", "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_Detection", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
 )  # fmt: skip
 
