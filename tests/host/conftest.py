@@ -27,8 +27,10 @@ def _load_host(base: Path) -> None:
     from comfy.cli_args import args
 
     args.cpu, args.base_directory = True, str(base)
+    import comfy.utils
     import torch
 
+    comfy.utils.set_progress_bar_enabled(False)  # its lines would hide what failed
     torch.set_num_threads(1)  # contended threads are far slower on tiny models
 
 

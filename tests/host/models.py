@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -39,11 +40,49 @@ def as_flow(model: Any) -> Any:
     return comfy.model_patcher.ModelPatcher(flow, model.load_device, model.offload_device)
 
 
+class _DiscreteNet(nn.Module):
+    """The hand network as a model of another target on the same noise levels, exactly: ``v``, ``x0`` or EDM's ``F``.
+
+    The host hands over ``x / sqrt(sigma^2 + 1)``, the VP state (sigma_data 1).
+    """
+
+    def __init__(self, eps_net: nn.Module, target: str) -> None:
+        super().__init__()
+        self.net, self.target, self.dtype = eps_net, target, eps_net.dtype
+
+    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, **_: Any) -> Tensor:
+        if self.target == "edm":  # its timesteps are log(sigma) / 4
+            levels = ((1 - self.net.abar) / self.net.abar).sqrt()
+            timesteps = (levels.log()[None] - 4 * timesteps[:, None]).abs().argmin(1)
+        eps = self.net(x, timesteps, y)
+        abar = self.net.abar[timesteps.long()].view(-1, 1, 1, 1)
+        x0 = (x - (1 - abar).sqrt() * eps) / abar.sqrt()
+        v = abar.sqrt() * eps - (1 - abar).sqrt() * x0
+        return {"v": v, "x0": x0, "edm": -v}[self.target]
+
+
+def as_target(model: Any, core: Any, target: str) -> Any:
+    """A ModelPatcher that samples the hands as a model of target ``v``, ``x0`` or ``edm``, by the host's own nodes."""
+    clone = model.clone()
+    base = copy.copy(model.model)
+    base._modules = dict(base._modules)
+    base.diffusion_model = _DiscreteNet(model.model.diffusion_model, target)
+    clone.model = base
+    if target == "edm":
+        edm = core("ModelSamplingContinuousEDM", model=clone, sampling="edm", sigma_max=150.0, sigma_min=0.01)[0]
+        edm.get_model_object("model_sampling").set_parameters(0.01, 150.0, 1.0)
+        return edm
+    name = {"v": "v_prediction", "x0": "x0"}[target]
+    return core("ModelSamplingDiscrete", model=clone, sampling=name, zsnr=False)[0]
+
+
 def type_of(model: Any) -> type[nn.Module]:
     return type(model.model.diffusion_model)
 
 
-def with_artifact(model: Any, images: tuple[int, ...] = (0,), size: float = 0.2, onset: float = 0.35) -> Any:
+def with_artifact(
+    model: Any, images: tuple[int, ...] = (0,), size: float = 0.2, onset: float = 0.35, strength: float = 1.0
+) -> Any:
     """A clone whose predictions get a square from one noise level on, in some images of the batch.
 
     Uses the host's own hook behind guidance, as other packs do. The square appears between T_d and T_c and
@@ -58,12 +97,41 @@ def with_artifact(model: Any, images: tuple[int, ...] = (0,), size: float = 0.2,
             return denoised
         side = max(2, round(denoised.shape[-1] * size))
         top = denoised.shape[-2] // 3
+        sign = torch.tensor([1.0, -1.0]).repeat(denoised.shape[1])[: denoised.shape[1], None, None]
         denoised = denoised.clone()
         for image in images:
             if image < len(denoised):
-                denoised[image, :, top : top + side, top : top + side] = torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+                denoised[image, :, top : top + side, top : top + side] = strength * sign
         return denoised
 
     clone = model.clone()
     clone.set_model_sampler_post_cfg_function(plant)
     return clone
+
+
+def tiny_unet(model: Any, channels: int = 3) -> Any:
+    """The host's own UNet with attention in its middle, random weights: what attention patches want to see."""
+    import comfy.model_base
+    import comfy.model_patcher
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    config = {
+        "image_size": 32, "in_channels": channels, "out_channels": channels, "model_channels": 32,
+        "num_res_blocks": [1, 1], "channel_mult": [1, 2], "num_heads": 2, "use_spatial_transformer": True,
+        "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
+        "context_dim": 16, "legacy": False, "use_linear_in_transformer": False,
+    }  # fmt: skip
+    source = model.model
+    unet_config = config
+    clone = copy.copy(source.model_config)
+    clone.unet_config = unet_config | {"dtype": torch.float32}
+    base = comfy.model_base.BaseModel(clone, model_type=comfy.model_base.ModelType.EPS, unet_model=UNetModel)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in base.diffusion_model.parameters():
+        parameter.requires_grad_(False).copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return comfy.model_patcher.ModelPatcher(base, model.load_device, model.offload_device)
+
+
+def text(width: int = 16, seed: int = 0) -> Any:
+    """Conditioning as a text encoder would give it."""
+    return [[torch.randn(1, 4, width, generator=torch.Generator().manual_seed(seed)), {}]]

@@ -17,7 +17,8 @@ TITLE = 30  # height of a node's title, above its position
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
-    "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced", "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_Detection", "ASCED_Correction",
+    "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
+    "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_Detection", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
 )  # fmt: skip
 

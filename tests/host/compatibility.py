@@ -1,0 +1,141 @@
+"""The cases of docs/compatibility.md, and how each is measured.
+
+A case samples once, with ASCED where an artist would put it. It runs three times: without ASCED, with a detector
+that finds nothing, and with one that finds the planted artifact in image 0. What changes between the three is
+its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Patch = Callable[[Any], Any]
+STATUS = ("not watched", "observed only", "corrected")  # from worst to best
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to be.
+
+    Attributes:
+        table, name: where it stands.
+        sample: (kit, asced) -> latent, with ``asced`` applied to the MODEL; the identity for stock.
+        coupling: why an image that was not flagged may change all the same, where something else makes it so.
+    """
+
+    table: str
+    name: str
+    sample: Callable[[Kit, Patch], Tensor]
+    coupling: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a case.
+
+    Attributes:
+        status: one of STATUS.
+        clean_identical: nothing found gives the bits of stock, and leaves the global RNG where stock does.
+        difference: largest change in an image that was not flagged, in latent units; None where there is none.
+        extra_calls: evaluations of the model that the correction cost.
+        note: the report's words.
+    """
+
+    status: str
+    clean_identical: bool
+    difference: float | None
+    extra_calls: int
+    note: str = ""
+
+    def worse_than(self, other: Row) -> bool:
+        """True if a user would get less of it."""
+        return (
+            STATUS.index(self.status) < STATUS.index(other.status)
+            or self.clean_identical < other.clean_identical
+            or self.extra_calls > other.extra_calls
+            or (self.difference or 0.0) > (other.difference or 0.0) * 1.01
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Kit:
+    """What the cases are made of: models, conditioning, the host's nodes."""
+
+    def __init__(self, pack: SimpleNamespace, host: Any, core_node: Callable[..., tuple], hands: Any) -> None:
+        self._pack, self.host, self.core, self.hands = pack, host, core_node, hands
+        self.positive, self.negative = hands.positive, hands.negative
+
+    def sample(self, model: Any, latent: dict[str, Any] | None = None, **change: Any) -> Tensor:
+        """The host's KSampler, 12 steps of euler on two images of 32x32 cells."""
+        given = {
+            "seed": 3, "steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
+            "positive": self.positive, "negative": self.negative, **change,
+        }  # fmt: skip
+        return self.host.common_ksampler(model, latent=latent or self.latent(), **given)[0]["samples"]
+
+    def latent(self, batch: int = 2, height: int = 32, width: int = 32, channels: int = 4) -> dict[str, Any]:
+        return {"samples": torch.zeros(batch, channels, height, width)}
+
+    def sigmas(self, model: Any, steps: int = 12) -> Tensor:
+        import comfy.samplers
+
+        return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+
+    def noise(self, seed: int = 3) -> Any:
+        import comfy.sample
+
+        return SimpleNamespace(seed=seed, generate_noise=lambda x: comfy.sample.prepare_noise(x["samples"], seed))
+
+    def asced(self, model: Any, reports: list[Any], sees: bool = True) -> Any:
+        """A watched MODEL; ``sees`` is False for a detector that finds nothing."""
+        pack = self._pack
+        detection = pack.DetectionSettings(
+            mad_scale=8.0 if sees else 20.0, min_area=1200, max_area=10000, min_width=32 if sees else 250,
+            base_size=pack.BASE_SIZE,
+        )  # fmt: skip
+        correction = pack.CorrectionSettings()
+        return pack.patch_model(model, detection, correction, lambda _, report: reports.append(report))
+
+
+def measure(case: Case, kit: Kit) -> Row:
+    """Runs a case and makes its row."""
+    stock = case.sample(kit, lambda model: model)
+    state = torch.get_rng_state()
+    blind_reports: list[Any] = []
+    blind = case.sample(kit, lambda model: kit.asced(model, blind_reports, sees=False))
+    identical = torch.equal(blind, stock) and torch.equal(torch.get_rng_state(), state)
+    reports: list[Any] = []
+    out = case.sample(kit, lambda model: kit.asced(model, reports))
+    identical &= torch.equal(torch.get_rng_state(), state)
+    if not torch.isfinite(out).all() or not reports:
+        raise AssertionError(f"{case.name}: no finite image, or no report")
+    watched = [report for report in reports if report.decision is not None]
+    if not watched:
+        same = torch.equal(out, stock)
+        return Row("not watched", identical and same, None, 0, " ".join(reports[-1].notes))
+    (report,), (blind_report,) = watched, [r for r in blind_reports if r.decision is not None]
+    if any(image.flagged for image in blind_report.images) or not report.images[0].flagged:
+        raise AssertionError(f"{case.name}: the artifact was not found, or found by the detector that is blind")
+    corrected = report.images[0].corrected and not torch.equal(out[0], stock[0])
+    clean = [i for i, image in enumerate(report.images) if not image.flagged]
+    difference = float((out[clean] - stock[clean]).abs().max()) if clean else None
+    extra = report.run.model_calls - blind_report.run.model_calls
+    status = "corrected" if corrected else "observed only"
+    notes = [*report.notes, case.coupling] if difference else report.notes
+    return Row(status, identical, difference, extra, " ".join(notes))
+
+
+def all_cases() -> Iterator[Case]:
+    """Every row of every table; the host must be loaded."""
+    from . import cases
+
+    for table in (cases.samplers, cases.schedulers, cases.models, cases.graphs, cases.patches):
+        yield from table()

@@ -1,0 +1,81 @@
+"""Every row of docs/compatibility.md is measured anew; none may be worse than what is written there.
+
+``make matrix`` runs all rows on every ComfyUI version and writes the tables; ``make test`` runs a part of them
+(ASCED_MATRIX names a file for the rows, and so asks for all).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from .compatibility import Kit, Row, all_cases, measure
+
+WRITTEN = Path(__file__).resolve().parents[2] / "docs" / "compatibility.json"
+OUT = os.environ.get("ASCED_MATRIX", "")
+TABLES = ("samplers", "schedulers", "models", "graphs", "patches")
+
+
+@pytest.fixture(scope="module")
+def kit(pack, host, core_node, hands):
+    from asced.asced_core import CorrectionSettings, DetectionSettings
+    from asced.asced_core.settings import BASE_SIZE
+    from asced.nodes.host import patch_model
+
+    own = SimpleNamespace(
+        patch_model=patch_model,
+        DetectionSettings=DetectionSettings,
+        CorrectionSettings=CorrectionSettings,
+        BASE_SIZE=BASE_SIZE,
+    )
+    return Kit(own, host, core_node, hands)
+
+
+@pytest.fixture(scope="module")
+def written():
+    """The rows in force for this version of the host."""
+    import comfyui_version
+
+    return json.loads(WRITTEN.read_text(encoding="utf-8")).get(comfyui_version.__version__, {})
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The rows of this session, kept in the file that ASCED_MATRIX names."""
+    measured: dict[str, dict] = {}
+    yield measured
+    if OUT:
+        import comfyui_version
+
+        Path(OUT).write_text(json.dumps({comfyui_version.__version__: measured}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_row_is_worse_than_written(kit, written, rows, table):
+    wrong = {}
+    known = written.get(table, {})
+    measured = rows.setdefault(table, {})
+    for case in all_cases():
+        if case.table != table or (not OUT and table == "samplers" and case.name.endswith("flow")):
+            continue
+        try:
+            row = measure(case, kit)
+        except Exception as error:
+            wrong[case.name] = f"{type(error).__name__}: {error}"
+            continue
+        measured[case.name] = row.as_dict()
+        if not row.clean_identical:
+            wrong[case.name] = "not the bits of stock where nothing is found"
+        elif row.status != "corrected" and not row.note:
+            wrong[case.name] = f"{row.status}, and no reason is told"
+        elif row.extra_calls > 1 or (row.difference and not case.coupling):
+            wrong[case.name] = f"{row}"
+        elif case.name in known and row.worse_than(Row(**known[case.name])):
+            wrong[case.name] = f"{row}, and was {known[case.name]}"
+    missing = set() if not OUT else set(known) - set(measured)
+    assert not wrong
+    assert not missing, "rows that are written and no longer measured"
