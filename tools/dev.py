@@ -1,4 +1,4 @@
-"""The project's commands, with their own set-up: ``python tools/dev.py demo|test|serve|setup|lint|format|clean``.
+"""The project's commands, with their own set-up: ``python tools/dev.py COMMAND``, see --help.
 
 What stands behind ``--`` goes on to pytest (test) or to ComfyUI (serve).
 """
@@ -15,11 +15,15 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from environment import HOST, ROOT, VENV, Environment, SetupError, prepare
+from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environment, SetupError, prepare
+from matrix import write_tables
 from server import link_folder
 
 SUITES = ("core", "host", "web")
-TOOLS = [word for name in ("dev", "demo", "browser", "thumbnails") for word in ("-m", name)]  # as modules, for mypy
+ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
+TOOLS = [
+    word for name in ("dev", "matrix", "demo", "browser", "thumbnails") for word in ("-m", name)
+]  # as modules, for mypy
 GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
@@ -69,25 +73,17 @@ def lint(env: Environment) -> int:
 
 def test(env: Environment, extra: list[str]) -> int:
     """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout."""
-    results = HOST / "results"
-    results.mkdir(exist_ok=True)
     failed = lint(env) != 0
     totals, words = [0, 0, 0], []
-    for suite in SUITES:
-        folder = ROOT / "tests" / suite
-        if not folder.is_dir():
-            continue
-        print(f"\n== tests/{suite}", flush=True)
-        out = results / f"{suite}.xml"
-        out.unlink(missing_ok=True)
-        options: list[str | Path] = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
-        if suite == "core":
-            coverage = [] if extra else ["--cov=asced_core", "--cov-report=term"]
-            code = _call(env, "-m", "pytest", folder, "-q", "-o", "pythonpath=.", *coverage, *options)
-        else:
-            code = _call(env, "-m", "pytest", folder, "-q", *options, cwd=results)
+    host = ROOT / "tests" / "host"
+    suites = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES]
+    if not env.own_comfyui:
+        older = prepare(True, OLDER_VERSION)
+        suites.append((f"host on {OLDER_VERSION}", older, [host / name for name in ON_OLDER]))
+    for suite, where, paths in suites:
+        print(f"\n== {suite}", flush=True)
+        code, counts = _pytest(where, suite, paths, extra)
         failed |= code not in (0, 5) or (code == 5 and not extra)
-        counts = _counts(out)
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
         words.append(f"{suite}: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
     print("\n" + " · ".join(words))
@@ -95,6 +91,40 @@ def test(env: Environment, extra: list[str]) -> int:
         print("Failed outside of the tests: see above.")
     print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
     return 1 if failed else 0
+
+
+def _pytest(env: Environment, name: str, paths: list[Path], extra: list[str]) -> tuple[int, list[int]]:
+    """A pytest run of its own; exit code and counts."""
+    results = HOST / "results"
+    results.mkdir(exist_ok=True)
+    out = results / f"{name}.xml"
+    out.unlink(missing_ok=True)
+    options: list[str | Path] = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
+    if name == "core":
+        coverage = [] if extra else ["--cov=asced_core", "--cov-report=term"]
+        code = _call(env, "-m", "pytest", *paths, "-q", "-o", "pythonpath=.", *coverage, *options)
+    else:
+        code = _call(env, "-m", "pytest", *paths, "-q", *options, cwd=results)
+    return code, _counts(out)
+
+
+def matrix(extra: list[str]) -> int:
+    """Measures every row of docs/compatibility.md on every version; writes the tables if none got worse."""
+    rows = HOST / "results" / "rows"
+    shutil.rmtree(rows, ignore_errors=True)
+    rows.mkdir(parents=True)
+    for version in COMFYUI_WHEELS:
+        print(f"\n== ComfyUI {version}", flush=True)
+        env = prepare(True, version)
+        os.environ["ASCED_MATRIX"] = str(rows / f"{version}.json")
+        code, _ = _pytest(env, f"matrix {version}", [ROOT / "tests" / "host" / "test_compatibility.py"], extra)
+        if code:
+            print("A row got worse, or could not be measured: the tables stay as they are.")
+            return code
+        if env.own_comfyui:  # COMFYUI_PATH is one version, whatever is asked for
+            break
+    write_tables(sorted(rows.glob("*.json"), reverse=True), ROOT / "docs")
+    return 0
 
 
 def _counts(junit: Path) -> list[int]:
@@ -111,7 +141,7 @@ def _counts(junit: Path) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "serve", "setup", "lint", "format", "clean"])
+    parser.add_argument("command", choices=["demo", "test", "matrix", "serve", "setup", "lint", "format", "clean"])
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     own, extra = _split(sys.argv[1:])
     args = parser.parse_args(own)
@@ -119,7 +149,7 @@ def main() -> int:
     try:
         if args.command == "clean":
             return clean()
-        return run(args.command, prepare(args.command in ("test", "lint", "format")), args.port, extra)
+        return run(args.command, prepare(args.command in ("test", "matrix", "lint", "format")), args.port, extra)
     except SetupError as error:
         print(f"asced: {error}", file=sys.stderr)
         return 1
@@ -131,6 +161,8 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
     """One command; its exit code."""
     if command == "test":
         return test(env, extra)
+    if command == "matrix":
+        return matrix(extra)
     if command == "lint":
         return lint(env)
     if command == "format":

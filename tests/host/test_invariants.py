@@ -1,0 +1,166 @@
+"""What must hold in any host (ALGORITHM, Sec. 4), over whatever an artist may choose."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .models import with_artifact
+
+EXAMPLES = settings(
+    max_examples=15, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+@st.composite
+def _runs(draw):
+    """A run: sampler, scheduler, steps, shape, batch, mask, cfg, denoise, seed and model; names by number, since the
+    host is not yet there when tests are collected."""
+    return {
+        "sampler": draw(st.integers(0, 10**6)), "scheduler": draw(st.integers(0, 10**6)),
+        "steps": draw(st.integers(2, 16)), "cfg": draw(st.sampled_from([1.0, 2.0, 5.0])),
+        "denoise": draw(st.sampled_from([1.0, 1.0, 0.8, 0.4])), "seed": draw(st.integers(0, 2**64 - 1)),
+        "batch": draw(st.integers(1, 3)), "height": draw(st.integers(14, 26)), "width": draw(st.integers(14, 26)),
+        "mask": draw(st.booleans()), "form": draw(st.sampled_from(["eps", "flow"])),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def play(hands, stock, corrected, run_node):
+    """Plays a run on the host's KSampler (``watched=None``), or watched with these widgets."""
+    import comfy.samplers
+
+    def play(run, watched=None, model=None, **correct):
+        generator = torch.Generator().manual_seed(run["seed"] & 0xFFFF)
+        image = torch.randn(run["batch"], 3, run["height"], run["width"], generator=generator) / 4
+        latent = {"samples": image}
+        if run["mask"]:
+            latent["noise_mask"] = (torch.rand(1, run["height"], run["width"], generator=generator) > 0.3).float()
+        names, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
+        given = {
+            "sampler": names[run["sampler"] % len(names)], "scheduler": schedulers[run["scheduler"] % len(schedulers)],
+            "steps": run["steps"], "cfg": run["cfg"], "denoise": run["denoise"], "seed": run["seed"], "latent": latent,
+        }  # fmt: skip
+        model = model or getattr(hands, run["form"])
+        if watched is None:
+            return stock(model, **given)
+        widgets = {
+            "mode": "robust", "threshold": 1.0, "min_area": 4, "max_area": 65536, "min_width": 0, "expand": 0,
+            "start_percent": 0.1, "end_percent": 0.6, **watched,
+        }  # fmt: skip
+        correction = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current", **correct}
+        return corrected(
+            model, **given,
+            settings={
+                "detection": run_node("ASCED_Detection", **widgets)[0],
+                "correction": run_node("ASCED_Correction", **correction)[0],
+            },
+        )  # fmt: skip
+
+    return play
+
+
+def _same(a, b):
+    return torch.equal(a.nan_to_num(nan=7.0), b.nan_to_num(nan=7.0))  # some choices break down in stock, too
+
+
+@EXAMPLES
+@given(run=_runs(), how=st.sampled_from(["none found", "method none", "strength 0"]))
+def test_1_nothing_detected_or_nothing_done_is_bit_identical(play, run, how):
+    expected = play(run)
+    state = torch.get_rng_state()
+    if how == "none found":
+        latent, mask, report = play(run, {"threshold": 20.0, "min_width": 128, "min_area": 60000})
+        assert not any(image.flagged for image in report.images) and not mask.any()
+    else:
+        latent, _, report = play(run, {}, **({"method": "none"} if how == "method none" else {"strength": 0.0}))
+    assert not any(image.corrected for image in report.images)
+    assert _same(latent, expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@EXAMPLES
+@given(run=_runs(), other=_runs())
+def test_2_same_seed_same_result_and_the_global_rng_is_as_if_we_were_not_there(play, run, other):
+    play(run)
+    state = torch.get_rng_state()
+    first, _, report = play(run, {})
+    assert torch.equal(torch.get_rng_state(), state)
+    play(other, {})
+    again, _, second = play(run, {})
+    assert _same(first, again)
+    assert [image.regions for image in report.images] == [image.regions for image in second.images]
+
+
+@EXAMPLES
+@given(run=_runs(), longer=st.integers(2, 6))
+def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
+    """Bytes that a bank holds after many steps are those that it holds after two."""
+    from asced.asced_core import DetectionSettings
+    from asced.asced_core.dynamics import ScoreBank
+    from asced.asced_core.noise import NoiseLevel
+
+    shape = (run["batch"], 3, run["height"], run["width"])
+    frames = torch.randn(2 * longer + 2, *shape)
+
+    def held(count: int) -> int:
+        bank = ScoreBank(DetectionSettings(), shape, frames.device)
+        for frame in frames[:count]:
+            bank.push(frame, frame, NoiseLevel(1.0, 1.0))
+        tensors = [value for value in vars(bank).values() if isinstance(value, torch.Tensor)]
+        assert tensors
+        per_step = [value for value in vars(bank).values() if isinstance(value, list)]
+        assert all(item.numel() <= 8 * shape[0] for values in per_step for item in values)  # statistics alone
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    assert held(2 * longer + 2) == held(2)
+
+
+@EXAMPLES
+@given(run=_runs(), when=st.integers(1, 20), interrupt=st.booleans())
+def test_4_a_run_that_breaks_off_anywhere_leaves_nothing(play, hands, run, when, interrupt):
+    import comfy.model_management
+
+    run = {**run, "denoise": 1.0}
+    before = play(run, {})[0]
+    calls = [0]
+
+    def fail(args):
+        calls[0] += 1
+        if calls[0] >= when:
+            raise comfy.model_management.InterruptProcessingException if interrupt else RuntimeError("broken")
+        return args["denoised"]
+
+    broken = getattr(hands, run["form"]).clone()
+    broken.set_model_sampler_post_cfg_function(fail)
+    try:
+        play(run, {}, model=broken)
+        assert calls[0] < when
+    except (RuntimeError, comfy.model_management.InterruptProcessingException):
+        assert calls[0] == when
+    assert not any("ASCED" in thread.name for thread in threading.enumerate())
+    assert _same(play(run, {})[0], before)
+
+
+@EXAMPLES
+@given(run=_runs())
+def test_5_steps_are_counted_by_noise_level_and_a_correction_costs_one_call(play, hands, run):
+    model = with_artifact(getattr(hands, run["form"]))
+    sampling = model.get_model_object("model_sampling")
+    seen = play(run, {}, model=model, method="none")[2]
+    report = play(run, {}, model=model)[2]
+    if report.decision is None:
+        assert report.notes
+        return
+    first, last = report.window
+    start, end = (float(sampling.percent_to_sigma(p)) for p in (0.1, 0.6))
+    assert all(end < sigma <= start for sigma in report.sigmas[first : last + 1])
+    assert report.sigmas[report.decision] <= end < report.sigmas[report.decision - 1]
+    corrected = any(image.corrected for image in report.images)
+    assert report.run.extra_model_calls == corrected
+    assert report.run.model_calls - seen.run.model_calls == corrected
