@@ -22,6 +22,7 @@ from ..asced_core.report import RunFacts, build_report, empty_report
 from ..asced_core.stopwatch import Stopwatch
 from .lane import Lane, NoiseTape
 from .samplers import SamplerFunction
+from .types import log
 from .watched_model import WatchedModel
 
 KEY = "ASCED"
@@ -108,6 +109,7 @@ class _Run:
         """The sampler's function is ours inside the block, and its own again after it, whatever happens."""
         if reason := self._obstacle():
             self._notes.append(f"Not watched: {reason}.")
+            log.warning("%s", self._notes[-1])  # a patched model alone has no node that would say it
             yield
             return
         self._trajectory = self._plan(detection, correction, items)

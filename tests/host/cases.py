@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
-from .compatibility import Case, Kit, Patch
-from .models import as_flow, as_target, text, tiny_unet, with_artifact
+from .compatibility import Case, Kit, NotInThisVersion, Patch
+from .families import FAMILIES, Family, load_family
+from .models import as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
 
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
+VERY_LOUD = 300.0  # predictions of random weights are large
 LOUD = 10.0  # some samplers and schedulers are not made for flow models: the image is noisy in stock, too
 ANY_ORDER = ("before", "behind")
 OVER_THE_BATCH = "It computes over the whole batch: an image depends on the others, with ASCED or without."
@@ -66,6 +68,18 @@ def models() -> Iterator[Case]:
     }  # fmt: skip
     for name, make in forms.items():
         yield Case("models", name, lambda kit, asced, make=make: kit.sample(asced(with_artifact(make(kit))), steps=16))
+    for name, family in FAMILIES.items():
+
+        def load(kit: Kit, asced: Patch, name: str = name, family: Family = family) -> Any:
+            import comfy.supported_models
+
+            if not hasattr(comfy.supported_models, family.config):
+                raise NotInThisVersion(family.config)
+            model = with_artifact(load_family(name, kit.folder), strength=VERY_LOUD)
+            prompts = {"positive": family.conditioning(), "negative": family.conditioning(1)}
+            return kit.sample(asced(model), latent=family.empty(2), scheduler="simple", **prompts)
+
+        yield Case("models", f"{name}, checkpoint {family.config}", load)
     for steps in (4, 8):
 
         def few(kit: Kit, asced: Patch, steps: int = steps) -> Any:
@@ -117,6 +131,7 @@ def graphs() -> Iterator[Case]:
         "ASCED applied twice",
         lambda kit, asced: kit.sample(asced(asced(with_artifact(kit.hands.eps)))),
     )
+    yield Case("graphs", "ControlNet", _controlled)
     yield Case("graphs", "weight patches (LoRA)", _lora)
     yield Case("graphs", "weight patches by hooks", _hooks)
 
@@ -202,6 +217,16 @@ def _windows(kit: Kit, asced: Patch) -> Any:
         context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid", dim=2,
     )[0]  # fmt: skip
     return kit.sample(asced(with_artifact(model)), latent=kit.latent(1))
+
+
+def _controlled(kit: Kit, asced: Patch) -> Any:
+    model = tiny_unet(kit.hands.eps)
+    hint = torch.rand(1, 256, 256, 3, generator=torch.Generator().manual_seed(5))
+    positive, negative = kit.core(
+        "ControlNetApplyAdvanced", positive=text(), negative=text(seed=1), control_net=tiny_controlnet(model),
+        image=hint, strength=0.5, start_percent=0.0, end_percent=0.8,
+    )  # fmt: skip
+    return kit.sample(asced(with_artifact(model, strength=2.0)), positive=positive, negative=negative)
 
 
 def _lora(kit: Kit, asced: Patch) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,10 @@ from torch import Tensor
 
 Patch = Callable[[Any], Any]
 STATUS = ("not watched", "observed only", "corrected")  # from worst to best
+
+
+class NotInThisVersion(Exception):
+    """The host is too old for this row."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,10 @@ class Row:
 class Kit:
     """What the cases are made of: models, conditioning, the host's nodes."""
 
-    def __init__(self, pack: SimpleNamespace, host: Any, core_node: Callable[..., tuple], hands: Any) -> None:
-        self._pack, self.host, self.core, self.hands = pack, host, core_node, hands
+    def __init__(
+        self, pack: SimpleNamespace, host: Any, core_node: Callable[..., tuple], hands: Any, folder: Path
+    ) -> None:
+        self._pack, self.host, self.core, self.hands, self.folder = pack, host, core_node, hands, folder
         self.positive, self.negative = hands.positive, hands.negative
 
     def sample(self, model: Any, latent: dict[str, Any] | None = None, **change: Any) -> Tensor:

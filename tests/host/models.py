@@ -93,7 +93,7 @@ def with_artifact(
 
     def plant(args: dict[str, Any]) -> Tensor:
         denoised = args["denoised"]
-        if float(args["sigma"].flatten()[0]) > level:
+        if denoised.ndim != 4 or float(args["sigma"].flatten()[0]) > level:
             return denoised
         side = max(2, round(denoised.shape[-1] * size))
         top = denoised.shape[-2] // 3
@@ -109,27 +109,41 @@ def with_artifact(
     return clone
 
 
+UNET = {
+    "image_size": 32, "model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "num_heads": 2,
+    "use_spatial_transformer": True, "transformer_depth": [0, 1], "transformer_depth_middle": 1, "context_dim": 16,
+    "legacy": False, "use_linear_in_transformer": False,
+}  # fmt: skip
+
+
+def _randomized(module: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False).copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return module
+
+
 def tiny_unet(model: Any, channels: int = 3) -> Any:
     """The host's own UNet with attention in its middle, random weights: what attention patches want to see."""
     import comfy.model_base
     import comfy.model_patcher
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    config = {
-        "image_size": 32, "in_channels": channels, "out_channels": channels, "model_channels": 32,
-        "num_res_blocks": [1, 1], "channel_mult": [1, 2], "num_heads": 2, "use_spatial_transformer": True,
-        "transformer_depth": [0, 1], "transformer_depth_output": [0, 0, 1, 1], "transformer_depth_middle": 1,
-        "context_dim": 16, "legacy": False, "use_linear_in_transformer": False,
-    }  # fmt: skip
-    source = model.model
-    unet_config = config
-    clone = copy.copy(source.model_config)
-    clone.unet_config = unet_config | {"dtype": torch.float32}
-    base = comfy.model_base.BaseModel(clone, model_type=comfy.model_base.ModelType.EPS, unet_model=UNetModel)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in base.diffusion_model.parameters():
-        parameter.requires_grad_(False).copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    config = copy.copy(model.model.model_config)
+    own = {"in_channels": channels, "out_channels": channels, "transformer_depth_output": [0, 0, 1, 1]}
+    config.unet_config = {**UNET, **own, "dtype": torch.float32}
+    base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.EPS, unet_model=UNetModel)
+    _randomized(base.diffusion_model)
     return comfy.model_patcher.ModelPatcher(base, model.load_device, model.offload_device)
+
+
+def tiny_controlnet(model: Any, channels: int = 3) -> Any:
+    """The host's own ControlNet for ``tiny_unet``, random weights."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+
+    net = comfy.cldm.cldm.ControlNet(in_channels=channels, hint_channels=3, **UNET)
+    return comfy.controlnet.ControlNet(_randomized(net), load_device=model.load_device)
 
 
 def text(width: int = 16, seed: int = 0) -> Any:

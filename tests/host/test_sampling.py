@@ -159,32 +159,6 @@ def test_the_window_is_at_the_same_noise_level_on_every_schedule(artifact, corre
     assert report.images[0].corrected
 
 
-def test_every_sampler_of_the_host_is_corrected_or_says_why_not(artifact, stock, corrected):
-    """All names that the host offers, CFG++ at the guidance that it is made for."""
-    import comfy.samplers
-
-    model, settings = artifact()
-    done, wrong = set(), {}
-    for sampler in comfy.samplers.KSampler.SAMPLERS:
-        steps = {"dpm_fast": 36}.get(sampler, 12)  # a third of them are steps
-        before = stock(model, sampler=sampler, cfg=1.0, steps=steps)
-        state = torch.get_rng_state()
-        after, _, report = corrected(model, sampler=sampler, cfg=1.0, steps=steps, settings=settings)
-        first, second = report.images
-        if first.corrected:
-            done.add(sampler)
-            good = not torch.equal(after[0], before[0]) and torch.isfinite(after).all() and not report.notes
-        else:
-            good = torch.equal(after[0], before[0]) and any(sampler in note for note in report.notes)
-        good = good and torch.equal(after[1], before[1]) and not second.corrected
-        if not (good and torch.equal(torch.get_rng_state(), state)):
-            wrong[sampler] = report.notes
-    assert not wrong
-    everything = set(comfy.samplers.KSampler.SAMPLERS)
-    assert everything - done == {"dpm_adaptive"}
-    assert done >= set(SAMPLERS)
-
-
 def test_a_sampler_of_another_pack_is_corrected_by_its_signature(hands, artifact, host, run_node):
     """Its noise is its own: what it draws without a word to us stays as it is in the first run."""
     import comfy.sample
