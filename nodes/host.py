@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
@@ -112,12 +113,14 @@ class _Run:
             log.warning("%s", self._notes[-1])  # a patched model alone has no node that would say it
             yield
             return
-        self._trajectory = self._plan(detection, correction, items)
-        self._sampler.sampler_function = self._sample
+        original = self._function.function
+        plan = partial(self._plan, detection, correction, items)
+        # named and signed as the original, for whoever asks it for its name
+        self._sampler.sampler_function = update_wrapper(partial(self._sample, plan), original)
         try:
             yield
         finally:
-            self._sampler.sampler_function = self._function.function
+            self._sampler.sampler_function = original
 
     def _obstacle(self) -> str:
         if len(self._shape) != 4:
@@ -127,6 +130,7 @@ class _Run:
     def _plan(
         self, detection: DetectionSettings, correction: CorrectionSettings, items: Sequence[int] | None
     ) -> Trajectory:
+        self._notes.clear()
         sampling = self._patcher.get_model_object("model_sampling")
         start, end = (float(sampling.percent_to_sigma(p)) for p in (detection.start_percent, detection.end_percent))
         levels = [_level(sampling, sigma) for sigma in self._sigmas]
@@ -149,6 +153,7 @@ class _Run:
 
     def _sample(
         self,
+        plan: Callable[[], Trajectory],
         model: Any,
         x: torch.Tensor,
         sigmas: torch.Tensor,
@@ -158,6 +163,7 @@ class _Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
+        self._trajectory, self._restarts = plan(), 0  # anew, should the host sample a second time after an error
         function, watched = self._function, WatchedModel(model, self._stopwatch)
         own = {"extra_args": extra_args, **options}
         tape = None

@@ -123,7 +123,7 @@ def matrix(extra: list[str]) -> int:
             return code
         if env.own_comfyui:  # COMFYUI_PATH is one version, whatever is asked for
             break
-    write_tables(sorted(rows.glob("*.json"), reverse=True), ROOT / "docs")
+    write_tables(sorted(rows.glob("*.json")), ROOT / "docs")
     return 0
 
 

@@ -29,16 +29,19 @@ TITLES = {
 
 
 def write_tables(files: list[Path], docs: Path) -> None:
-    """Merges rows of one or more versions of ComfyUI.
+    """Merges rows of one or more versions of ComfyUI into those that are there.
 
     Args:
-        files: JSON of {version: {table: {row: values}}}, newest version first.
-        docs: folder for the JSON, which later runs are compared with, and the page.
+        files: JSON of {version: {table: {row: values}}}.
+        docs: folder of the JSON, which later runs are compared with, and of the page.
     """
-    measured: dict[str, Any] = {}
+    written = docs / "compatibility.json"
+    measured: dict[str, Any] = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
     for file in files:
         measured |= json.loads(file.read_text(encoding="utf-8"))
-    (docs / "compatibility.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    newest_first = sorted(measured, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
+    measured = {version: measured[version] for version in newest_first}
+    written.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     parts = [HEAD, *_versions(measured)]
     for table, title in TITLES.items():
         parts += [f"## {title}\n", *_rows(table, measured)]

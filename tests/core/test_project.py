@@ -29,6 +29,14 @@ def test_requirements_equal_the_projects_dependencies():
     assert not any(line.startswith("torch") for line in lines)
 
 
+def test_opencv_wheels_were_in_conflict():
+    """Easy-Use#886: two wheels overwrite each other; the headless one has all that is used and no window system."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
+    assert [line.split(">")[0] for line in lines if "opencv" in line] == ["opencv-python-headless"]
+    windows = ("imshow", "waitKey", "namedWindow")
+    assert not any(f"cv2.{name}" in path.read_text(encoding="utf-8") for path in PACK for name in windows)
+
+
 @pytest.mark.parametrize("path", PACK, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_imports_run_one_way(path):
     hosts = ("comfy", "folder_paths", "server", "nodes", "comfy_api", "latent_preview")
