@@ -29,6 +29,7 @@ from .regions import dilate
 from .settings import CorrectionSettings, DetectionSettings
 from .trace import Trace
 
+INSIDE = 0.9  # of the window's first noise level; a run that starts below lacks a part of it
 FEW_STEPS = 10  # shorter runs leave too few frames in the window (paper Sec. 7.1 uses 25 and more)
 
 
@@ -70,8 +71,13 @@ def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -
         )
         return Window(0, -1, None, (note,))
     notes: tuple[str, ...] = ()
-    if len(steps) < FEW_STEPS:
+    if steps[0] < INSIDE * sigma_start:
         notes = (
+            f"This run starts at sigma {steps[0]:.3g}, inside the detection window that starts at {sigma_start:.3g}: "
+            "what is born before is missed; a higher denoise shows more.",
+        )
+    if len(steps) < FEW_STEPS:
+        notes += (
             f"Few steps: with {len(steps)} steps only {len(watched)} lie in the detection window, "
             f"so artifacts are easily missed; {FEW_STEPS} or more are advised.",
         )

@@ -133,6 +133,7 @@ class _Run:
         self._notes.clear()
         sampling = self._patcher.get_model_object("model_sampling")
         start, end = (float(sampling.percent_to_sigma(p)) for p in (detection.start_percent, detection.end_percent))
+        start = min(start, float(sampling.sigma_max))  # 0 percent is infinity to the host
         levels = [_level(sampling, sigma) for sigma in self._sigmas]
         to_rgb = _to_rgb(self._patcher.get_model_object("latent_format"))
 

@@ -223,6 +223,14 @@ def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stoc
     assert torch.equal(latent, stock(model, **change))
 
 
+def test_a_run_that_starts_inside_of_the_window_says_so(artifact, corrected):
+    model, settings = artifact()
+    whole = corrected(model, settings=settings, steps=20)[2]
+    part = corrected(model, settings=settings, steps=20, denoise=0.7)[2]
+    assert whole.notes == () and part.images[0].corrected
+    assert "starts at sigma" in part.summary() and "higher denoise" in part.summary()
+
+
 def test_uni_pc_that_is_too_near_to_its_end_only_observes(artifact, stock, corrected, run_node):
     model, _ = artifact()
     late = {"detection": _detection(run_node, start_percent=0.2, end_percent=0.84)}

@@ -92,7 +92,6 @@ def test_help_pages_are_served(server):
         ({"min_area": 500, "max_area": 400}, "must be smaller than max_area"),
         ({"threshold": -1.0}, "smaller than min"),
         ({"mode": "best"}, "mode must be one of"),
-        ({"denoise": 0.0}, "denoise 0"),
     ],
 )
 def test_wrong_settings_get_one_clear_sentence_and_the_queue_goes_on(server, change, words):
@@ -137,6 +136,21 @@ def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
         cold_outputs = fresh.run(_graph(seed=23, **sensitive))
         assert np.array_equal(_latent(server, warm_outputs), _latent(fresh, cold_outputs))
     assert any(image["corrected"] for image in _report(warm_outputs)["images"])
+
+
+def test_offload_and_cache_settings_of_the_host_change_nothing(server, tmp_path):
+    """``--lowvram`` and its kin exclude ``--cpu``; these settings free models and outputs at once, as they do."""
+    sensitive = {"threshold": 1.5, "min_width": 0}
+    expected = server.run(_graph(seed=31, **sensitive))
+    options = ("--cpu", "--cache-none", "--disable-smart-memory")
+    with tool.ComfyServer(tmp_path, options=options) as other:
+        for seed in (31, 32):
+            other.run(_graph(seed=seed, **sensitive))
+        with pytest.raises(tool.PromptError):
+            other.run(_graph(seed=33, start_percent=0.9))
+        outputs = other.run(_graph(seed=31, **sensitive))
+        assert np.array_equal(_latent(other, outputs), _latent(server, expected))
+    assert _report(outputs)["images"] == _report(expected)["images"]
 
 
 def test_the_demo_command_writes_what_it_promises(tmp_path):
