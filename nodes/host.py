@@ -181,7 +181,8 @@ class _Run:
                 theirs = {**own, "noise_sampler": tape.replay} if tape else own
                 rest = function.entry(info["i"], sigmas)
                 lane = Lane(function.function, watched, corrected, rest, theirs)
-                watched.follow(lane, self._trajectory.corrected, function.calls_behind)  # type: ignore[union-attr]
+                images = self._trajectory.corrected  # type: ignore[union-attr]
+                watched.follow(lane, images, function.calls_behind, (extra_args or {}).get("denoise_mask"))
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
             if callback is not None:

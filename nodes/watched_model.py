@@ -46,18 +46,23 @@ class WatchedModel:
         self.x, self.denoised = x, denoised
         return denoised
 
-    def follow(self, lane: Lane, corrected: list[bool], calls_behind: int = 0) -> None:
+    def follow(
+        self, lane: Lane, corrected: list[bool], calls_behind: int = 0, area: torch.Tensor | None = None
+    ) -> None:
         """From here on, the images that are marked take their states from the lane.
 
         Args:
             lane: the corrected run.
             corrected: its images.
             calls_behind: how many of the next calls it has no part in.
+            area: the host's mask of what may move at all, shaped as the state; None for everything.
         """
         self.lane = lane  # at once, so that it is closed whatever happens
         self._behind = calls_behind
         lane.first_step(self.call)
         self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
+        if area is not None:  # what is not inpainted keeps every bit
+            self._corrected = self._corrected & (area > 0)
         self.out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from .compatibility import Case, Kit, NotInThisVersion, Patch
-from .families import FAMILIES, Family, load_family
+from .families import FAMILIES, Family, is_known, load_family
 from .models import as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
 
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
@@ -71,9 +72,7 @@ def models() -> Iterator[Case]:
     for name, family in FAMILIES.items():
 
         def load(kit: Kit, asced: Patch, name: str = name, family: Family = family) -> Any:
-            import comfy.supported_models
-
-            if not hasattr(comfy.supported_models, family.config):
+            if not is_known(family):
                 raise NotInThisVersion(family.config)
             model = with_artifact(load_family(name, kit.folder), strength=VERY_LOUD)
             prompts = {"positive": family.conditioning(), "negative": family.conditioning(1)}
@@ -212,10 +211,11 @@ def _timesteps(kit: Kit) -> Any:
 
 def _windows(kit: Kit, asced: Patch) -> Any:
     """Two overlapping windows over the height of one image; the host's windows take no larger batch."""
-    model = kit.core(
-        "ContextWindowsManual", model=kit.hands.eps, context_length=24, context_overlap=16,
-        context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid", dim=2,
-    )[0]  # fmt: skip
+    node = "ContextWindowsManual"
+    widgets = {"context_length": 24, "context_overlap": 16, "context_schedule": "standard_static", "context_stride": 1,
+               "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False}  # fmt: skip
+    taken = inspect.signature(kit.host.NODE_CLASS_MAPPINGS[node].execute).parameters  # newer hosts take more
+    model = _node(kit, kit.hands.eps, node, {name: value for name, value in widgets.items() if name in taken})
     return kit.sample(asced(with_artifact(model)), latent=kit.latent(1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ _UNET = {
     "use_temporal_attention": False, "use_checkpoint": False,
 }  # fmt: skip
 _HUNYUAN = {
-    "image_model": "hunyuan_video", "vec_in_dim": None, "axes_dim": [64, 64], "meanflow": False, "context_in_dim": 64,
+    "image_model": "hunyuan_video", "vec_in_dim": None, "axes_dim": [64, 64], "meanflow": False, "meanflow_sum": False,
+    "context_in_dim": 64,
     "hidden_size": 128, "mlp_ratio": 4.0, "num_heads": 1, "depth": 1, "depth_single_blocks": 1, "theta": 256,
     "qkv_bias": True, "byt5": False, "guidance_embed": False, "use_cond_type_embedding": False, "vision_in_dim": None,
 }  # fmt: skip
@@ -91,6 +92,17 @@ FAMILIES = {
 }  # fmt: skip
 
 
+def is_known(family: Family) -> bool:
+    """False for a host that has not got it, or takes no network so small."""
+    import comfy.supported_models
+    from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
+
+    takes_small = family.unet.get("image_model") != "hunyuan_video" or any(
+        setting.name == "meanflow" for setting in fields(HunyuanVideoParams)
+    )
+    return hasattr(comfy.supported_models, family.config) and takes_small
+
+
 def load_family(name: str, folder: Path) -> Any:
     """Writes the checkpoint of a family and loads it as a user does, by the host's UNETLoader; a ModelPatcher."""
     import folder_paths
@@ -107,8 +119,13 @@ def load_family(name: str, folder: Path) -> Any:
 
 def _weights(family: Family) -> dict[str, Tensor]:
     import comfy.supported_models
+    from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
-    network = getattr(comfy.supported_models, family.config)(dict(family.unet)).get_model({}).diffusion_model
+    unet = dict(family.unet)
+    if unet.get("image_model") == "hunyuan_video":  # what newer hosts ask for is unknown to older ones
+        known = {"image_model", *(setting.name for setting in fields(HunyuanVideoParams))}
+        unet = {key: value for key, value in unet.items() if key in known}
+    network = getattr(comfy.supported_models, family.config)(unet).get_model({}).diffusion_model
     generator = torch.Generator().manual_seed(0)
     weights = {
         key: torch.randn(value.shape, generator=generator) * 0.02 + ("norm" in key and key.endswith("weight"))

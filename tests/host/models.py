@@ -129,9 +129,8 @@ def tiny_unet(model: Any, channels: int = 3) -> Any:
     import comfy.model_patcher
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    config = copy.copy(model.model.model_config)
     own = {"in_channels": channels, "out_channels": channels, "transformer_depth_output": [0, 0, 1, 1]}
-    config.unet_config = {**UNET, **own, "dtype": torch.float32}
+    config = type(model.model.model_config)({**UNET, **own, "dtype": torch.float32})
     base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.EPS, unet_model=UNetModel)
     _randomized(base.diffusion_model)
     return comfy.model_patcher.ModelPatcher(base, model.load_device, model.offload_device)

@@ -150,6 +150,20 @@ def test_nothing_outside_of_an_inpaint_mask_moves(artifact, stock, corrected, la
     assert not torch.equal(after[0], before[0])
 
 
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "lms", "ipndm", "deis", "dpmpp_3m_sde", "sa_solver", "er_sde"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_region_that_is_cut_by_the_inpaint_mask_moves_inside_of_it_alone(artifact, stock, corrected, form, sampler):
+    model, settings = artifact(form)
+    mask = torch.zeros(1, 32, 32)
+    mask[..., 10:, :] = 1  # the artifact begins here, and what is corrected around it goes over the edge
+    given = {"samples": stock(seed=9), "noise_mask": mask}
+    before = stock(model, latent=given, sampler=sampler)
+    after, found, report = corrected(model, settings=settings, latent=given, sampler=sampler)
+    assert report.images[0].corrected and found[0, 10].any()
+    assert torch.equal(after[..., :10, :], before[..., :10, :])
+    assert not torch.equal(after[0], before[0])
+
+
 @pytest.mark.parametrize("scheduler", ["normal", "karras", "simple", "ddim_uniform", "sgm_uniform", "beta"])
 def test_the_window_is_at_the_same_noise_level_on_every_schedule(artifact, corrected, scheduler):
     model, settings = artifact()

@@ -1,0 +1,168 @@
+"""How a run may end, second part: every call that may fail, memory that runs short, a button in a real server."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from .conftest import COMFYUI
+from .models import with_artifact
+from .test_server import _graph, _latent, _report, tool
+
+
+@pytest.fixture
+def settings(run_node):
+    detection = run_node(
+        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
+        start_percent=0.2, end_percent=0.5,
+    )[0]  # fmt: skip
+    return {"detection": detection}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left():
+    yield
+    assert not any("ASCED" in thread.name for thread in threading.enumerate())
+
+
+def _with_wrapper(model, wrapper):
+    """A clone with a wrapper around each evaluation of the network, as other packs have them."""
+    from comfy.patcher_extension import WrappersMP
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", wrapper)
+    return clone
+
+
+def _fails_at(call, error):
+    calls = [0]
+
+    def wrapper(executor, *args, **kwargs):
+        calls[0] += 1
+        if calls[0] == call:
+            raise error
+        return executor(*args, **kwargs)
+
+    return wrapper
+
+
+def _tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
+def test_an_error_in_any_call_leaves_no_tensor_and_the_next_run_is_as_ever(hands, corrected, settings, sampler):
+    model = with_artifact(hands.eps)
+    small = {"settings": settings, "sampler": sampler, "side": 16}
+    expected, _, report = corrected(model, **small)
+    assert report.run.model_calls == 13
+    left = []
+    for call in range(1, 14):
+        with pytest.raises(RuntimeError, match="broken"):
+            corrected(_with_wrapper(model, _fails_at(call, RuntimeError("broken"))), **small)
+        assert not any("ASCED" in thread.name for thread in threading.enumerate())
+        left.append(_tensors())
+    assert len(set(left)) == 1
+    assert torch.equal(corrected(model, **small)[0], expected)
+
+
+def test_out_of_memory_that_another_pack_catches_is_not_noticed(hands, corrected, settings):
+    """The same evaluation asked once more: neither a step nor the correction is counted twice."""
+    from comfy.model_management import OOM_EXCEPTION
+
+    model = with_artifact(hands.eps)
+    expected, _, plain = corrected(model, settings=settings)
+    for call in (3, 7, 8, 13):
+        fail = _fails_at(call, OOM_EXCEPTION("once"))
+
+        def catching(executor, *args, fail=fail, **kwargs):
+            try:
+                return fail(executor, *args, **kwargs)
+            except OOM_EXCEPTION:
+                return executor(*args, **kwargs)
+
+        latent, _, report = corrected(_with_wrapper(model, catching), settings=settings)
+        assert torch.equal(latent, expected) and report.run.model_calls == plain.run.model_calls
+
+
+def test_out_of_memory_as_the_host_handles_it(hands, corrected, settings):
+    """The host unloads all models behind the failed node; the user queues again."""
+    import comfy.model_management as management
+
+    model = with_artifact(hands.eps)
+    expected = corrected(model, settings=settings)[0]
+    with pytest.raises(management.OOM_EXCEPTION):
+        corrected(_with_wrapper(model, _fails_at(9, management.OOM_EXCEPTION("full"))), settings=settings)
+    management.unload_all_models()
+    assert torch.equal(corrected(model, settings=settings)[0], expected)
+
+
+@pytest.mark.parametrize("below", [1e9, 2.0])
+def test_little_memory_splits_the_batch_as_in_stock(hands, stock, corrected, settings, monkeypatch, below):
+    """The host evaluates both sides of guidance one after the other then; from the start, or from mid-run on."""
+    import comfy.model_management as management
+
+    sizes, real, now = [], management.get_free_memory, [1e10]
+
+    def count(executor, x, sigma, *args, **kwargs):
+        sizes.append(len(x))
+        return executor(x, sigma, *args, **kwargs)
+
+    def sigma_of(args):
+        now[0] = float(args["sigma"][0])
+        return args["denoised"]
+
+    model = _with_wrapper(with_artifact(hands.eps), count)
+    model.set_model_sampler_post_cfg_function(sigma_of)
+    monkeypatch.setattr(management, "get_free_memory", lambda *a, **k: 1.0 if now[0] < below else real(*a, **k))
+    now[0] = 1e8
+    before, usual = stock(model), sizes.copy()
+    sizes.clear()
+    now[0] = 1e8
+    after, _, report = corrected(model, settings=settings)
+    assert set(usual) == ({2} if below == 1e9 else {2, 4})
+    assert sum(sizes) == sum(usual) + 4  # one evaluation more: two images, two sides
+    assert [image.corrected for image in report.images] == [True, False]
+    assert torch.equal(after[1], before[1]) and not torch.equal(after[0], before[0])
+
+
+def test_a_lora_on_a_clone_of_a_patched_model_stays_on_that_clone(hands, stock, run_node, settings):
+    """Both are sampled in turn; the host swaps the weights."""
+    model = with_artifact(hands.eps)
+    patched, run = run_node("ASCED_ApplyToModel", model=model, **settings)
+    clone = patched.clone()
+    key = "diffusion_model.head.bias"
+    assert clone.add_patches({key: ("diff", (torch.full((12,), 0.2),))}, 1.0) == [key]
+    plain, lora = stock(patched), stock(clone)
+    assert not torch.equal(plain, lora)
+    for latent in (plain, lora):
+        assert run_node("ASCED_CollectRun", samples={"samples": latent}, run=run)[2].images[0].corrected
+    assert torch.equal(stock(patched), plain) and torch.equal(stock(clone), lora)
+
+
+@pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+def test_the_cancel_button_of_a_real_server_in_mid_run(tmp_path):
+    """The second half of a long run, when the corrected run goes along; then the same queue as before."""
+    sensitive = {"seed": 31, "threshold": 1.5, "min_width": 0}
+    steps, seen = 300, []
+    with tool.ComfyServer(tmp_path, options=("--cpu", "--cache-lru", "1")) as server:
+        first = server.run(_graph(**sensitive))
+        assert any(image["corrected"] for image in _report(first)["images"])
+
+        def press(_, value, maximum):
+            seen.append(value)
+            if value == steps * 2 // 3 and maximum == steps:
+                server.post("/interrupt", {})
+
+        with pytest.raises(tool.PromptError, match="interrupted"):
+            server.run(_graph(**{**sensitive, "seed": 32}, steps=steps), press)
+        assert steps * 2 // 3 in seen and steps not in seen
+        server.run(_graph(**{**sensitive, "seed": 33}))  # the one result that the cache keeps is this one's
+        again = server.run(_graph(**sensitive))
+        assert np.array_equal(_latent(server, again), _latent(server, first))
+        assert "Traceback" not in server.log_text().split("To see the GUI go to")[-1]
