@@ -151,3 +151,13 @@ def corrected(
         return out["samples"], mask, report
 
     return sample
+
+
+@pytest.fixture
+def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
+    """Detection that sees the artifact of ``with_artifact`` and nothing else."""
+    detection = run_node(
+        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
+        start_percent=0.2, end_percent=0.5,
+    )[0]  # fmt: skip
+    return {"detection": detection}

@@ -12,15 +12,6 @@ from .models import with_artifact
 
 
 @pytest.fixture
-def settings(run_node):
-    detection = run_node(
-        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
-        start_percent=0.2, end_percent=0.5,
-    )[0]  # fmt: skip
-    return {"detection": detection}
-
-
-@pytest.fixture
 def patched(hands, run_node, settings):
     """A cached MODEL output and its RUN."""
     return run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), **settings)

@@ -18,11 +18,6 @@ from .models import with_artifact
 WINDOW = {"mode": "robust", "max_area": 10000, "expand": 0, "start_percent": 0.2, "end_percent": 0.5}
 
 
-@pytest.fixture
-def settings(run_node):
-    return {"detection": run_node("ASCED_Detection", threshold=8.0, min_area=1200, min_width=32, **WINDOW)[0]}
-
-
 @pytest.fixture(scope="module")
 def pictures(host, hands, run_node):
     """Four hands with no planted artifact, sensitive settings: stock's and the corrected ones, decoded.

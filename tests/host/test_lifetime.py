@@ -12,15 +12,6 @@ import torch
 from .models import with_artifact
 
 
-@pytest.fixture
-def settings(run_node):
-    detection = run_node(
-        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
-        start_percent=0.2, end_percent=0.5,
-    )[0]  # fmt: skip
-    return {"detection": detection}
-
-
 def _tensor_bytes() -> int:
     gc.collect()
     return sum(o.numel() * o.element_size() for o in gc.get_objects() if type(o) is torch.Tensor)

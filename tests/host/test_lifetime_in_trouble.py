@@ -14,15 +14,6 @@ from .models import with_artifact
 from .test_server import _graph, _latent, _report, tool
 
 
-@pytest.fixture
-def settings(run_node):
-    detection = run_node(
-        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
-        start_percent=0.2, end_percent=0.5,
-    )[0]  # fmt: skip
-    return {"detection": detection}
-
-
 @pytest.fixture(autouse=True)
 def _no_thread_left():
     yield
