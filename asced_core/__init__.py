@@ -6,11 +6,14 @@ Artifacts", CVPR 2025, arXiv 2503.16218. This package needs torch, numpy and cv2
 
 from .correction import apply_ttc, item_generator
 from .detection import Detection, detect
+from .facts import ImageReport
 from .noise import NoiseLevel, edm_level, flow_level, renoise, vp_level
 from .regions import Region
-from .report import ImageReport, Report
+from .report import Report
 from .settings import CorrectionSettings, DetectionSettings
-from .trajectory import Trajectory, find_window
+from .signal import Signal
+from .trajectory import Trajectory
+from .window import find_window
 
 __all__ = [
     "CorrectionSettings",
@@ -20,6 +23,7 @@ __all__ = [
     "NoiseLevel",
     "Region",
     "Report",
+    "Signal",
     "Trajectory",
     "apply_ttc",
     "detect",

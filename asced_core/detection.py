@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +50,37 @@ def pack_bank(result: BankResult) -> Tensor:
     return torch.cat([result.ratio.flatten(), result.steps.flatten(), result.floor]).cpu()
 
 
-def read_bank(result: BankResult, settings: DetectionSettings) -> list[Detection]:
-    """The detections of a batch; costs one copy from the device to the host, whatever the batch."""
+def read_bank(result: BankResult, settings: DetectionSettings, forbidden: BoolMap | None = None) -> list[Detection]:
+    """The detections of a batch; costs one copy from the device to the host, whatever the batch.
+
+    Args:
+        result: of the bank.
+        settings: filters of the regions.
+        forbidden: bool [B,H,W] or [1,H,W] in cells of the signal: where nothing may be found.
+    """
     host = pack_bank(result).numpy()
     ratios, steps, floors = np.split(host, np.cumsum([result.ratio.numel(), result.steps.numel()]))
     ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
+    if forbidden is not None:
+        ratios = np.where(forbidden, np.float32(0), ratios)
     return [_detection(ratio, steps[:, :, i], float(floors[i]), settings) for i, ratio in enumerate(ratios)]
+
+
+def merge_rounds(rounds: Sequence[Detection]) -> Detection:
+    """What was found in one image over several rounds: all masks and regions, the steps one after the other."""
+    if len(rounds) == 1:
+        return rounds[0]
+    return Detection(
+        mask=np.logical_or.reduce([r.mask for r in rounds]),
+        raw_mask=np.logical_or.reduce([r.raw_mask for r in rounds]),
+        ratio=np.maximum.reduce([r.ratio for r in rounds]),
+        regions=sorted((region for r in rounds for region in r.regions), key=lambda region: -region.score),
+        medians=np.concatenate([r.medians for r in rounds]),
+        mads=np.concatenate([r.mads for r in rounds]),
+        thresholds=np.concatenate([np.maximum(r.thresholds, r.floor) for r in rounds]),
+        abnormal=np.concatenate([r.abnormal for r in rounds]),
+        floor=0.0,  # each round's own is in its thresholds
+    )
 
 
 def _detection(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .noise import NoiseLevel, score
 from .settings import DetectionSettings
-from .smoothing import GaussianSmoother, median
+from .smoothing import GaussianSmoother, median, smoothing_matrix
 
 MAD_TO_SIGMA = 1.4826  # MAD of a normal distribution to its standard deviation
 SMOOTHING = 2.0  # px of a 256-px image
@@ -66,9 +66,12 @@ class ScoreBank:
         settings: mode and threshold.
         shape: (B, C, H, W) of the predictions.
         device: where they live.
+        frames: so many neighbours in the batch are the frames of one video.
     """
 
-    def __init__(self, settings: DetectionSettings, shape: tuple[int, int, int, int], device: torch.device) -> None:
+    def __init__(
+        self, settings: DetectionSettings, shape: tuple[int, int, int, int], device: torch.device, frames: int = 1
+    ) -> None:
         self.settings, self.shape = settings, shape
         self._mode = _MODES[settings.mode]
         batch, channels, height, width = shape
@@ -76,6 +79,10 @@ class ScoreBank:
         mixed = channels if self._mode.mix_channels else None
         # below half a cell the kernel is a single weight
         self._smooth = GaussianSmoother((height, width), sigma if sigma >= 0.5 else 0.0, mixed, device)
+        self._over_time: Tensor | None = None
+        if frames > 1 and settings.smooth_frames > 0:
+            matrix = smoothing_matrix(frames, settings.smooth_frames)
+            self._over_time = torch.tensor(matrix, dtype=torch.float32, device=device)
         self._last: Tensor | None = None
         self._peak = torch.zeros(batch, height, width, device=device)
         self._level = torch.zeros(batch, height, width, device=device)
@@ -102,7 +109,11 @@ class ScoreBank:
     def push_value(self, value: Tensor) -> None:
         """Takes a value that is already in the units of the mode's signal, float32 [B,C,H,W]."""
         if self._last is not None:
-            self._add(self._smooth((value - self._last).abs()))
+            dynamics = self._smooth((value - self._last).abs())
+            if self._over_time is not None:
+                videos = dynamics.view(-1, len(self._over_time), dynamics[0].numel())
+                dynamics = (self._over_time @ videos).view_as(dynamics)
+            self._add(dynamics)
         self._last = value
 
     def _value(self, denoised: Tensor, x: Tensor | None, level: NoiseLevel | None) -> Tensor:

@@ -164,7 +164,7 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
 
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
     share = report.abnormal[image] * 100
-    steps = np.arange(report.window[0] + 1, report.window[0] + 1 + len(share)) + 1
+    steps = np.array(report.difference_steps) + 1
     axes.bar(steps, share, color=REST, width=0.8, zorder=2)
     _mark_window(axes, report)
     axes.set_xlim(0.5, report.steps + 0.5)
@@ -176,7 +176,7 @@ def _mark_window(axes: Axes, report: Report) -> None:
     axes.axvspan(
         report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.3, linewidth=0, label="window", zorder=0
     )
-    if report.decision is not None:
-        axes.axvline(report.decision + 1, color="0.2", linestyle="--", linewidth=1, label="correction (T_c)")
+    for step in report.corrected_steps or (() if report.decision is None else (report.decision,)):
+        axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label="correction (T_c)")
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2)

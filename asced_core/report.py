@@ -11,56 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .facts import ImageReport, RunFacts
 from .regions import Region, resize_mask
 from .settings import CorrectionSettings, DetectionSettings, to_dict
 from .trajectory import Trajectory
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ImageReport:
-    """One image of the batch.
-
-    Attributes:
-        index: place in the batch.
-        score: of its strongest region, 0 (none) to 100; 1 is exactly at the threshold.
-        regions: strongest first, in cells of the signal.
-        corrected: True if its state was changed.
-    """
-
-    index: int
-    score: float
-    regions: tuple[Region, ...]
-    corrected: bool
-
-    @property
-    def flagged(self) -> bool:
-        """True if an artifact region was found."""
-        return bool(self.regions)
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """How the host ran it.
-
-    Attributes:
-        sampler: the host's name of the sampler.
-        seed: of the run.
-        model_calls: evaluations of the model by the sampler, the extra ones included.
-        extra_model_calls: those that the correction cost.
-        seconds_model: spent in the model.
-        seconds_asced: spent in detection and correction.
-        pixels_per_cell: side of a signal cell in image pixels.
-    """
-
-    sampler: str = ""
-    seed: int = 0
-    model_calls: int = 0
-    extra_model_calls: int = 0
-    seconds_model: float = 0.0
-    seconds_asced: float = 0.0
-    pixels_per_cell: int = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +31,13 @@ class Report:
         trace_steps: the S steps.
         frames: float16 [B,F,3,h,w], predicted clean image at the steps of ``frame_steps``, about -1 to 1.
         frame_steps: the F steps.
-        thresholds: float32 [B,D], threshold of each difference in the window, in the mode's units.
+        difference_steps: the D steps whose prediction was compared with the one looked at before.
+        thresholds: float32 [B,D], threshold of each of these differences, in the mode's units.
         abnormal: float32 [B,D], share of the cells that exceeded it, 0 to 1 (paper Fig. 7).
         sigmas: the run's noise levels.
         window: first and last watched step; last < first where nothing was watched.
         decision: step of T_c, None where there was none.
+        corrected_steps: where states were changed.
         detection, correction: the settings by name.
         run: what the host measured.
         notes: what the user ought to know, in sentences.
@@ -92,11 +50,13 @@ class Report:
     trace_steps: tuple[int, ...]
     frames: NDArray[np.float16]
     frame_steps: tuple[int, ...]
+    difference_steps: tuple[int, ...]
     thresholds: NDArray[np.float32]
     abnormal: NDArray[np.float32]
     sigmas: tuple[float, ...]
     window: tuple[int, int]
     decision: int | None
+    corrected_steps: tuple[int, ...]
     detection: dict[str, Any]
     correction: dict[str, Any]
     run: RunFacts = field(default_factory=RunFacts)
@@ -112,6 +72,12 @@ class Report:
         """Number of sampling steps."""
         return max(0, len(self.sigmas) - 1)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the decoded images in pixels; of the signal where they are not known."""
+        height, width = self.run.image_size
+        return height or self.masks.shape[1], width or self.masks.shape[2]
+
     def mask_at(self, height: int, width: int) -> NDArray[np.float32]:
         """The masks at another size, nearest neighbour, float32 [B,height,width] of 0 and 1."""
         resized = [resize_mask(mask, height, width) for mask in self.masks]
@@ -119,8 +85,7 @@ class Report:
 
     def image_masks(self) -> NDArray[np.float32]:
         """The masks at the size of the decoded image, float32 [B,H,W] of 0 and 1."""
-        scale = self.run.pixels_per_cell
-        return self.mask_at(self.masks.shape[1] * scale, self.masks.shape[2] * scale)
+        return self.mask_at(*self.size)
 
     def summary(self) -> str:
         """What happened, in words for the person who draws."""
@@ -132,10 +97,12 @@ class Report:
         else:
             regions = sum(len(image.regions) for image in flagged)
             corrected = sum(image.corrected for image in flagged)
-            done = f"{_count(corrected, 'image')} corrected" if corrected else "only watched"
+            what = "frame" if self.run.frames > 1 else "image"
+            done = f"{_count(corrected, what)} corrected" if corrected else "only watched"
+            at = " and ".join(str(step + 1) for step in self.corrected_steps or (self.decision,))
             text = (
-                f"{_count(regions, 'region')} in {len(flagged)} of {_count(count, 'image')}; "
-                f"{done} at step {self.decision + 1} of {self.steps}."
+                f"{_count(regions, 'region')} in {len(flagged)} of {_count(count, what)}; "
+                f"{done} at step {at} of {self.steps}."
             )
         return " ".join([text, *self.notes])
 
@@ -148,7 +115,7 @@ class Report:
             "decision_sigma": self.decision_sigma,
             "run": asdict(self.run),
         }
-        for name in ("decision", "window", "sigmas", "trace_steps", "frame_steps", "detection", "correction", "notes"):
+        for name in _PLAIN:
             plain[name] = getattr(self, name)
         if arrays:
             plain["arrays"] = {name: _pack(getattr(self, name)) for name in _ARRAYS}
@@ -177,12 +144,14 @@ class Report:
                 images=tuple(images),
                 trace_steps=tuple(plain["trace_steps"]),
                 frame_steps=tuple(plain["frame_steps"]),
+                difference_steps=tuple(plain["difference_steps"]),
+                corrected_steps=tuple(plain["corrected_steps"]),
                 sigmas=tuple(plain["sigmas"]),
                 window=(plain["window"][0], plain["window"][1]),
                 decision=plain["decision"],
                 detection=plain["detection"],
                 correction=plain["correction"],
-                run=RunFacts(**{f.name: plain["run"][f.name] for f in fields(RunFacts)}),
+                run=_facts(plain["run"]),
                 notes=tuple(plain["notes"]),
                 **{name: _unpack(plain["arrays"][name]) for name in _ARRAYS},
             )
@@ -190,11 +159,20 @@ class Report:
             raise ValueError(f"This is no ASCED report with its arrays: {error!r}.") from error
 
 
+_PLAIN = (
+    "decision", "window", "corrected_steps", "sigmas", "trace_steps", "frame_steps", "difference_steps", "detection",
+    "correction", "notes",
+)  # fmt: skip
 _ARRAYS = ("masks", "ratios", "trace", "frames", "thresholds", "abnormal")
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _facts(plain: dict[str, Any]) -> RunFacts:
+    values = {f.name: plain[f.name] for f in fields(RunFacts)}
+    return RunFacts(**{**values, "image_size": tuple(values["image_size"])})
 
 
 def _region(plain: dict[str, Any]) -> Region:
@@ -224,15 +202,17 @@ def build_report(trajectory: Trajectory, run: RunFacts, notes: tuple[str, ...] =
         trace_steps=tuple(trajectory.trace.map_steps),
         frames=trajectory.trace.frames().cpu().numpy(),
         frame_steps=tuple(trajectory.trace.frame_steps),
+        difference_steps=tuple(step for seen in trajectory.observed_steps for step in seen[1:]),
         abnormal=np.stack([d.abnormal for d in found]),
         thresholds=np.stack([np.maximum(d.thresholds, d.floor) for d in found]),
         sigmas=trajectory.sigmas,
         window=(trajectory.window.first, trajectory.window.last),
         decision=trajectory.window.decision,
+        corrected_steps=tuple(trajectory.corrected_steps),
         detection=to_dict(trajectory.detection),
         correction=to_dict(trajectory.correction),
         run=run,
-        notes=trajectory.window.notes + notes,
+        notes=(*trajectory.window.notes, *trajectory.notes, *notes),
     )
 
 
@@ -262,11 +242,13 @@ def empty_report(
         trace_steps=(),
         frames=np.zeros((batch, 0, 3, 1, 1), np.float16),
         frame_steps=(),
+        difference_steps=(),
         thresholds=np.zeros((batch, 0), np.float32),
         abnormal=np.zeros((batch, 0), np.float32),
         sigmas=sigmas,
         window=(0, -1),
         decision=None,
+        corrected_steps=(),
         detection=to_dict(detection),
         correction=to_dict(correction),
         run=run,

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .signal import linear_rgb
+
 SIDE = 64  # cells; larger maps are averaged down
 MAPS, FRAMES = 48, 12
 
@@ -34,7 +36,7 @@ class Trace:
     """
 
     def __init__(self, total_steps: int, to_rgb: Tensor | None = None) -> None:
-        self._to_rgb = to_rgb
+        self._colours = None if to_rgb is None else linear_rgb(to_rgb)
         self._map_stride = max(1, math.ceil((total_steps - 1) / MAPS))
         self._frame_stride = max(1, math.ceil(total_steps / FRAMES))
         self._last: Tensor | None = None
@@ -51,16 +53,11 @@ class Trace:
                 change = (denoised.float() - self._last.float()).abs().mean(1, keepdim=True)
                 self._maps.append(pool(change)[:, 0].half())
                 self.map_steps.append(step)
-            if step % self._frame_stride == 0 and (denoised.shape[1] == 3 or self._to_rgb is not None):
-                self._frames.append(self._rgb(pool(denoised.float())).half())
+            if step % self._frame_stride == 0 and (denoised.shape[1] == 3 or self._colours is not None):
+                small = pool(denoised.float())
+                self._frames.append((small if self._colours is None else self._colours(small)).half())
                 self.frame_steps.append(step)
         self._last, self._last_step = denoised, step
-
-    def _rgb(self, frame: Tensor) -> Tensor:
-        if self._to_rgb is None:
-            return frame
-        matrix = self._to_rgb.to(frame.device)
-        return torch.einsum("dc,bchw->bdhw", matrix[:, :-1], frame) + matrix[:, -1, None, None]
 
     def maps(self) -> Tensor:
         """fp16 [B, steps, h, w], mean absolute change over the channels."""

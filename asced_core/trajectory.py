@@ -8,84 +8,35 @@ A host calls ``observe`` once a step, asks ``is_due``, and then ``decide`` and `
         if trajectory.is_due(step) and trajectory.decide():
             x = trajectory.correct(x, denoised)
             denoised = model(x, sigma)
+            trajectory.observe(step, x, denoised)
         x = next_state(x, denoised)
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .correction import apply_ttc, item_generator, item_noise
-from .detection import Detection, read_bank
+from .detection import Detection, merge_rounds, read_bank
 from .dynamics import ScoreBank
 from .noise import NoiseLevel
-from .regions import dilate
+from .pixel_space import PixelCodec, perturb_in_pixels
+from .regions import BoolMap, dilate, feather, resize_mask, touched_cells
 from .settings import CorrectionSettings, DetectionSettings
+from .signal import Signal, as_images, frames_of
 from .trace import Trace
-
-INSIDE = 0.9  # of the window's first noise level; a run that starts below lacks a part of it
-FEW_STEPS = 10  # shorter runs leave too few frames in the window (paper Sec. 7.1 uses 25 and more)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The steps between T_d and T_c of one schedule.
-
-    Attributes:
-        first, last: first and last step that is watched, both inclusive; first > last means none.
-        decision: the step at T_c, where the correction happens, or None where the run ends before.
-        notes: what the user ought to know about it, in sentences.
-    """
-
-    first: int
-    last: int
-    decision: int | None
-    notes: tuple[str, ...]
-
-
-def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -> Window:
-    """Chooses the window by noise level: the bank covers ``sigma_end < sigma <= sigma_start`` (T_c < t <= T_d).
-
-    Args:
-        sigmas: falling noise levels of the run's steps, with the last one that it ends on.
-        sigma_start: noise level of T_d.
-        sigma_end: noise level of T_c.
-    """
-    steps = list(sigmas[:-1])
-    if any(after > before for before, after in itertools.pairwise(sigmas)):
-        return Window(0, -1, None, ("Not watched: the noise levels of this run rise, so it does not denoise.",))
-    watched = [i for i, s in enumerate(steps) if sigma_end < s <= sigma_start]
-    after = [i for i, s in enumerate(steps) if 0 < s <= sigma_end]
-    decision = after[0] if after else None
-    if len(watched) < 2 or decision is None:
-        where = "ends before" if decision is None else "has fewer than two steps in"
-        note = (
-            f"Not watched: this run of {len(steps)} step{'s' * (len(steps) != 1)} {where} the detection window "
-            f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); take more steps, a higher denoise or a wider window."
-        )
-        return Window(0, -1, None, (note,))
-    notes: tuple[str, ...] = ()
-    if steps[0] < INSIDE * sigma_start:
-        notes = (
-            f"This run starts at sigma {steps[0]:.3g}, inside the detection window that starts at {sigma_start:.3g}: "
-            "what is born before is missed; a higher denoise shows more.",
-        )
-    if len(steps) < FEW_STEPS:
-        notes += (
-            f"Few steps: with {len(steps)} steps only {len(watched)} lie in the detection window, "
-            f"so artifacts are easily missed; {FEW_STEPS} or more are advised.",
-        )
-    return Window(watched[0], watched[-1], decision, notes)
+from .window import find_window
 
 
 class Trajectory:
     """State of one run. Frees itself with the object; nothing is shared between runs.
+
+    Videos [B,C,T,H,W] are watched frame by frame and corrected as a whole: image ``b * T + t`` is frame t of b.
 
     Args:
         detection: how to find artifacts.
@@ -94,8 +45,12 @@ class Trajectory:
         sigma_start, sigma_end: noise levels of T_d and T_c.
         levels: alpha and sigma of the state at each step.
         seed: of the run; with an item's index it seeds that image's correction.
-        items: index of each image of the batch; 0, 1, … where it is None.
+        items: index of each item of the batch; 0, 1, … where it is None.
         to_rgb: shows a latent as colours in the report's frames, see Trace.
+        signal: what the detector looks at.
+        codec: decodes and encodes, needed for a correction in pixel space.
+        forbidden: bool [1,H,W] or one per image, at any size: where nothing may be found or changed.
+        sigma_last: noise level of T_c's upper limit, for several rounds.
     """
 
     def __init__(
@@ -109,44 +64,123 @@ class Trajectory:
         seed: int = 0,
         items: Sequence[int] | None = None,
         to_rgb: Tensor | None = None,
+        signal: Signal | None = None,
+        codec: PixelCodec | None = None,
+        forbidden: BoolMap | None = None,
+        sigma_last: float | None = None,
     ) -> None:
         self.detection, self.correction = detection, correction
         self.sigmas = tuple(float(s) for s in sigmas)
-        self.window = find_window(self.sigmas, sigma_start, sigma_end)
+        rounds = correction.rounds if correction.acts else 1
+        self.window = find_window(self.sigmas, sigma_start, sigma_end, sigma_last, rounds)
+        self.signal = signal or Signal()
+        self.trace = Trace(len(self.sigmas) - 1, to_rgb)
+        self.notes: list[str] = []
+        self.corrected: list[bool] = []  # per image, by any round
+        self.acting: list[bool] = []  # per item of the batch, by the last decision
+        self.corrected_steps: list[int] = []
+        self.observed_steps: list[list[int]] = []
         self._levels, self._seed, self._items = levels, seed, items
+        self._codec, self._forbidden = codec, forbidden
         self._bank: ScoreBank | None = None
         self._previous: Tensor | None = None
-        self.trace = Trace(len(self.sigmas) - 1, to_rgb)
-        self.detections: list[Detection] = []
-        self.corrected: list[bool] = []
+        self._seen: tuple[int, Tensor, Tensor] | None = None
+        self._rounds: list[list[Detection]] = []
+        self._masks: list[BoolMap] = []
+        self._cells: BoolMap = np.zeros((0, 0, 0), bool)
+        self._generators: dict[int, torch.Generator] = {}
+        self._due = list(self.window.decisions)
+        self._from = self.window.first
+
+    @property
+    def detections(self) -> list[Detection]:
+        """What was found in each image, all rounds together; empty before the first decision."""
+        return [merge_rounds(rounds) for rounds in zip(*self._rounds, strict=True)]
 
     def observe(self, step: int, x: Tensor, denoised: Tensor) -> None:
         """Takes the prediction of a step, before it is known whether the step is due for a correction.
 
         Args:
             step: index into the sigmas.
-            x: state [B,C,H,W] that the model saw.
-            denoised: predicted clean image [B,C,H,W].
+            x: state [B,C,H,W] or [B,C,T,H,W] that the model saw.
+            denoised: predicted clean image of the same shape.
         """
-        self.trace.push(step, denoised)
-        if self.window.first <= step <= self.window.last:
-            if self._bank is None:
-                self._bank = ScoreBank(self.detection, tuple(denoised.shape), denoised.device)  # type: ignore[arg-type]
-            self._bank.push(denoised, x, self._levels[step])
-            self._previous = denoised
+        self.trace.push(step, as_images(denoised))
+        if not self._due:
+            return
+        self._seen = (step, x, denoised)
+        if self._from <= step < self._due[0]:
+            self._push(step, x, denoised)
+
+    def _push(self, step: int, x: Tensor, denoised: Tensor) -> None:
+        self._previous = denoised
+        # with the window's last step in, the bank covers all of it
+        if (step - self._from) % self.detection.every and step != self._due[0] - 1:
+            return
+        signal = self.signal(denoised)
+        if self._bank is None:
+            frames = frames_of(tuple(denoised.shape))
+            shape: tuple[int, int, int, int] = tuple(signal.shape)  # type: ignore[assignment]
+            self._bank = ScoreBank(self.detection, shape, signal.device, frames)
+            self.observed_steps.append([])
+        self._bank.push(signal, as_images(x), self._levels[step])
+        self.observed_steps[-1].append(step)
 
     def is_due(self, step: int) -> bool:
-        """True at T_c, once."""
-        return step == self.window.decision and not self.detections and self._bank is not None
+        """True at T_c, and at every further round's decision; once each."""
+        return bool(self._due) and step == self._due[0] and self._bank is not None and self._bank.differences > 0
 
     def decide(self) -> bool:
-        """Reads the bank: the one copy to the host. True if at least one image is to be corrected."""
-        if self._bank is None:
+        """Reads the bank: the one copy to the host. True if at least one image is to be corrected.
+
+        Raises:
+            ValueError: nothing was observed.
+        """
+        if self._bank is None or self._seen is None:
             raise ValueError("There is nothing to decide on before the window was observed.")
-        self.detections = read_bank(self._bank.result(), self.detection)
-        self._bank = None
-        self.corrected = [bool(d.regions) and self.correction.acts for d in self.detections]
-        return any(self.corrected)
+        size = self._bank.shape[-2:]
+        found = read_bank(self._bank.result(), self.detection, self._forbidden_at(*size))
+        self._rounds.append(found)
+        self._bank, self._from = None, self._due.pop(0)
+        x = self._seen[1]
+        self._masks = [self._fine_mask(i, d) for i, d in enumerate(found)]
+        self._cells = self._touched(*x.shape[-2:])
+        acting = [bool(cells.any()) for cells in self._cells]
+        self.corrected = [a or b for a, b in zip(self.corrected or [False] * len(acting), acting, strict=True)]
+        self.acting = [any(frames) for frames in np.reshape(acting, (len(x), -1))]
+        if any(acting):
+            self.corrected_steps.append(self._from)
+        elif self._due:  # the next round starts from what is there; a corrected one from its new prediction
+            self._push(*self._seen)
+        return any(acting)
+
+    def _touched(self, height: int, width: int) -> BoolMap:
+        """The cells of the state that hold any part of the masks and nothing that is forbidden, [N,height,width]."""
+        touched = np.stack([touched_cells(mask, height, width) for mask in self._masks])
+        forbidden = self._forbidden_at(height, width)
+        return touched if forbidden is None else touched & ~forbidden
+
+    def _fine_mask(self, image: int, found: Detection) -> BoolMap:
+        """What is to be corrected of an image, in cells of the signal; nothing if it is too much."""
+        nothing = np.zeros_like(found.mask)
+        if not found.regions or not self.correction.acts:
+            return nothing
+        mask = dilate(found.mask, round(self.correction.expand * self.detection.scale(*found.mask.shape)))
+        forbidden = self._forbidden_at(*mask.shape)
+        if forbidden is not None:
+            mask = mask & ~forbidden[image % len(forbidden)]
+        if mask.mean() > self.correction.max_area:
+            self.notes.append(
+                f"Image {image} is not corrected: its mask covers {mask.mean():.0%} of it, more than max_area "
+                f"({self.correction.max_area:.0%}), and new noise everywhere would keep the artifact rate."
+            )
+            return nothing
+        return mask
+
+    def _forbidden_at(self, height: int, width: int) -> BoolMap | None:
+        if self._forbidden is None:
+            return None
+        return np.stack([touched_cells(mask, height, width) for mask in self._forbidden])
 
     def correct(
         self,
@@ -158,31 +192,47 @@ class Trajectory:
         """The state at T_c with every artifact region re-noised; images without one keep every bit.
 
         Args:
-            x: state [B,C,H,W] at T_c.
+            x: state [B,C,H,W] or [B,C,T,H,W] at T_c.
             denoised: prediction at T_c, needed unless the clean image comes from the step before.
-            noise, perturbation: standard normal [B,C,H,W] to use in place of each image's own.
+            noise, perturbation: standard normal, shaped as x, to use in place of each image's own.
 
         Raises:
-            ValueError: nothing was decided, or the prediction is missing.
+            ValueError: nothing was decided, the prediction is missing, or pixel space has no codec.
         """
-        step = self.window.decision
-        if step is None or not self.detections:
+        if not self._rounds:
             raise ValueError("Call decide() at T_c before correct().")
         clean = self._previous if self.correction.x0_source == "previous" else denoised
         if clean is None:
             raise ValueError("x0_source 'current' re-noises the prediction at T_c, which was not given.")
-        mask = torch.from_numpy(np.stack([self._correction_mask(i) for i in range(len(x))])).to(x.device)
-        items = self._items if self._items is not None else range(len(x))
-        draw = [
-            item_generator(self._seed, item) if on else None for item, on in zip(items, self.corrected, strict=True)
-        ]
+        level = self._levels[self._from]
+        mask = torch.from_numpy(self._cells).to(x.device).view(len(x), *x.shape[2:])
+        draw = [self._generator(i) if on else None for i, on in enumerate(self.acting)]
         noise = item_noise(x, draw) if noise is None else noise
-        if perturbation is None and self.correction.gamma > 0:
+        correction = self.correction
+        if correction.gamma > 0 and correction.space == "pixel":
+            clean = self._perturbed(clean, [i for i, on in enumerate(self.acting) if on])
+            correction = replace(correction, gamma=0.0)  # it is in the clean image already
+        elif correction.gamma > 0 and perturbation is None:
             perturbation = item_noise(x, draw)
-        return apply_ttc(x, clean, mask, self._levels[step], self.correction, noise, perturbation)
+        return apply_ttc(x, clean, mask, level, correction, noise, perturbation)
 
-    def _correction_mask(self, image: int) -> np.ndarray:
-        mask = self.detections[image].mask
-        if not self.corrected[image]:
-            return np.zeros_like(mask)
-        return dilate(mask, round(self.correction.expand * self.detection.scale(*mask.shape)))
+    def _generator(self, item: int) -> torch.Generator:
+        """An item's own source of noise; a further round goes on with it."""
+        if item not in self._generators:
+            index = item if self._items is None else self._items[item]
+            self._generators[item] = item_generator(self._seed, index)
+        return self._generators[item]
+
+    def _perturbed(self, clean: Tensor, images: list[int]) -> Tensor:
+        """The clean images with gamma's perturbation drawn on the pictures of some of them."""
+        if self._codec is None:
+            raise ValueError("A correction in pixel space needs a codec that decodes and encodes.")
+        picture = self._codec.decode(clean[images])
+        height, width = picture.shape[-2:]
+        soft = self.correction.feather * self.detection.scale(height, width)
+        weight = np.stack([feather(resize_mask(self._masks[i], height, width), soft) for i in images])
+        xi = item_noise(picture, [self._generator(i) for i in images])
+        perturbation = self.correction.gamma * xi * torch.from_numpy(weight)[:, None].to(xi.device)
+        out = clean.clone()
+        out[images] = perturb_in_pixels(clean[images], picture, perturbation, self._codec)
+        return out

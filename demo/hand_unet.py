@@ -1,4 +1,4 @@
-"""The network of the embedded hand model: a small class-conditional U-Net on 64x64 pixels.
+"""The network of the embedded hand models: a small class-conditional U-Net on 64x64 pixels or 16x16 latent cells.
 
 It learns ``v`` (a steadier target on a small budget) and answers in ``eps``, the way the host's
 eps models do: ``eps = sqrt(1 - abar) x_t + sqrt(abar) v`` (Salimans & Ho 2022, Sec. 4, arXiv 2202.00512).
@@ -17,13 +17,19 @@ STEPS = 1000  # training steps, linear betas
 BETA_START, BETA_END = 1e-4, 0.02
 CLASSES = 10  # the digits 0..9
 NULL_CLASS = CLASSES  # the label of "no digit", the negative side of CFG
-STRIDE = 8  # pixels per cell of the coarsest level
-BORDER = 4  # reflected pixels around the image, cut off again: zero padding leaves a noisy rim
+SCALED_LINEAR = (8.5e-4, 0.012)  # betas of latent diffusion, linear in their square roots
+LATENT: dict[str, Any] = {"image_channels": 4, "patch": 1, "border": 2, "scaled_linear": True}
 
 
-def alphas_cumprod() -> Tensor:
-    """``abar`` of the 1000-step linear schedule, float32 [1000] (Ho et al. 2020, arXiv 2006.11239)."""
-    betas = torch.linspace(BETA_START, BETA_END, STEPS, dtype=torch.float64)
+def alphas_cumprod(scaled_linear: bool = False) -> Tensor:
+    """``abar`` of 1000 steps, float32 [1000]: linear betas (Ho et al. 2020, arXiv 2006.11239) or, for latents,
+    linear in the square root (Rombach et al. 2022, arXiv 2112.10752, code).
+    """
+    if scaled_linear:
+        start, end = (math.sqrt(beta) for beta in SCALED_LINEAR)
+        betas = torch.linspace(start, end, STEPS, dtype=torch.float64) ** 2
+    else:
+        betas = torch.linspace(BETA_START, BETA_END, STEPS, dtype=torch.float64)
     return torch.cumprod(1.0 - betas, 0).float()
 
 
@@ -83,18 +89,36 @@ class HandUNet(nn.Module):
 
     The host builds it as ``HandUNet(device=…, operations=…, dtype=…)`` and calls it as
     ``model(x, timesteps, y=labels, context=…, transformer_options=…)``.
+
+    Args:
+        channels, mult: width of the levels.
+        image_channels: of what it denoises.
+        patch: side of the square that becomes one cell of the finest level.
+        border: reflected cells of the image around it, cut off again: zero padding leaves a noisy rim.
+        scaled_linear: the noise schedule, see ``alphas_cumprod``.
     """
 
     abar: Tensor
 
-    def __init__(self, channels: int = 32, mult: tuple[int, ...] = (1, 2, 4), **_host: Any) -> None:
+    def __init__(
+        self,
+        channels: int = 32,
+        mult: tuple[int, ...] = (1, 2, 4),
+        image_channels: int = 3,
+        patch: int = 2,
+        border: int = 4,
+        scaled_linear: bool = False,
+        **_host: Any,
+    ) -> None:
         super().__init__()
+        self.patch, self.border = patch, border
+        self.stride = patch * 2 ** (len(mult) - 1)
         self.dtype = torch.float32
         emb = channels * 4
         self.time_dim = max(64, channels)
         self.time = nn.Sequential(nn.Linear(self.time_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
         self.label = nn.Embedding(CLASSES + 1, emb)
-        self.stem = nn.Conv2d(12, channels, 3, padding=1)  # 2x2 pixels to one cell
+        self.stem = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
 
         widths = [channels * m for m in mult]
         skips, width = [channels], channels
@@ -115,16 +139,16 @@ class HandUNet(nn.Module):
             if i > 0:
                 self.up.append(nn.Conv2d(width, width, 3, padding=1))
         self.norm = nn.GroupNorm(8, width)
-        self.head = nn.Conv2d(width, 12, 3, padding=1)
-        self.register_buffer("abar", alphas_cumprod(), persistent=False)
+        self.head = nn.Conv2d(width, image_channels * patch**2, 3, padding=1)
+        self.register_buffer("abar", alphas_cumprod(scaled_linear), persistent=False)
 
     def velocity(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """``v`` for ``x`` [B,3,H,W] at training steps ``t`` [B] with labels ``y`` [B]; any H, W above 8."""
+        """``v`` for ``x`` [B,C,H,W] at training steps ``t`` [B] with labels ``y`` [B]; any H, W above 8."""
         height, width = x.shape[-2:]
-        pad_h, pad_w = (-height) % STRIDE, (-width) % STRIDE
-        x = F.pad(x, (BORDER, BORDER + pad_w, BORDER, BORDER + pad_h), mode="reflect")
+        edge, pad_h, pad_w = self.border, *((-n - 2 * self.border) % self.stride for n in (height, width))
+        x = F.pad(x, (edge, edge + pad_w, edge, edge + pad_h), mode="reflect")
         emb = F.silu(self.time(_timestep_embedding(t, self.time_dim)) + self.label(y))
-        h = self.stem(F.pixel_unshuffle(x, 2))
+        h = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = [h]
         for block in self.down:
             h = block(h, emb) if isinstance(block, _Level) else block(h)
@@ -136,11 +160,11 @@ class HandUNet(nn.Module):
                 h = block(torch.cat([h, skips.pop()], 1), emb)
             else:
                 h = block(F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2).float()
-        return out[..., BORDER : BORDER + height, BORDER : BORDER + width]
+        out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch).float()
+        return out[..., edge : edge + height, edge : edge + width]
 
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, **_host: Any) -> Tensor:
-        """``eps`` [B,3,H,W] for VP-scaled ``x`` [B,3,H,W]; ``y`` [B] digits, none = the null label."""
+        """``eps`` [B,C,H,W] for VP-scaled ``x`` [B,C,H,W]; ``y`` [B] digits, none = the null label."""
         labels = torch.full_like(timesteps, NULL_CLASS, dtype=torch.long) if y is None else y.long()
         steps = timesteps.long().clamp(0, STEPS - 1)
         abar = self.abar[steps][:, None, None, None]

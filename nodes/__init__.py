@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import custom_sampling, demo_model, ksampler, model_patch, settings, views
+from . import custom_sampling, demo_model, ksampler, model_patch, settings, stitching, views
 
 
 class AscedExtension(ComfyExtension):
@@ -13,6 +13,7 @@ class AscedExtension(ComfyExtension):
             *ksampler.NODES,
             *custom_sampling.NODES,
             *model_patch.NODES,
+            *stitching.NODES,
             *settings.NODES,
             *views.NODES,
             *demo_model.NODES,

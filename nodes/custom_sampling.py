@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..asced_core import CorrectionSettings, DetectionSettings
 from . import types
+from .choices import CorrectionChoice, DetectionChoice
 from .host import OneRun, patch_guider
 from .inputs import check_latent, settings_inputs
 from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
@@ -52,8 +52,8 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         sampler: Any,
         sigmas: Any,
         latent_image: dict[str, Any],
-        detection: DetectionSettings = DEFAULT_DETECTION,
-        correction: CorrectionSettings = DEFAULT_CORRECTION,
+        detection: DetectionChoice = DEFAULT_DETECTION,
+        correction: CorrectionChoice = DEFAULT_CORRECTION,
     ) -> io.NodeOutput:
         check_latent(latent_image)
         run = OneRun()

@@ -1,7 +1,8 @@
-"""ASCED_DemoModel: the embedded hand model, so that everything runs with no download."""
+"""ASCED_DemoModel: the embedded hand models, so that everything runs with no download."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,45 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
+import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..demo.hand_unet import BETA_END, BETA_START, CLASSES, NULL_CLASS, STEPS, HandUNet
+from ..demo.hand_unet import BETA_END, BETA_START, CLASSES, LATENT, NULL_CLASS, SCALED_LINEAR, STEPS, HandUNet
+from ..demo.latent_space import AUTOENCODER, CHANNELS, DOWNSCALE, FORMAT_KEYS
 
-WEIGHTS = Path(__file__).parent.parent / "demo" / "hands64.safetensors"
+DEMO = Path(__file__).parent.parent / "demo"
+PIXEL_UNET, LATENT_UNET = "hands64.safetensors", "latent_unet.safetensors"
+AUTOENCODER_FILE = "latent_autoencoder.safetensors"
+TINY_DECODERS = DEMO / "vae_approx"
+SPACES = ("pixel", "latent")
 IN_TURN = "each in turn"
 LABEL = "asced_label"
 
 
 class _PixelFormat(comfy.latent_formats.LatentFormat):
-    """The state is the image itself, -1 to 1."""
+    """The state is the image itself, -1 to 1.
+
+    Its cell size goes by a name of its own: newer hosts would scale an Empty Latent Image by theirs, and the same
+    graph would make pictures eight times the size.
+    """
 
     latent_channels = 3
-    spacial_downscale_ratio = 1
+    pixels_per_cell = 1
     latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]  # noqa: RUF012 - the host's form
+
+
+class _LatentFormat(comfy.latent_formats.LatentFormat):
+    """The autoencoder's cells, scaled to unit spread; see ``demo/latent_space.py``."""
+
+    latent_channels = CHANNELS
+    pixels_per_cell = DOWNSCALE
+    taesd_decoder_name = "asced_hands_decoder"
+
+    def __init__(self, scale: torch.Tensor, rgb_factors: torch.Tensor, rgb_bias: torch.Tensor) -> None:
+        self.scale_factor = float(scale)
+        self.latent_rgb_factors = rgb_factors.float().tolist()
+        self.latent_rgb_factors_bias = rgb_bias.float().tolist()
 
 
 class _HandConfig(comfy.supported_models_base.BASE):
@@ -44,6 +68,16 @@ class _HandConfig(comfy.supported_models_base.BASE):
     memory_usage_factor = 1.0
 
 
+class _LatentHandConfig(_HandConfig):
+    unet_config: dict[str, Any] = {**LATENT, "in_channels": CHANNELS, "adm_in_channels": None}  # noqa: RUF012
+    sampling_settings = {  # noqa: RUF012
+        "beta_schedule": "linear",  # what the host calls betas that are linear in their square roots
+        "linear_start": SCALED_LINEAR[0],
+        "linear_end": SCALED_LINEAR[1],
+        "timesteps": STEPS,
+    }
+
+
 class _HandModel(comfy.model_base.BaseModel):
     """Hands the digit of the conditioning on to the network."""
 
@@ -55,19 +89,42 @@ class _HandModel(comfy.model_base.BaseModel):
         return out
 
 
-def load_model() -> Any:
-    """The hand model as the host's ModelPatcher.
+def _load(name: str) -> dict[str, torch.Tensor]:
+    """Weights of the demo folder, float32.
 
     Raises:
-        FileNotFoundError: the weights are missing.
+        FileNotFoundError: they are missing.
     """
-    if not WEIGHTS.is_file():
-        raise FileNotFoundError(f"The demo model's weights are missing: {WEIGHTS.name} belongs into {WEIGHTS.parent}.")
+    path = DEMO / name
+    if not path.is_file():
+        raise FileNotFoundError(f"The demo model's weights are missing: {name} belongs into {DEMO}.")
+    return {k: v.float() for k, v in comfy.utils.load_torch_file(str(path)).items()}
+
+
+def _patcher(config: Any, weights: str) -> Any:
     offload = comfy.model_management.unet_offload_device()
-    model = _HandModel(_HandConfig(_HandConfig.unet_config), device=offload, unet_model=HandUNet)
-    model.load_model_weights({k: v.float() for k, v in comfy.utils.load_torch_file(str(WEIGHTS)).items()})
+    model = _HandModel(config, device=offload, unet_model=HandUNet)
+    model.load_model_weights(_load(weights))
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+def load_pixel_model() -> tuple[Any, Any]:
+    """The pixel model as the host's ModelPatcher, and the host's VAE that only passes pixels on."""
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    return _patcher(_HandConfig(_HandConfig.unet_config), PIXEL_UNET), vae
+
+
+def load_latent_model() -> tuple[Any, Any]:
+    """The latent model as the host's ModelPatcher, and its autoencoder as the host's VAE."""
+    state = _load(AUTOENCODER_FILE)
+    config = _LatentHandConfig(_LatentHandConfig.unet_config)
+    config.latent_format = _LatentFormat(*(state.pop(key) for key in FORMAT_KEYS))
+    vae = comfy.sd.VAE(sd=state, config={"params": copy.deepcopy(AUTOENCODER)}, dtype=torch.float32)
+    vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
+    # where the host looks for the small decoders of its previews
+    folder_paths.add_model_folder_path("vae_approx", str(TINY_DECODERS))
+    return _patcher(config, LATENT_UNET), vae
 
 
 def conditioning(labels: list[int]) -> list[Any]:
@@ -84,29 +141,37 @@ class ASCED_DemoModel(io.ComfyNode):
             node_id="ASCED_DemoModel",
             display_name="ASCED Demo Model",
             category="ASCED",
-            description="A small model of hands that show a digit: 64x64 pixels, nothing to download. "
-            "Use it with an Empty Latent Image of 512x512 and a cfg of about 2.",
+            description="Small models of hands that show a digit: 64x64 pixels, nothing to download. Use them with a "
+            "cfg of about 2 and an Empty Latent Image: 512x512 for space pixel, 128x128 for space latent.",
             inputs=[
                 io.Combo.Input(
                     "digit",
                     options=[IN_TURN, *(str(d) for d in range(CLASSES))],
                     default=IN_TURN,
                     tooltip="The digit that the hand shows; in turn, the images of a batch show 0 to 9.",
-                )
+                ),
+                io.Combo.Input(
+                    "space",
+                    optional=True,
+                    options=list(SPACES),
+                    default=SPACES[0],
+                    tooltip="What the model denoises. pixel: the picture itself; Empty Latent Image 512x512. latent: "
+                    "a quarter of its side, as SD does; Empty Latent Image 128x128.",
+                ),
             ],
             outputs=[
                 io.Model.Output("model", display_name="MODEL", tooltip="For ASCED KSampler, or any KSampler."),
-                io.Vae.Output("vae", display_name="VAE", tooltip="For VAE Decode; this model works on pixels."),
+                io.Vae.Output("vae", display_name="VAE", tooltip="For VAE Decode."),
                 io.Conditioning.Output("positive", display_name="positive", tooltip="The digit."),
                 io.Conditioning.Output("negative", display_name="negative", tooltip="No digit, for guidance."),
             ],
         )
 
     @classmethod
-    def execute(cls, digit: str) -> io.NodeOutput:
+    def execute(cls, digit: str, space: str = SPACES[0]) -> io.NodeOutput:
         labels = list(range(CLASSES)) if digit == IN_TURN else [int(digit)]
-        vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
-        return io.NodeOutput(load_model(), vae, conditioning(labels), conditioning([NULL_CLASS]))
+        model, vae = load_latent_model() if space == "latent" else load_pixel_model()
+        return io.NodeOutput(model, vae, conditioning(labels), conditioning([NULL_CLASS]))
 
 
 NODES = [ASCED_DemoModel]

@@ -11,17 +11,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Report, Trajectory
-from ..asced_core.report import RunFacts, build_report, empty_report
+from ..asced_core import Report, Trajectory
+from ..asced_core.facts import RunFacts
+from ..asced_core.report import build_report, empty_report
+from ..asced_core.signal import frames_of
 from ..asced_core.stopwatch import Stopwatch
+from .choices import CorrectionChoice, DetectionChoice
 from .lane import Lane, NoiseTape
+from .plan import Plan, image_size
 from .samplers import SamplerFunction
 from .types import log
 from .watched_model import WatchedModel
@@ -31,8 +34,8 @@ KEY = "ASCED"
 
 def patch_model(
     model: Any,
-    detection: DetectionSettings,
-    correction: CorrectionSettings,
+    detection: DetectionChoice,
+    correction: CorrectionChoice,
     on_report: Callable[[torch.Tensor, Report], None],
     items: Sequence[int] | None = None,
 ) -> Any:
@@ -42,7 +45,7 @@ def patch_model(
 
     Args:
         model: the host's ModelPatcher.
-        detection, correction: settings.
+        detection, correction: settings, and what goes with them.
         on_report: takes the final latent and the report of each run.
         items: index of each image of the batch, see Trajectory.
     """
@@ -50,10 +53,11 @@ def patch_model(
     # Nothing of a run may live in this closure: clones and cached nodes share it.
     def watch(executor: Any, guider: Any, sigmas: torch.Tensor, extra_args: dict[str, Any], callback: Any,
               noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # fmt: skip
-        run = _Run(guider, executor.class_obj, sigmas, noise, int(extra_args.get("seed") or 0))
-        with run.attached(detection, correction, items):
+        seed = int(extra_args.get("seed") or 0)
+        run = _Run(guider, executor.class_obj, sigmas, noise, seed, detection, correction, items)
+        with run.attached():
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        on_report(guider.inner_model.process_latent_out(samples.to(torch.float32)), run.report(detection, correction))
+        on_report(guider.inner_model.process_latent_out(samples.to(torch.float32)), run.report())
         return samples
 
     patched = model.clone()
@@ -80,81 +84,64 @@ class OneRun:
         self._report = report
 
     def report_of(
-        self, latent: dict[str, Any], model: Any, detection: DetectionSettings, correction: CorrectionSettings
+        self, latent: dict[str, Any], model: Any, detection: DetectionChoice, correction: CorrectionChoice
     ) -> Report:
         """The report; one that says so where the host had nothing to sample and gave the latent back."""
         if self._report is not None:
             return self._report
         reason = "Not watched: there was no step to sample (denoise 0, or the start behind the end)."
-        facts = RunFacts(pixels_per_cell=_pixels_per_cell(model))
-        return empty_report(_mask_size(latent["samples"].shape), (), detection, correction, facts, (reason,))
+        shape = tuple(latent["samples"].shape)
+        facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape))
+        return empty_report(_mask_size(shape), (), detection.settings, correction.settings, facts, (reason,))
 
 
 class _Run:
-    """One sampling run, from its start to its report."""
+    """One sampling run, from its start to its report.
 
-    def __init__(self, guider: Any, sampler: Any, sigmas: torch.Tensor, noise: torch.Tensor, seed: int) -> None:
+    Raises:
+        ValueError: a VAE or a mask of the settings does not fit this run.
+    """
+
+    def __init__(
+        self,
+        guider: Any,
+        sampler: Any,
+        sigmas: torch.Tensor,
+        noise: torch.Tensor,
+        seed: int,
+        detection: DetectionChoice,
+        correction: CorrectionChoice,
+        items: Sequence[int] | None = None,
+    ) -> None:
         self._patcher, self._sampler, self._seed = guider.model_patcher, sampler, seed
-        self._function = SamplerFunction(sampler, sigmas)
-        self._sigmas = self._function.sigmas
+        self._detection, self._correction = detection.settings, correction.settings
         self._shape = tuple(noise.shape)
+        self._function = SamplerFunction(sampler, sigmas)
+        self._plan = Plan(guider, self._function, self._shape, seed, detection, correction, items)
+        self._sigmas = self._function.sigmas
         self._stopwatch = Stopwatch(noise.device)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._calls, self._restarts = 0, 0
 
     @contextmanager
-    def attached(
-        self, detection: DetectionSettings, correction: CorrectionSettings, items: Sequence[int] | None
-    ) -> Iterator[None]:
+    def attached(self) -> Iterator[None]:
         """The sampler's function is ours inside the block, and its own again after it, whatever happens."""
-        if reason := self._obstacle():
+        if reason := self._plan.obstacle:
             self._notes.append(f"Not watched: {reason}.")
             log.warning("%s", self._notes[-1])  # a patched model alone has no node that would say it
             yield
             return
         original = self._function.function
-        plan = partial(self._plan, detection, correction, items)
         # named and signed as the original, for whoever asks it for its name
-        self._sampler.sampler_function = update_wrapper(partial(self._sample, plan), original)
+        self._sampler.sampler_function = update_wrapper(partial(self._sample), original)
         try:
             yield
         finally:
             self._sampler.sampler_function = original
 
-    def _obstacle(self) -> str:
-        if len(self._shape) != 4:
-            return f"latents with {len(self._shape)} dimensions (video, audio or packed) are not supported"
-        return self._function.obstacle()
-
-    def _plan(
-        self, detection: DetectionSettings, correction: CorrectionSettings, items: Sequence[int] | None
-    ) -> Trajectory:
-        self._notes.clear()
-        sampling = self._patcher.get_model_object("model_sampling")
-        start, end = (float(sampling.percent_to_sigma(p)) for p in (detection.start_percent, detection.end_percent))
-        start = min(start, float(sampling.sigma_max))  # 0 percent is infinity to the host
-        levels = [_level(sampling, sigma) for sigma in self._sigmas]
-        to_rgb = _to_rgb(self._patcher.get_model_object("latent_format"))
-
-        known = items if items is not None and len(items) == self._shape[0] else None
-
-        def plan(correction: CorrectionSettings) -> Trajectory:
-            return Trajectory(detection, correction, self._sigmas, start, end, levels, self._seed, known, to_rgb)
-
-        trajectory = plan(correction)
-        if trajectory.window.decision is None or not correction.acts:
-            return trajectory
-        if self._function.can_enter(trajectory.window.decision):
-            return trajectory
-        self._notes.append(
-            f"Only observed: {self._function.name} cannot start anew so near to its end; take more steps."
-        )
-        return plan(replace(correction, method="none"))
-
     def _sample(
         self,
-        plan: Callable[[], Trajectory],
         model: Any,
         x: torch.Tensor,
         sigmas: torch.Tensor,
@@ -164,7 +151,9 @@ class _Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        self._trajectory, self._restarts = plan(), 0  # anew, should the host sample a second time after an error
+        # anew, should the host sample a second time after an error
+        self._notes.clear()
+        self._trajectory, self._restarts = self._plan.trajectory(self._notes), 0
         function, watched = self._function, WatchedModel(model, self._stopwatch)
         own = {"extra_args": extra_args, **options}
         tape = None
@@ -176,12 +165,10 @@ class _Run:
         def on_step(info: dict[str, Any]) -> None:
             corrected = self._watch(info["i"], watched)
             if corrected is not None:
-                if tape:
-                    tape.recording = True
-                theirs = {**own, "noise_sampler": tape.replay} if tape else own
+                theirs = {**own, "noise_sampler": tape.follower()} if tape else own
                 rest = function.entry(info["i"], sigmas)
                 lane = Lane(function.function, watched, corrected, rest, theirs)
-                images = self._trajectory.corrected  # type: ignore[union-attr]
+                images = self._trajectory.acting  # type: ignore[union-attr]
                 watched.follow(lane, images, function.calls_behind, (extra_args or {}).get("denoise_mask"))
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
@@ -190,7 +177,7 @@ class _Run:
 
         try:
             samples = watched.merge(function.function(watched, x, sigmas, callback=on_step, disable=disable, **own))
-            if watched.lane and bool(watched.out_of_step):
+            if watched.out_of_step:
                 self._notes.append(
                     f"Sampler {function.name} does not keep step with itself when it starts in "
                     "mid-run: corrected images may look wrong; use another sampler or correction method none."
@@ -211,7 +198,7 @@ class _Run:
                 return trajectory.correct(watched.x, watched.denoised)
         return None
 
-    def report(self, detection: DetectionSettings, correction: CorrectionSettings) -> Report:
+    def report(self) -> Report:
         """What was found; call it when the run has ended."""
         facts = RunFacts(
             sampler=self._function.name,
@@ -220,37 +207,21 @@ class _Run:
             extra_model_calls=self._restarts,
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
-            pixels_per_cell=_pixels_per_cell(self._patcher),
+            space=self._plan.signal.space,
+            image_size=image_size(self._patcher, self._shape),
+            frames=frames_of(self._shape),
         )
         notes = tuple(self._notes)
         if self._trajectory is not None and self._trajectory.detections:
             return build_report(self._trajectory, facts, notes)
         if self._trajectory is not None:
             notes = self._trajectory.window.notes + notes
-        return empty_report(_mask_size(self._shape), self._sigmas, detection, correction, facts, notes)
-
-
-def _level(sampling: Any, sigma: float) -> NoiseLevel:
-    """Alpha and sigma of a state, asked of the host's own way to make one from an image and noise."""
-    at, zero, one = torch.tensor([sigma]), torch.zeros(1, 1), torch.ones(1, 1)
-    return NoiseLevel(
-        float(sampling.noise_scaling(at, zero.clone(), one)), float(sampling.noise_scaling(at, one.clone(), zero))
-    )
-
-
-def _pixels_per_cell(patcher: Any) -> int:
-    return int(getattr(patcher.get_model_object("latent_format"), "spacial_downscale_ratio", 8))
+        size = _mask_size(self._shape)
+        return empty_report(size, self._sigmas, self._detection, self._correction, facts, notes)
 
 
 def _mask_size(shape: Sequence[int]) -> tuple[int, int, int]:
     """Images, height and width of the masks of latents [B,C,…,H,W]; packed ones have no height."""
-    return shape[0], shape[-2] if len(shape) > 3 else 1, shape[-1] if len(shape) > 3 else 1
-
-
-def _to_rgb(latent_format: Any) -> torch.Tensor | None:
-    """The host's own colours for a preview of this model's latents, [3, C+1]; None where it has none."""
-    factors = getattr(latent_format, "latent_rgb_factors", None)
-    if factors is None or getattr(latent_format, "latent_rgb_factors_reshape", None) is not None:
-        return None
-    bias = getattr(latent_format, "latent_rgb_factors_bias", None) or [0.0, 0.0, 0.0]
-    return torch.tensor([*factors, bias], dtype=torch.float32).T
+    if len(shape) < 4:
+        return shape[0], 1, 1
+    return shape[0] * frames_of(tuple(shape)), shape[-2], shape[-1]

@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..asced_core import CorrectionSettings, DetectionSettings
 from . import types
+from .choices import CorrectionChoice, DetectionChoice
 from .host import OneRun, patch_model
 from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
 from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
@@ -51,8 +51,8 @@ class ASCED_KSampler(io.ComfyNode):
     def execute(
         cls,
         seed: int,
-        detection: DetectionSettings = DEFAULT_DETECTION,
-        correction: CorrectionSettings = DEFAULT_CORRECTION,
+        detection: DetectionChoice = DEFAULT_DETECTION,
+        correction: CorrectionChoice = DEFAULT_CORRECTION,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(cls, detection, correction, seed=seed, **widgets)
@@ -107,8 +107,8 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
         start_at_step: int,
         end_at_step: int,
         return_with_leftover_noise: str,
-        detection: DetectionSettings = DEFAULT_DETECTION,
-        correction: CorrectionSettings = DEFAULT_CORRECTION,
+        detection: DetectionChoice = DEFAULT_DETECTION,
+        correction: CorrectionChoice = DEFAULT_CORRECTION,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(
@@ -126,8 +126,8 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
 
 def _sample(
     cls: type[io.ComfyNode],
-    detection: DetectionSettings,
-    correction: CorrectionSettings,
+    detection: DetectionChoice,
+    correction: CorrectionChoice,
     *,
     model: Any,
     seed: int,

@@ -26,7 +26,7 @@ class _Cancelled(BaseException):
 
 
 class NoiseTape:
-    """A sampler's noise source that gives the second run the same noise as the first.
+    """A sampler's noise source that gives further runs the same noise as the first.
 
     Args:
         source: called with two noise levels, as samplers do.
@@ -34,18 +34,19 @@ class NoiseTape:
 
     def __init__(self, source: Callable[[Any, Any], Tensor]) -> None:
         self._source = source
-        self._drawn: deque[Tensor] = deque()
-        self.recording = False
+        self._followers: list[deque[Tensor]] = []
 
     def __call__(self, sigma: Any, sigma_next: Any) -> Tensor:
         noise = self._source(sigma, sigma_next)
-        if self.recording:
-            self._drawn.append(noise)
+        for drawn in self._followers:
+            drawn.append(noise)
         return noise
 
-    def replay(self, sigma: Any, sigma_next: Any) -> Tensor:
-        """For the second run; new noise where the first has drawn less."""
-        return self._drawn.popleft() if self._drawn else self._source(sigma, sigma_next)
+    def follower(self) -> Callable[[Any, Any], Tensor]:
+        """The noise from here on for another run; new noise where the first has drawn less."""
+        drawn: deque[Tensor] = deque()
+        self._followers.append(drawn)
+        return lambda sigma, sigma_next: drawn.popleft() if drawn else self._source(sigma, sigma_next)
 
 
 class Lane:
@@ -54,7 +55,7 @@ class Lane:
     Args:
         function: the sampler's function.
         model: the first run's model, for its attributes; it is never called from here.
-        x: corrected state [B,C,H,W].
+        x: corrected state [B,C,…,H,W].
         sigmas: remaining noise levels; its own copy, some samplers write into them.
         options: further arguments of the function.
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..asced_core import CorrectionSettings, DetectionSettings
 from . import types
+from .choices import CorrectionChoice, DetectionChoice
 from .host import patch_model
 from .inputs import check_latent, settings_inputs
 from .run_log import RunLog
@@ -36,8 +36,8 @@ class ASCED_ApplyToModel(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        detection: DetectionSettings = DEFAULT_DETECTION,
-        correction: CorrectionSettings = DEFAULT_CORRECTION,
+        detection: DetectionChoice = DEFAULT_DETECTION,
+        correction: CorrectionChoice = DEFAULT_CORRECTION,
     ) -> io.NodeOutput:
         runs = RunLog()
         return io.NodeOutput(patch_model(model, detection, correction, runs.put), runs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import comfy.utils
 import torch
 
 from ..asced_core import Report
 
-KEPT = 16  # runs of one patched model that are remembered
+KEPT = 64  # runs of one patched model that are remembered: a tile loop makes many
 
 
 class RunLog:
@@ -21,15 +22,15 @@ class RunLog:
     """
 
     def __init__(self) -> None:
-        self._reports: OrderedDict[str, Report] = OrderedDict()
+        self._runs: OrderedDict[str, tuple[torch.Tensor, Report]] = OrderedDict()
 
     def put(self, latent: torch.Tensor, report: Report) -> None:
         """Remembers the report of the run that gave this latent."""
         key = _fingerprint(latent)
-        self._reports[key] = report
-        self._reports.move_to_end(key)
-        while len(self._reports) > KEPT:
-            self._reports.popitem(last=False)
+        self._runs[key] = (latent.detach().to("cpu", torch.float16), report)
+        self._runs.move_to_end(key)
+        while len(self._runs) > KEPT:
+            self._runs.popitem(last=False)
 
     def get(self, latent: torch.Tensor) -> Report:
         """The report of the run that gave this latent.
@@ -37,13 +38,18 @@ class RunLog:
         Raises:
             ValueError: it came from no run that is remembered.
         """
-        report = self._reports.get(_fingerprint(latent))
-        if report is None:
+        run = self._runs.get(_fingerprint(latent))
+        if run is None:
             raise ValueError(
                 "This LATENT did not come from a sampler that used the MODEL of this RUN: connect the LATENT "
                 "output of that sampler directly, and MODEL and RUN of the same ASCED Apply to Model node."
             )
-        return report
+        return run[1]
+
+    def newest_first(self) -> Iterator[tuple[torch.Tensor, Report]]:
+        """The latents and reports of the runs that are remembered."""
+        for latent, report in reversed(self._runs.values()):
+            yield latent.float(), report
 
 
 def _fingerprint(latent: torch.Tensor) -> str:

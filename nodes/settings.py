@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
-from ..asced_core.settings import BASE_SIZE, CORRECTIONS, MODES, X0_SOURCES, CorrectionSettings, DetectionSettings
+from ..asced_core.settings import (
+    BASE_SIZE,
+    CORRECTION_SPACES,
+    CORRECTIONS,
+    MODES,
+    SPACES,
+    X0_SOURCES,
+    CorrectionSettings,
+    DetectionSettings,
+)
 from . import types
+from .choices import CorrectionChoice, DetectionChoice
+from .spaces import check_has_vae
 
 CATEGORY = "ASCED/settings"
-DEFAULT_DETECTION = DetectionSettings(base_size=BASE_SIZE)
-DEFAULT_CORRECTION = CorrectionSettings()
+DEFAULT_DETECTION = DetectionChoice()
+DEFAULT_CORRECTION = CorrectionChoice()
 
 
 class ASCED_Detection(io.ComfyNode):
@@ -19,7 +31,7 @@ class ASCED_Detection(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = DEFAULT_DETECTION
+        default = DEFAULT_DETECTION.settings
         return io.Schema(
             node_id="ASCED_Detection",
             display_name="ASCED Detection",
@@ -50,6 +62,7 @@ class ASCED_Detection(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_area",
+                    optional=True,
                     default=int(default.max_area),
                     min=1,
                     max=65536,
@@ -85,6 +98,39 @@ class ASCED_Detection(io.ComfyNode):
                     step=0.01,
                     tooltip="Watching ends here and the correction happens; later, too few steps are left to mend it.",
                 ),
+                io.Combo.Input(
+                    "space",
+                    optional=True,
+                    options=list(SPACES),
+                    default=default.space,
+                    tooltip="What is looked at. latent: the model's own cells, free. rgb: their colours, free. taesd: "
+                    "the small preview decoder, if installed. vae: the whole VAE, slow. auto: the best that costs "
+                    "under 2 % of a step.",
+                ),
+                io.Int.Input(
+                    "every",
+                    optional=True,
+                    default=default.every,
+                    min=1,
+                    max=100,
+                    tooltip="Looks at every n-th step of the window only; 2 or 3 makes space vae bearable.",
+                ),
+                io.Float.Input(
+                    "smooth_frames",
+                    optional=True,
+                    default=default.smooth_frames,
+                    min=0.0,
+                    max=16.0,
+                    step=0.25,
+                    tooltip="Videos: smooths the changes over so many latent frames; 0 takes each frame alone.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae."),
+                io.Mask.Input(
+                    "only_here",
+                    optional=True,
+                    tooltip="Looks and corrects inside this mask alone; at the size of the image or of its latent.",
+                ),
+                io.Mask.Input("protect", optional=True, tooltip="Nothing inside this mask is ever marked or changed."),
             ],
             outputs=[
                 types.Detection.Output("detection", display_name="DETECTION", tooltip="For the ASCED sampler nodes.")
@@ -92,8 +138,18 @@ class ASCED_Detection(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, threshold: float, **widgets: Any) -> io.NodeOutput:
-        return io.NodeOutput(DetectionSettings(mad_scale=threshold, base_size=BASE_SIZE, **widgets))
+    def execute(
+        cls,
+        threshold: float,
+        vae: Any = None,
+        only_here: torch.Tensor | None = None,
+        protect: torch.Tensor | None = None,
+        **widgets: Any,
+    ) -> io.NodeOutput:
+        settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
+        if settings.space == "vae":
+            check_has_vae(vae, "Detection in space vae")
+        return io.NodeOutput(DetectionChoice(settings, vae, only_here, protect))
 
 
 class ASCED_Correction(io.ComfyNode):
@@ -101,7 +157,7 @@ class ASCED_Correction(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = DEFAULT_CORRECTION
+        default = DEFAULT_CORRECTION.settings
         return io.Schema(
             node_id="ASCED_Correction",
             display_name="ASCED Correction",
@@ -143,6 +199,51 @@ class ASCED_Correction(io.ComfyNode):
                     default=default.x0_source,
                     tooltip="What the regions start anew from: the image predicted at this step or before.",
                 ),
+                io.Combo.Input(
+                    "space",
+                    optional=True,
+                    options=list(CORRECTION_SPACES),
+                    default=default.space,
+                    tooltip="Where gamma stirs: the latent's cells, or the decoded picture (needs the vae input). "
+                    "With gamma 0 both are the same.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    optional=True,
+                    default=default.feather,
+                    min=0,
+                    max=64,
+                    tooltip="Pixel space: gamma fades in over so much of a region's edge, pixels of a 256-pixel image.",
+                ),
+                io.Float.Input(
+                    "max_area",
+                    optional=True,
+                    default=default.max_area,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="A mask that covers a larger share of the image is not corrected: new noise everywhere "
+                    "brings as many artifacts as before.",
+                ),
+                io.Int.Input(
+                    "rounds",
+                    optional=True,
+                    default=default.rounds,
+                    min=1,
+                    max=8,
+                    tooltip="Corrections of a run at most. Above 1, the detector looks again at what was corrected; "
+                    "each costs one more model call.",
+                ),
+                io.Float.Input(
+                    "last_percent",
+                    optional=True,
+                    default=default.last_percent,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Several rounds: the last correction happens here at the latest; 1 is the finished image.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space pixel."),
             ],
             outputs=[
                 types.Correction.Output("correction", display_name="CORRECTION", tooltip="For the ASCED sampler nodes.")
@@ -150,8 +251,11 @@ class ASCED_Correction(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, **widgets: Any) -> io.NodeOutput:
-        return io.NodeOutput(CorrectionSettings(**widgets))
+    def execute(cls, vae: Any = None, **widgets: Any) -> io.NodeOutput:
+        settings = CorrectionSettings(**widgets)
+        if settings.acts and settings.space == "pixel" and settings.gamma > 0:
+            check_has_vae(vae, "Correction in pixel space")
+        return io.NodeOutput(CorrectionChoice(settings, vae))
 
 
 NODES = [ASCED_Detection, ASCED_Correction]

@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..asced_core import Report
+from ..asced_core.masks import shaped_masks, spread_over_frames
 from ..asced_core.overlay import draw_overlay
 from ..asced_core.plots import plot_dynamics
 from . import types
@@ -25,16 +26,26 @@ def _image_input(tooltip: str, optional: bool = False) -> Any:
     return io.Image.Input("image", optional=optional, tooltip=tooltip)
 
 
-def _masks_for(report: Report, image: torch.Tensor | None) -> np.ndarray:
+def to_pictures(image: torch.Tensor) -> np.ndarray:
+    """The host's IMAGE [B,H,W,C], 0 to 1, as RGB uint8."""
+    return (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def _masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
     """Masks [B,H,W] at the size of ``image`` [B,H,W,C], or of the decoded image without one."""
     if image is None:
-        return report.image_masks()
-    if image.shape[0] != len(report.images):
+        return shaped_masks(report, *report.size, **shape)
+    count, latent_frames = len(report.images), report.run.frames
+    if len(image) == count:
+        return shaped_masks(report, image.shape[1], image.shape[2], **shape)
+    videos = count // latent_frames
+    if latent_frames == 1 or len(image) % videos:
         raise ValueError(
-            f"This report is about {len(report.images)} image(s) but {image.shape[0]} came in: "
+            f"This report is about {count} image(s) but {len(image)} came in: "
             "connect the images decoded from the same sampler."
         )
-    return report.mask_at(image.shape[1], image.shape[2])
+    masks = shaped_masks(report, image.shape[1], image.shape[2], **shape)
+    return spread_over_frames(masks, latent_frames, len(image) // videos)
 
 
 class ASCED_MaskPreview(io.ComfyNode):
@@ -46,11 +57,37 @@ class ASCED_MaskPreview(io.ComfyNode):
             node_id="ASCED_MaskPreview",
             display_name="ASCED Mask Preview",
             category=CATEGORY,
-            description="Shows the artifact regions, white on black, and says in words what was found.",
+            description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
+            "mask for inpainting.",
             inputs=[
                 _report_input(),
                 _image_input(
                     "The decoded images: the masks take their size. Without it: the model's usual size.", True
+                ),
+                io.Int.Input(
+                    "grow",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="The mask grows by so many pixels of your image.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="Around that, the mask fades out over so many pixels of your image.",
+                ),
+                io.Float.Input(
+                    "min_score",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
                 ),
             ],
             outputs=[
@@ -62,8 +99,15 @@ class ASCED_MaskPreview(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, report: Report, image: torch.Tensor | None = None) -> io.NodeOutput:
-        mask = torch.from_numpy(_masks_for(report, image))
+    def execute(
+        cls,
+        report: Report,
+        image: torch.Tensor | None = None,
+        grow: int = 0,
+        feather: int = 0,
+        min_score: float = 0.0,
+    ) -> io.NodeOutput:
+        mask = torch.from_numpy(_masks_for(report, image, grow=grow, soft=feather, min_score=min_score))
         types.tell(cls.hidden.unique_id, report.summary())
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
         shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
@@ -98,10 +142,11 @@ class ASCED_Overlay(io.ComfyNode):
     @classmethod
     def execute(cls, report: Report, image: torch.Tensor, opacity: float) -> io.NodeOutput:
         masks = _masks_for(report, image)
-        pictures = (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        # the decoded frames of a video go without labels: each stands for several
+        found = report.images if len(image) == len(report.images) else [None] * len(image)
         drawn = [
-            draw_overlay(picture, mask > 0, found.regions, report.masks.shape[1:], opacity)
-            for picture, mask, found in zip(pictures, masks, report.images, strict=True)
+            draw_overlay(picture, mask > 0, () if one is None else one.regions, report.masks.shape[1:], opacity)
+            for picture, mask, one in zip(to_pictures(image), masks, found, strict=True)
         ]
         return io.NodeOutput(torch.from_numpy(np.stack(drawn)).float() / 255, torch.from_numpy(masks))
 

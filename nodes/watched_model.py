@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,30 +13,40 @@ from .lane import Lane
 SAME_SIGMA = 1e-4  # relative; two runs on one grid may differ by rounding
 
 
+@dataclass
+class _Follower:
+    lane: Lane
+    places: torch.Tensor  # what of the state is the lane's, broadcastable to it
+    behind: int  # of the next calls, it has no part in so many
+
+
 class WatchedModel:
     """The sampler's model with its last input and output kept; everything else is the model's own.
 
-    Once a corrected run goes along, every call serves both: its images come from there, the others from here.
+    Once corrected runs go along, every call serves all: their images come from there, the others from here. An
+    image that was corrected twice belongs to the later run.
     """
 
     def __init__(self, model: Any, stopwatch: Stopwatch) -> None:
         self._model, self._stopwatch = model, stopwatch
         self.calls = 0
-        self.lane: Lane | None = None
-        self._behind = 0
+        self._followers: list[_Follower] = []
+        self._out_of_step: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self._behind:
-            self._behind -= 1
-            return self.call(x, *args, **kwargs)
-        asked = self.lane.asked() if self.lane else None
-        if self.lane is None or asked is None:
-            return self.call(x, *args, **kwargs)
-        theirs, (sigma, *_), _ = asked
-        # stays on the device; read once, when all is done
-        self.out_of_step |= ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
-        denoised = self.call(torch.where(self._corrected, theirs, x), *args, **kwargs)
-        self.lane.answer(denoised)
+        asking = []
+        for follower in self._followers:
+            if follower.behind:
+                follower.behind -= 1
+            elif asked := follower.lane.asked():
+                theirs, (sigma, *_), _ = asked
+                # stays on the device; read once, when all is done
+                self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
+                x = torch.where(follower.places, theirs, x)
+                asking.append(follower.lane)
+        denoised = self.call(x, *args, **kwargs)
+        for lane in asking:
+            lane.answer(denoised)
         return denoised
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -57,23 +68,29 @@ class WatchedModel:
             calls_behind: how many of the next calls it has no part in.
             area: the host's mask of what may move at all, shaped as the state; None for everything.
         """
-        self.lane = lane  # at once, so that it is closed whatever happens
-        self._behind = calls_behind
-        lane.first_step(self.call)
-        self._corrected = torch.tensor(corrected, device=self.x.device).view(-1, 1, 1, 1)
+        places = torch.tensor(corrected, device=self.x.device).view(-1, *[1] * (self.x.ndim - 1))
         if area is not None:  # what is not inpainted keeps every bit
-            self._corrected = self._corrected & (area > 0)
-        self.out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
+            places = places & (area > 0)
+        self._followers.append(_Follower(lane, places, calls_behind))  # at once, so that it is closed in any case
+        if self._out_of_step is None:
+            self._out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
+        lane.first_step(self.call)
+
+    @property
+    def out_of_step(self) -> bool:
+        """True if a corrected run asked about other noise levels than the first one."""
+        return self._out_of_step is not None and bool(self._out_of_step)
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:
-        """The final states of both runs."""
-        return torch.where(self._corrected, self.lane.result(self.call), samples) if self.lane else samples
+        """The final states of all runs."""
+        for follower in self._followers:
+            samples = torch.where(follower.places, follower.lane.result(self.call), samples)
+        return samples
 
     def close(self) -> None:
-        """Ends the corrected run, if there is one."""
-        if self.lane:
-            self.lane.close()
-            self.lane = None
+        """Ends the corrected runs, if there are any."""
+        while self._followers:
+            self._followers.pop().lane.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -36,7 +36,7 @@ def report(planted):
             trajectory.decide()
             trajectory.correct(frame, frame)
             trajectory.observe(step, frame, frame)  # the step is taken again
-    return build_report(trajectory, RunFacts("euler", 7, 26, 1, 1.5, 0.1, 8), ("A note.",))
+    return build_report(trajectory, RunFacts("euler", 7, 26, 1, 1.5, 0.1, "latent", (512, 512)), ("A note.",))
 
 
 def _nothing_watched():

@@ -105,11 +105,12 @@ class Kit:
         """A watched MODEL; ``sees`` is False for a detector that finds nothing."""
         pack = self._pack
         detection = pack.DetectionSettings(
+            space="auto",
             mad_scale=8.0 if sees else 20.0, min_area=1200, max_area=10000, min_width=32 if sees else 250,
             base_size=pack.BASE_SIZE,
         )  # fmt: skip
-        correction = pack.CorrectionSettings()
-        return pack.patch_model(model, detection, correction, lambda _, report: reports.append(report))
+        chosen = pack.DetectionChoice(detection), pack.CorrectionChoice()
+        return pack.patch_model(model, *chosen, lambda _, report: reports.append(report))
 
 
 def measure(case: Case, kit: Kit) -> Row:
@@ -132,7 +133,8 @@ def measure(case: Case, kit: Kit) -> Row:
     if any(image.flagged for image in blind_report.images) or not report.images[0].flagged:
         raise AssertionError(f"{case.name}: the artifact was not found, or found by the detector that is blind")
     corrected = report.images[0].corrected and not torch.equal(out[0], stock[0])
-    clean = [i for i, image in enumerate(report.images) if not image.flagged]
+    frames = report.run.frames
+    clean = [i for i in range(len(out)) if not any(f.flagged for f in report.images[i * frames : (i + 1) * frames])]
     difference = float((out[clean] - stock[clean]).abs().max()) if clean else None
     extra = report.run.model_calls - blind_report.run.model_calls
     status = "corrected" if corrected else "observed only"

@@ -93,15 +93,16 @@ def with_artifact(
 
     def plant(args: dict[str, Any]) -> Tensor:
         denoised = args["denoised"]
-        if denoised.ndim != 4 or float(args["sigma"].flatten()[0]) > level:
+        if denoised.ndim not in (4, 5) or float(args["sigma"].flatten()[0]) > level:
             return denoised
         side = max(2, round(denoised.shape[-1] * size))
         top = denoised.shape[-2] // 3
-        sign = torch.tensor([1.0, -1.0]).repeat(denoised.shape[1])[: denoised.shape[1], None, None]
+        sign = torch.tensor([1.0, -1.0]).repeat(denoised.shape[1])[: denoised.shape[1]]
+        sign = sign.view(-1, *[1] * (denoised.ndim - 2))
         denoised = denoised.clone()
         for image in images:
             if image < len(denoised):
-                denoised[image, :, top : top + side, top : top + side] = strength * sign
+                denoised[image, ..., top : top + side, top : top + side] = strength * sign
         return denoised
 
     clone = model.clone()

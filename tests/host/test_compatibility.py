@@ -22,14 +22,16 @@ TABLES = ("samplers", "schedulers", "models", "graphs", "patches")
 
 @pytest.fixture(scope="module")
 def kit(pack, host, core_node, hands, tmp_path_factory):
-    from asced.asced_core import CorrectionSettings, DetectionSettings
+    from asced.asced_core import DetectionSettings
     from asced.asced_core.settings import BASE_SIZE
+    from asced.nodes.choices import CorrectionChoice, DetectionChoice
     from asced.nodes.host import patch_model
 
     own = SimpleNamespace(
         patch_model=patch_model,
         DetectionSettings=DetectionSettings,
-        CorrectionSettings=CorrectionSettings,
+        DetectionChoice=DetectionChoice,
+        CorrectionChoice=CorrectionChoice,
         BASE_SIZE=BASE_SIZE,
     )
     return Kit(own, host, core_node, hands, tmp_path_factory.mktemp("checkpoints"))

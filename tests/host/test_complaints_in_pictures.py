@@ -134,7 +134,7 @@ def test_image_size_and_latent_size_masks_meet(hands, stock, corrected, core_nod
     """NAG-Extended#9: at eight pixels a cell, the MASK that comes out is of image size, and goes into an inpaint."""
     model = with_artifact(hands.eps)
     model.model = copy.copy(model.model)  # else the format would stay with all models of this test run
-    eight_pixels = type("EightPixels", (type(model.model.latent_format),), {"spacial_downscale_ratio": 8})
+    eight_pixels = type("EightPixels", (type(model.model.latent_format),), {"pixels_per_cell": 8})
     model.model.latent_format = eight_pixels()
     latent, mask, report = corrected(model, settings=settings)
     assert mask.shape == (2, 256, 256) and report.masks.shape == (2, 32, 32)

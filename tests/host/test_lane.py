@@ -44,8 +44,7 @@ def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
             changed[1] += edit
             options = {"calls": calls}
             if tape:
-                tape.recording = True
-                options["noise_sampler"] = tape.replay
+                options["noise_sampler"] = tape.follower()
             watched.follow(Lane(_sampler, watched, changed, sigmas[2:].clone(), options), [False, True])
 
     x = torch.arange(8.0).reshape(2, 1, 2, 2) / 8

@@ -213,23 +213,21 @@ def test_settings_out_of_range_get_one_clear_sentence(run_node):
         _detection(run_node, min_area=200, max_area=100)
 
 
-def test_video_latents_pass_through_with_one_sentence(hands, run_node):
-    """No video model is in this suite: the run object alone is asked, with the shape of a video latent."""
+def test_packed_latents_pass_through_with_one_sentence(hands, run_node):
+    """No audio model is in this suite: the run object alone is asked, with the shape of a packed latent."""
     import comfy.samplers
+    from asced.nodes.choices import CorrectionChoice, DetectionChoice
     from asced.nodes.host import _Run
 
     class Guider:
         model_patcher = hands.eps
 
-    run = _Run(
-        Guider, comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0]), torch.zeros(1, 4, 3, 8, 8), 0
-    )
-    from asced.asced_core import CorrectionSettings, DetectionSettings
-
-    with run.attached(DetectionSettings(), CorrectionSettings(), None):
+    sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0])
+    run = _Run(Guider, sampler, sigmas, torch.zeros(1, 1, 96), 0, DetectionChoice(), CorrectionChoice())
+    with run.attached():
         pass
-    report = run.report(DetectionSettings(), CorrectionSettings())
-    assert "5 dimensions" in report.summary() and report.masks.shape == (1, 8, 8)
+    report = run.report()
+    assert "3 dimensions" in report.summary() and report.masks.shape == (1, 1, 1)
 
 
 def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node):
@@ -254,7 +252,7 @@ def test_noise_levels_are_the_hosts_own(hands):
     from asced.asced_core import edm_level, flow_level
     from asced.asced_core.noise import DiscreteSchedule
     from asced.demo.hand_unet import alphas_cumprod
-    from asced.nodes.host import _level
+    from asced.nodes.plan import _level
 
     eps, flow = (m.get_model_object("model_sampling") for m in (hands.eps, hands.flow))
     for sigma in (0.1, 0.5, 0.9):

@@ -227,7 +227,7 @@ def test_a_sampler_that_chooses_its_steps_on_the_way_is_not_watched_and_says_so(
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"steps": 1}, "1 step "), ({"denoise": 0.3}, "window"), ({"steps": 3}, "fewer than two steps")],
+    [({"steps": 1}, "1 step "), ({"steps": 3}, "fewer than two steps")],
 )
 def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stock, corrected, change, word):
     model, settings = artifact()
@@ -237,12 +237,20 @@ def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stoc
     assert torch.equal(latent, stock(model, **change))
 
 
-def test_a_run_that_starts_inside_of_the_window_says_so(artifact, corrected):
-    model, settings = artifact()
-    whole = corrected(model, settings=settings, steps=20)[2]
-    part = corrected(model, settings=settings, steps=20, denoise=0.7)[2]
-    assert whole.notes == () and part.images[0].corrected
-    assert "starts at sigma" in part.summary() and "higher denoise" in part.summary()
+@pytest.mark.parametrize("denoise", [0.7, 0.5, 0.3])
+def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, run_node, latent, denoise):
+    """A run of its own noise levels has a window of its own: hires fix, img2img."""
+    settings = {"detection": _detection(run_node)}
+    picture = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
+    run = {"steps": 16, "denoise": denoise, "latent": picture}
+    model = with_artifact(hands.eps, onset=1.05 - denoise)
+    after, mask, report = corrected(model, settings=settings, **run)
+    assert [image.corrected for image in report.images] == [True, False] and mask[0].any()
+    assert "This run starts at" in report.summary() and "watched up to" in report.summary()
+    before = stock(model, **run)
+    assert torch.equal(after[1], before[1]) and not torch.equal(after[0], before[0])
+    middle, end = (float(model.get_model_object("model_sampling").percent_to_sigma(1 - denoise * p)) for p in (1, 0.5))
+    assert report.window[0] == 0 and middle > report.decision_sigma > end
 
 
 def test_uni_pc_that_is_too_near_to_its_end_only_observes(artifact, stock, corrected, run_node):

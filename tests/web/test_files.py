@@ -18,7 +18,7 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
-    "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_Detection", "ASCED_Correction",
+    "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns", "ASCED_Detection", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
 )  # fmt: skip
 

@@ -1,0 +1,69 @@
+"""A report's masks shaped for people: at any size, grown, with soft edges, without the weakest regions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .regions import BoolMap, feather, resize_mask
+from .report import Report
+
+
+def shaped_masks(
+    report: Report, height: int, width: int, grow: int = 0, soft: int = 0, min_score: float = 0.0
+) -> NDArray[np.float32]:
+    """The artifact masks of a run, float32 [B,height,width], 0 to 1.
+
+    Args:
+        report: of the run.
+        height, width: size of the masks, in pixels.
+        grow: they grow by so many of these pixels, rounded at the corners.
+        soft: around that they fade out over so many pixels.
+        min_score: regions with a lower score are left out.
+    """
+    out = np.zeros((len(report.masks), height, width), np.float32)
+    for place, image in enumerate(report.images):
+        kept = _strong(report, place, min_score)
+        if not kept.any():
+            continue
+        mask = resize_mask(kept, height, width)
+        if grow > 0:
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
+            mask = cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
+        out[image.index] = 1 - feather(~mask, soft)
+    return out
+
+
+def _strong(report: Report, place: int, min_score: float) -> BoolMap:
+    """The mask of the regions that reach a score; told apart by their boxes."""
+    mask, image = report.masks[place], report.images[place]
+    if all(region.score >= min_score for region in image.regions):
+        return mask
+    height, width = mask.shape
+    edge = -(-int(report.detection["expand"]) * max(height, width) // 256)
+    boxes = np.zeros_like(mask)
+    for region in image.regions:
+        if region.score >= min_score:
+            left, top, right, bottom = region.box
+            boxes[max(0, top - edge) : bottom + edge, max(0, left - edge) : right + edge] = True
+    return mask & boxes
+
+
+def spread_over_frames(masks: NDArray[np.float32], latent_frames: int, frames: int) -> NDArray[np.float32]:
+    """Masks of the latent frames of videos [B*T,H,W] as masks of their decoded frames [B*frames,H,W].
+
+    The first latent frame holds one frame, the others equally many each (causal video autoencoders); without such a
+    number, the frames are shared out evenly.
+
+    Args:
+        masks: one for each latent frame.
+        latent_frames: T of each video.
+        frames: decoded frames of each video.
+    """
+    videos = masks.reshape(-1, latent_frames, *masks.shape[1:])
+    if latent_frames > 1 and (frames - 1) % (latent_frames - 1) == 0:
+        source = -(-np.arange(frames) * (latent_frames - 1) // (frames - 1))
+    else:
+        source = np.arange(frames) * latent_frames // frames
+    return videos[:, source].reshape(-1, *masks.shape[1:])

@@ -1,0 +1,17 @@
+"""The latent space of the latent hand model: what its files hold, and how the host's classes are built for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHANNELS = 4
+DOWNSCALE = 4  # pixels per cell
+FORMAT_KEYS = ("latent_scale", "latent_rgb_factors", "latent_rgb_bias")  # beside the autoencoder's weights
+# Arguments of the host's AutoencoderKL.
+AUTOENCODER: dict[str, Any] = {
+    "embed_dim": CHANNELS,
+    "ddconfig": {
+        "double_z": True, "z_channels": CHANNELS, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+        "ch_mult": [1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    },
+}  # fmt: skip

@@ -1,0 +1,294 @@
+"""The same settings mean the same in every space and at every size; masks keep to where they belong."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from asced_core import CorrectionSettings, DetectionSettings, Signal, Trajectory, edm_level
+from asced_core.dynamics import ScoreBank
+from asced_core.regions import feather, resize_mask, touched_cells
+from asced_core.signal import as_images, linear_rgb
+
+SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
+
+
+def _trajectory(correction=None, detection=None, **more):
+    return Trajectory(
+        detection or DetectionSettings(mad_scale=6),
+        correction or CorrectionSettings(),
+        SIGMAS,
+        20.0,
+        2.0,
+        [edm_level(s) for s in SIGMAS],
+        **more,
+    )
+
+
+def _upscaled(factor):
+    return lambda latent: F.interpolate(latent[:, :3], scale_factor=factor, mode="bilinear")
+
+
+def _feed(trajectory, frames, to=None):
+    """Shows a run's frames, corrects where it is due; gives the states before and after each correction."""
+    pairs = []
+    for step in range(to or 25):
+        frame = frames[min(max(0, step - trajectory.window.first), len(frames) - 1)]
+        generator = torch.Generator().manual_seed(step)
+        x = frame + SIGMAS[step] * torch.randn(frame.shape, generator=generator)
+        trajectory.observe(step, x, frame)
+        if trajectory.is_due(step) and trajectory.decide():
+            pairs.append((x, trajectory.correct(x, frame)))
+            trajectory.observe(step, x, frame)
+    return pairs
+
+
+def _blob(height, width, side, steps=8):
+    """Frames of a calm picture [1,3,H,W] in which a square of ``side`` (of a 256-px image) jumps and stalls."""
+    generator, f = torch.Generator().manual_seed(1), (height * width) ** 0.5 / 256
+    if height * width > 10**6:
+        steps = 3
+    small = torch.rand(1, 3, 16, 16, generator=generator) * 0.4 - 0.2
+    base, frames, n = F.interpolate(small, (height, width), mode="bilinear"), [], round(side * f)
+    for step in range(steps):
+        grain = torch.randn(1, 3, 32, 32, generator=generator)
+        base = base + 0.01 * F.interpolate(grain, (height, width), mode="bilinear")
+        frame = base.clone()
+        if step >= steps // 2:
+            frame[..., height // 3 : height // 3 + n, width // 2 : width // 2 + n] += 0.8
+        frames.append(frame)
+    return frames
+
+
+SIZES = [(64, 64), (128, 128), (256, 256), (512, 512), (2048, 2048), (222, 666)]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_sizes_are_in_pixels_of_a_256_px_image_at_every_size(height, width):
+    """A square of 20 px is found, one of 8 px is too small: 64 to 2048 px, and at 1:3."""
+    for side, found in ((20, 1), (8, 0)):
+        bank = None
+        settings = DetectionSettings(mad_scale=6, min_area=300, min_width=10)
+        trajectory = _trajectory(detection=settings)
+        for step, frame in enumerate(_blob(height, width, side)):
+            trajectory.observe(trajectory.window.first + step, frame, frame)
+            bank = trajectory
+        bank.observe(bank.window.decision, frame, frame)
+        bank.decide()
+        assert len(bank.detections[0].regions) == found, (side, height, width)
+
+
+@pytest.mark.parametrize("factor", [1, 4, 8])
+def test_a_region_is_found_at_its_place_in_every_space(planted, factor):
+    latent = _trajectory(signal=Signal("x", _upscaled(factor)))
+    _feed(latent, planted(batch=3))
+    assert latent.corrected == [True, False, False]
+    mask = latent.detections[0].mask
+    assert mask.shape == (64 * factor, 64 * factor)
+    rows, columns = np.argwhere(mask).mean(0) / factor
+    assert rows == pytest.approx(64 // 3 + 5, abs=1.5) and columns == pytest.approx(64 // 2 + 5, abs=1.5)
+
+
+@pytest.mark.parametrize("factor", [1, 4, 8])
+def test_every_touched_cell_is_corrected_and_no_other_bit_moves(planted, factor):
+    trajectory = _trajectory(CorrectionSettings(expand=0), signal=Signal("x", _upscaled(factor)))
+    ((before, after),) = _feed(trajectory, planted(batch=2))
+    cells = trajectory.detections[0].mask.reshape(64, factor, 64, factor).any((1, 3))
+    changed = (before != after).any(1).numpy()
+    assert np.array_equal(changed[0], cells) and not changed[1].any()
+
+
+def test_a_cell_is_touched_by_any_part_of_a_mask_at_any_two_sizes():
+    rng = np.random.default_rng(0)
+    for height, width, h, w in ((72, 104, 9, 13), (100, 50, 7, 5), (5, 7, 5, 7), (64, 64, 63, 65), (10, 10, 40, 20)):
+        mask = rng.random((height, width)) < 0.03
+        touched = touched_cells(mask, h, w)
+        for row in range(h):
+            for column in range(w):
+                top, bottom = row * height / h, (row + 1) * height / h
+                left, right = column * width / w, (column + 1) * width / w
+                rows = [r for r in range(height) if r < bottom - 1e-9 and r + 1 > top + 1e-9]
+                columns = [c for c in range(width) if c < right - 1e-9 and c + 1 > left + 1e-9]
+                assert touched[row, column] == mask[np.ix_(rows, columns)].any()
+
+
+def test_no_pixel_of_a_mask_is_lost_when_it_shrinks():
+    mask = np.zeros((101, 67), bool)
+    mask[50, 33] = True
+    assert resize_mask(mask, 8, 8)[3, 3] and resize_mask(mask, 8, 8)[4, 4] and resize_mask(mask, 7, 7).sum() == 1
+    assert resize_mask(resize_mask(mask, 8, 8), 101, 67)[50, 33]
+
+
+def test_what_is_forbidden_is_neither_found_nor_changed(planted):
+    """Half of the artifact is protected, at the size of the picture: the other half alone is corrected."""
+    forbidden = np.zeros((1, 512, 512), bool)
+    forbidden[:, :, : (32 + 5) * 8 + 3] = True  # ends inside of a cell
+    trajectory = _trajectory(CorrectionSettings(expand=8), forbidden=forbidden)
+    ((before, after),) = _feed(trajectory, planted())
+    changed = (before != after).any(1)[0].numpy()
+    assert changed.any() and not changed[:, :38].any()
+    assert not trajectory.detections[0].mask[:, :38].any()
+
+
+def test_a_mask_per_image_is_each_images_own(planted):
+    frames = planted()
+    frames = [frame.repeat(2, 1, 1, 1) for frame in frames]
+    trajectory = _trajectory(forbidden=np.stack([np.zeros((64, 64), bool), np.ones((64, 64), bool)]))
+    _feed(trajectory, frames)
+    assert trajectory.corrected == [True, False]
+
+
+def test_too_large_a_mask_is_not_corrected_and_says_so(planted):
+    trajectory = _trajectory(CorrectionSettings(max_area=0.02))
+    assert _feed(trajectory, planted()) == []
+    assert trajectory.detections[0].regions and trajectory.corrected == [False]
+    assert len(trajectory.notes) == 1 and "max_area" in trajectory.notes[0]
+
+
+class _Halving:
+    """A codec with an error of its own: pictures at twice the size, and a round trip that darkens."""
+
+    def decode(self, latent):
+        return F.interpolate(latent, scale_factor=2) * 0.9
+
+    def encode(self, picture):
+        return F.avg_pool2d(picture, 2) * 0.9
+
+
+def test_pixel_space_leaves_everything_outside_of_the_mask_alone(planted):
+    correction = CorrectionSettings(gamma=0.5, space="pixel", expand=0)
+    trajectory = _trajectory(correction, codec=_Halving(), seed=3)
+    ((before, after),) = _feed(trajectory, planted(batch=2))
+    changed = (before != after).any(1).numpy()
+    assert np.array_equal(changed[0], trajectory.detections[0].mask) and not changed[1].any()
+
+
+def test_pixel_space_adds_nothing_but_the_perturbation(planted):
+    """The error of decoding and encoding stays out: what differs from latent space is gamma's part alone."""
+    states = {}
+    for gamma in (0.0, 1e-4, 0.5):
+        trajectory = _trajectory(CorrectionSettings(gamma=gamma, space="pixel"), codec=_Halving(), seed=3)
+        ((_, states[gamma]),) = _feed(trajectory, planted())
+    ((_, latent),) = _feed(_trajectory(CorrectionSettings(), seed=3), planted())
+    assert torch.equal(states[0.0], latent)
+    torch.testing.assert_close(states[1e-4], latent, atol=1e-3, rtol=0)
+    assert (states[0.5] - latent).abs().max() > 0.1
+
+
+def test_the_feather_fades_in_inside_of_the_mask():
+    mask = np.zeros((20, 20), bool)
+    mask[5:15, 5:15] = True
+    weight = feather(mask, 3)
+    assert not weight[~mask].any() and weight[10, 10] == 1
+    assert (np.diff(weight[10, 4:9]) > 0).all()
+    assert np.array_equal(feather(mask, 0) > 0, mask)
+    assert feather(np.ones((8, 8), bool), 3).min() == 1  # the picture's border is no edge
+
+
+def test_a_pixel_space_without_a_codec_is_refused(planted):
+    trajectory = _trajectory(CorrectionSettings(gamma=0.5, space="pixel"))
+    with pytest.raises(ValueError, match="needs a codec"):
+        _feed(trajectory, planted())
+
+
+def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
+    """Video 1 of 2 has the square in its frames 3 to 6."""
+    frames = []
+    for one in _blob(64, 64, 60):
+        calm, _ = one.clone(), one
+        if len(frames) >= 4:
+            calm[..., 21:36, 32:47] -= 0.8
+        video = calm[:, :, None].repeat(2, 1, 9, 1, 1)
+        video[1, :, 3:7] = one[0, :, None]
+        frames.append(video + 0.002 * torch.randn(video.shape, generator=torch.Generator().manual_seed(len(frames))))
+    trajectory = _trajectory(detection=DetectionSettings(mad_scale=8))
+    ((before, after),) = _feed(trajectory, frames)
+    assert [i for i, on in enumerate(trajectory.corrected) if on] == [9 + 3, 9 + 4, 9 + 5, 9 + 6]
+    assert trajectory.acting == [False, True]
+    changed = (before != after).any(1).flatten(2).any(2)
+    assert changed.tolist() == [[False] * 9, [3 <= t < 7 for t in range(9)]]
+
+
+def test_smoothing_over_frames_is_scipys():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    frames = torch.rand(3, 2 * 9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    bank = ScoreBank(DetectionSettings(smooth_frames=1.5), (18, 3, 16, 16), frames.device, frames=9)
+    seen = []
+    bank._add = lambda dynamics: seen.append(dynamics)
+    for frame in frames:
+        bank.push_value(frame)
+    plain = (frames[1] - frames[0]).abs().view(2, 9, 3, 16, 16).numpy()
+    expected = ndimage.gaussian_filter1d(plain, 1.5, axis=1)
+    np.testing.assert_allclose(seen[0].view(2, 9, 3, 16, 16).numpy(), expected, atol=1e-5)
+
+
+def test_frames_become_images_in_their_order():
+    video = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
+    images = as_images(video)
+    assert images.shape == (8, 3, 5, 6) and torch.equal(images[5], video[1, :, 1])
+    assert as_images(images) is images
+
+
+def test_colours_are_the_linear_map():
+    matrix, latent = torch.rand(3, 5), torch.rand(2, 4, 6, 7)
+    expected = torch.einsum("dc,bchw->bdhw", matrix[:, :4], latent) + matrix[:, 4, None, None]
+    torch.testing.assert_close(linear_rgb(matrix)(latent), expected)
+
+
+def test_every_nth_step_is_looked_at_and_the_last_one_too(planted):
+    trajectory = _trajectory(detection=DetectionSettings(mad_scale=6, every=3))
+    _feed(trajectory, planted())
+    (seen,) = trajectory.observed_steps
+    first, last = trajectory.window.first, trajectory.window.last
+    assert seen == sorted({*range(first, last + 1, 3), last})
+    assert trajectory.corrected == [True]
+
+
+def _two_jumps(planted):
+    """A second square, elsewhere, that comes two steps behind T_c."""
+    frames = [frame.clone() for frame in planted(steps=25)]
+    first = _trajectory().window.first
+    calm = planted(steps=25)[0]
+    t_c = _trajectory().window.decision
+    out = []
+    for i in range(25):
+        step = first + i
+        frame = calm + 0.01 * torch.randn(calm.shape, generator=torch.Generator().manual_seed(i))
+        if step >= t_c - 2:
+            frame[:1, :, 40:50, 8:18] += 0.8
+        if step >= t_c + 2:
+            frame[:1, :, 8:18, 40:50] += 0.8
+        out.append(frame)
+    assert len(out) == len(frames)
+    return out
+
+
+def test_a_second_round_corrects_what_came_after_the_first(planted):
+    frames = _two_jumps(planted)
+    once = _feed(_trajectory(sigma_last=0.3), frames)
+    trajectory = _trajectory(CorrectionSettings(rounds=2, expand=0), sigma_last=0.3)
+    twice = _feed(trajectory, frames)
+    assert len(once) == 1 and len(twice) == 2
+    assert trajectory.corrected_steps == list(trajectory.window.decisions)
+    (a, b), (c, d) = twice
+    first, second = ((p != q).any(1)[0].numpy() for p, q in ((a, b), (c, d)))
+    assert first[45, 12] and not first[12, 45] and second[12, 45] and not second[45, 12]
+    assert trajectory.detections[0].mask[45, 12] and trajectory.detections[0].mask[12, 45]
+    assert len(trajectory.detections[0].regions) == 2
+
+
+def test_the_second_rounds_noise_is_new(planted):
+    """Drawn from the same generator, it goes on: the same place never gets the same noise twice."""
+    frames = planted(steps=25)
+    trajectory = _trajectory(CorrectionSettings(rounds=2), sigma_last=0.3)
+    first = trajectory._generator(0)
+    noise = [torch.randn(4, generator=trajectory._generator(0)) for _ in range(2)]
+    assert trajectory._generator(0) is first and not torch.equal(*noise)
+    assert len(_feed(trajectory, frames)) == 1  # and what has stalled is not found again
+
+
+def test_rounds_that_do_not_fit_are_told():
+    trajectory = _trajectory(CorrectionSettings(rounds=8), sigma_last=1.0)
+    assert any("rounds fit" in note for note in trajectory.window.notes)
+    assert len(trajectory.window.decisions) < 8
+    assert all(b - a >= 2 for a, b in zip(trajectory.window.decisions, trajectory.window.decisions[1:], strict=False))
