@@ -122,19 +122,17 @@ def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, c
 
 
 def _best(patcher: Any, shape: tuple[int, ...], latent_format: Any) -> Signal:
-    """The best picture for less than AUTO_SHARE of a model call.
+    """The tiny decoder's picture where it costs less than AUTO_SHARE of a model call, or the cells themselves.
 
     Counted from the weights, never timed: the same run has to choose the same on every machine and every day.
     """
     if pixels_per_cell(latent_format) == 1:
         return Signal()  # the cells are pixels already
+    # Not rgb, though it is free: it loses what cancels out in colours, and marks too much (docs/spaces.md).
     decoder = _tiny_decoder(latent_format)
     if decoder is not None and _decoder_cost(decoder) < AUTO_SHARE * _model_cost(patcher.model.diffusion_model):
         return Signal("taesd", _view(decoder))
-    try:
-        return _rgb(latent_format)
-    except UnwatchableError:
-        return Signal()
+    return Signal()
 
 
 def _rgb(latent_format: Any) -> Signal:

@@ -66,7 +66,7 @@ def lint(env: Environment) -> int:
             env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages
         ),
         _call(env, "-m", "mypy", *config, *TOOLS, cwd=ROOT / "tools"),
-        _call(env, "-m", "mypy", *config, "detector.py", cwd=ROOT / "benchmarks"),
+        _call(env, "-m", "mypy", *config, "detector.py", "spaces.py", cwd=ROOT / "benchmarks"),
     ]
     return max(checks)
 
@@ -141,7 +141,9 @@ def _counts(junit: Path) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "matrix", "serve", "setup", "lint", "format", "clean"])
+    parser.add_argument(
+        "command", choices=["demo", "test", "matrix", "spaces", "serve", "setup", "lint", "format", "clean"]
+    )
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     own, extra = _split(sys.argv[1:])
     args = parser.parse_args(own)
@@ -169,6 +171,8 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
         return _call(env, "-m", "ruff", "format", ".") or _call(env, "-m", "ruff", "check", "--fix", ".")
     if command == "demo":
         return _call(env, ROOT / "tools" / "demo.py", *extra)
+    if command == "spaces":
+        return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
     if command == "serve":
         # A ComfyUI that finds no accelerator does not start without --cpu.
         device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]

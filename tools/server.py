@@ -109,6 +109,12 @@ class ComfyServer:
             time.sleep(0.5)
         raise RuntimeError(f"ComfyUI ended by itself; its log ends with:\n{self._tail()}")
 
+    def peak_memory(self) -> int:
+        """Most bytes that the server has had in memory since its start (Linux)."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 

@@ -63,7 +63,7 @@ class Row:
         return (
             STATUS.index(self.status) < STATUS.index(other.status)
             or self.clean_identical < other.clean_identical
-            or self.extra_calls > other.extra_calls
+            or (self.status == other.status and self.extra_calls > other.extra_calls)
             or (self.difference or 0.0) > (other.difference or 0.0) * 1.01
         )
 

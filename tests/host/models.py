@@ -81,12 +81,17 @@ def type_of(model: Any) -> type[nn.Module]:
 
 
 def with_artifact(
-    model: Any, images: tuple[int, ...] = (0,), size: float = 0.2, onset: float = 0.35, strength: float = 1.0
+    model: Any,
+    images: tuple[int, ...] = (0,),
+    size: float = 0.2,
+    onset: float = 0.35,
+    strength: float = 1.0,
+    alike: bool = False,
 ) -> Any:
     """A clone whose predictions get a square from one noise level on, in some images of the batch.
 
     Uses the host's own hook behind guidance, as other packs do. The square appears between T_d and T_c and
-    stays: what the paper calls a score trap.
+    stays: what the paper calls a score trap. Its channels differ in sign, unless they are to be ``alike``.
     """
     sampling = model.get_model_object("model_sampling")
     level = float(sampling.percent_to_sigma(onset))
@@ -97,7 +102,7 @@ def with_artifact(
             return denoised
         side = max(2, round(denoised.shape[-1] * size))
         top = denoised.shape[-2] // 3
-        sign = torch.tensor([1.0, -1.0]).repeat(denoised.shape[1])[: denoised.shape[1]]
+        sign = torch.tensor([1.0, 1.0 if alike else -1.0]).repeat(denoised.shape[1])[: denoised.shape[1]]
         sign = sign.view(-1, *[1] * (denoised.ndim - 2))
         denoised = denoised.clone()
         for image in images:

@@ -1,0 +1,151 @@
+"""The spaces to look in, side by side on the latent demo in a real ComfyUI: ``make spaces``.
+
+Each space watches the same runs. What it marks is compared with the mask in pixels of the decoded trajectory, that is
+of space vae at every step: IoU over all images together, and for flagged images the share that both flag. Cost is what
+a watched step takes, against a model call of the same run. Memory is the peak of a server of its own.
+Writes docs/spaces.json and the table of docs/spaces.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from server import ComfyServer  # noqa: E402
+
+STEPS, BATCH = 25, 16
+SPACES: dict[str, dict[str, Any]] = {
+    "stock": {},
+    "latent": {"space": "latent"},
+    "rgb": {"space": "rgb"},
+    "taesd": {"space": "taesd"},
+    "vae": {"space": "vae"},
+    "vae, every 2nd step": {"space": "vae", "every": 2},
+    "vae, every 3rd step": {"space": "vae", "every": 3},
+}
+DETECTION = {
+    "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
+    "start_percent": 0.2, "end_percent": 0.5, "vae": ["model", 1],
+}  # fmt: skip
+CORRECTION = {"method": "none", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
+
+
+def graph(space: dict[str, Any] | None, seed: int) -> dict[str, Any]:
+    """The latent demo, watched and not corrected; ``None`` is the host's own KSampler."""
+
+    def node(kind: str, **inputs: Any) -> dict[str, Any]:
+        return {"class_type": kind, "inputs": inputs}
+
+    sampling = {
+        "model": ["model", 0], "positive": ["model", 2], "negative": ["model", 3], "latent_image": ["empty", 0],
+        "seed": seed, "steps": STEPS, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
+    }  # fmt: skip
+    nodes = {
+        "model": node("ASCED_DemoModel", digit="each in turn", space="latent"),
+        "empty": node("EmptyLatentImage", width=128, height=128, batch_size=BATCH),
+    }
+    if space is None:
+        nodes["sampler"] = node("KSampler", **sampling)
+        nodes["latent"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="latent")
+        return nodes
+    return nodes | {
+        "detection": node("ASCED_Detection", **DETECTION, **space),
+        "correction": node("ASCED_Correction", **CORRECTION),
+        "sampler": node("ASCED_KSampler", **sampling, detection=["detection", 0], correction=["correction", 0]),
+        "mask": node("ASCED_MaskPreview", report=["sampler", 2]),
+        "save": node("SaveImage", images=["mask", 0], filename_prefix="mask"),
+    }
+
+
+def measure(name: str, batches: int) -> dict[str, Any]:
+    """One space on its own server: masks bool [N,H,W], seconds and peak memory."""
+    masks: list[NDArray[np.bool_]] = []
+    model = own = 0.0
+    watched = 0
+    with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server:
+        for batch in tqdm(range(batches), desc=name, unit="batch", dynamic_ncols=True):
+            outputs = server.run(graph(SPACES[name] if name != "stock" else None, 1000 + batch))
+            if name == "stock":
+                continue
+            pictures = [Image.open(io.BytesIO(server.view(file))) for file in outputs["save"]["images"]]
+            masks += [np.asarray(picture.convert("L")) > 127 for picture in pictures]
+            report = json.loads(outputs["mask"]["asced_report"][0])
+            model += report["run"]["seconds_model"] / report["run"]["model_calls"]
+            own += report["run"]["seconds_asced"]
+            watched += report["window"][1] - report["window"][0] + 1
+        peak = server.peak_memory()
+    cost = own / watched / (model / batches) if watched else 0.0
+    return {"masks": np.stack(masks) if masks else None, "cost": cost, "peak_mb": peak / 1e6}
+
+
+def rows(batches: int) -> dict[str, dict[str, float]]:
+    """The table's figures by space."""
+    measured = {name: measure(name, batches) for name in SPACES}
+    truth, stock = measured["vae"]["masks"], measured["stock"]["peak_mb"]
+    table = {}
+    for name, one in measured.items():
+        row = {"peak_mb": round(one["peak_mb"]), "over_stock_mb": round(one["peak_mb"] - stock)}
+        if one["masks"] is not None:
+            mask = one["masks"]
+            both, either = (mask & truth).sum(), (mask | truth).sum()
+            flags, others = mask.any((1, 2)), truth.any((1, 2))
+            row |= {
+                "iou": round(float(both / either), 3),
+                "recall": round(float(both / truth.sum()), 3),
+                "same_verdict": round(float((flags == others).mean()), 3),
+                "flagged": round(float(flags.mean()), 3),
+                "area": round(float(mask.mean()), 4),
+                "cost_percent": round(100 * one["cost"], 2),
+            }
+        table[name] = row
+    return table
+
+
+def as_markdown(table: dict[str, dict[str, float]], images: int) -> str:
+    """The table of the docs."""
+    lines = [
+        f"{images} images of the latent demo, 25 DDIM steps, one CPU.",
+        "",
+        "| space | IoU with vae | of its mask found | same verdict on the image | images flagged | area marked "
+        "| cost of a watched step | peak memory over stock |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in table.items():
+        if name != "stock":
+            lines.append(
+                f"| {name} | {row['iou']:.2f} | {row['recall']:.0%} | {row['same_verdict']:.0%} "
+                f"| {row['flagged']:.0%} | {row['area']:.1%} | {row['cost_percent']:.1f} % of a model call "
+                f"| {row['over_stock_mb']:+.0f} MB |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, default=8, help="of 16 images")
+    args = parser.parse_args()
+    table = rows(args.batches)
+    docs = ROOT / "docs"
+    (docs / "spaces.json").write_text(json.dumps({"images": args.batches * BATCH, "spaces": table}, indent=1) + "\n")
+    page = docs / "spaces.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else "<!-- table -->\n<!-- /table -->\n"
+    new = f"<!-- table -->\n{as_markdown(table, args.batches * BATCH)}\n<!-- /table -->"
+    page.write_text(re.sub(r"<!-- table -->.*<!-- /table -->", lambda _: new, text, flags=re.S), encoding="utf-8")
+    print(new)
+
+
+if __name__ == "__main__":
+    main()
