@@ -23,10 +23,13 @@ from PIL import Image
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 from server import ComfyServer  # noqa: E402
 
+from asced_core.overlay import contact_sheet  # noqa: E402
+
 STEPS, BATCH = 25, 16
+SHOWN, SIDE = 8, 160  # images in the picture, and their size
 SPACES: dict[str, dict[str, Any]] = {
     "stock": {},
     "latent": {"space": "latent"},
@@ -43,8 +46,8 @@ DETECTION = {
 CORRECTION = {"method": "none", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
 
 
-def graph(space: dict[str, Any] | None, seed: int) -> dict[str, Any]:
-    """The latent demo, watched and not corrected; ``None`` is the host's own KSampler."""
+def graph(look: dict[str, Any] | None, seed: int, **correction: Any) -> dict[str, Any]:
+    """The latent demo, only watched unless a correction is given; ``None`` is the host's own KSampler."""
 
     def node(kind: str, **inputs: Any) -> dict[str, Any]:
         return {"class_type": kind, "inputs": inputs}
@@ -57,16 +60,20 @@ def graph(space: dict[str, Any] | None, seed: int) -> dict[str, Any]:
         "model": node("ASCED_DemoModel", digit="each in turn", space="latent"),
         "empty": node("EmptyLatentImage", width=128, height=128, batch_size=BATCH),
     }
-    if space is None:
+    if look is None:
         nodes["sampler"] = node("KSampler", **sampling)
         nodes["latent"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="latent")
         return nodes
     return nodes | {
-        "detection": node("ASCED_Detection", **DETECTION, **space),
-        "correction": node("ASCED_Correction", **CORRECTION),
+        "detection": node("ASCED_Detection", **DETECTION, **look),
+        "correction": node("ASCED_Correction", **{**CORRECTION, **correction}),
         "sampler": node("ASCED_KSampler", **sampling, detection=["detection", 0], correction=["correction", 0]),
         "mask": node("ASCED_MaskPreview", report=["sampler", 2]),
         "save": node("SaveImage", images=["mask", 0], filename_prefix="mask"),
+        "decoded": node("VAEDecode", samples=["sampler", 0], vae=["model", 1]),
+        "overlay": node("ASCED_Overlay", report=["sampler", 2], image=["decoded", 0], opacity=0.45),
+        "image": node("SaveImage", images=["decoded", 0], filename_prefix="image"),
+        "overlaid": node("SaveImage", images=["overlay", 0], filename_prefix="overlay"),
     }
 
 
@@ -89,6 +96,27 @@ def measure(name: str, batches: int) -> dict[str, Any]:
         peak = server.peak_memory()
     cost = own / watched / (model / batches) if watched else 0.0
     return {"masks": np.stack(masks) if masks else None, "cost": cost, "peak_mb": peak / 1e6}
+
+
+def picture(path: Path) -> None:
+    """The flagged images of a batch: as usual, what space vae finds, corrected in latent and in pixel space."""
+    vae = {"space": "vae"}
+    corrections: tuple[dict[str, Any], ...] = (
+        {},
+        {"method": "ttc"},
+        {"method": "ttc", "gamma": 0.3, "space": "pixel", "vae": ["model", 1]},
+    )
+    with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server:
+        outputs = [server.run(graph(vae, 1000, **correction)) for correction in corrections]
+        columns = [
+            [Image.open(io.BytesIO(server.view(file))).convert("RGB") for file in files]
+            for files in (outputs[0]["image"]["images"], outputs[0]["overlaid"]["images"],
+                          outputs[1]["image"]["images"], outputs[2]["image"]["images"])
+        ]  # fmt: skip
+        images = json.loads(outputs[0]["mask"]["asced_report"][0])["images"]
+    chosen = [image["index"] for image in images if image["flagged"]][:SHOWN]
+    tiles = [np.asarray(row[i].resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for row in columns for i in chosen]
+    Image.fromarray(contact_sheet(tiles, columns=len(chosen))).save(path, quality=88)
 
 
 def rows(batches: int) -> dict[str, dict[str, float]]:
@@ -136,9 +164,14 @@ def as_markdown(table: dict[str, dict[str, float]], images: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=8, help="of 16 images")
+    parser.add_argument("--picture-only", action="store_true", help="only docs/spaces.jpg")
     args = parser.parse_args()
+    if args.picture_only:
+        picture(ROOT / "docs" / "spaces.jpg")
+        return
     table = rows(args.batches)
     docs = ROOT / "docs"
+    picture(docs / "spaces.jpg")
     (docs / "spaces.json").write_text(json.dumps({"images": args.batches * BATCH, "spaces": table}, indent=1) + "\n")
     page = docs / "spaces.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else "<!-- table -->\n<!-- /table -->\n"

@@ -35,7 +35,7 @@ class ASCED_KSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below about 0.8 the run starts inside or behind the detection window; the node says so.",
+                    tooltip="Below 0.8 the run is watched from its start on; corrections so late mend less.",
                 ),
                 *settings_inputs(),
             ],

@@ -62,7 +62,6 @@ class ASCED_Detection(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_area",
-                    optional=True,
                     default=int(default.max_area),
                     min=1,
                     max=65536,

@@ -1,6 +1,7 @@
 """The main job, end to end: a batch of hands in a real headless ComfyUI, sampled as usual and with ASCED.
 
-Writes before.png, after.png, mask.png, overlay.png, dynamics.png and report.json to output/demo/.
+Writes before.png, after.png, mask.png, overlay.png, dynamics.png and report.json to output/demo/, and the same of the
+latent model to output/demo/latent/.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ sys.path.insert(0, str(ROOT))
 from asced_core.overlay import contact_sheet, enlarge, split_sheet
 
 STEPS, CFG = 25, 2.0
+SIDES = {"pixel": 512, "latent": 128}  # of the Empty Latent Image, that makes 64 pixels of it
 SHOWN = 192  # least side of one picture on a sheet
 PICTURED = 6  # images in the README's picture
 
 
-def graph(seed: int, batch: int) -> dict[str, Any]:
-    """The demo model through KSampler and ASCED_KSampler side by side, in API format."""
+def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
+    """A demo model through KSampler and ASCED_KSampler side by side, in API format."""
     sampling = {
         "model": ["model", 0], "positive": ["model", 2], "negative": ["model", 3], "latent_image": ["empty", 0],
         "seed": seed, "steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
@@ -41,8 +43,8 @@ def graph(seed: int, batch: int) -> dict[str, Any]:
         return {"class_type": kind, "inputs": inputs}
 
     return {
-        "model": node("ASCED_DemoModel", digit="each in turn"),
-        "empty": node("EmptyLatentImage", width=512, height=512, batch_size=batch),
+        "model": node("ASCED_DemoModel", digit="each in turn", space=space),
+        "empty": node("EmptyLatentImage", width=SIDES[space], height=SIDES[space], batch_size=batch),
         "stock": node("KSampler", **sampling),
         "asced": node("ASCED_KSampler", **sampling),
         "stock image": node("VAEDecode", samples=["stock", 0], vae=["model", 1]),
@@ -60,9 +62,9 @@ def graph(seed: int, batch: int) -> dict[str, Any]:
     }
 
 
-def run(server: ComfyServer, seed: int, batch: int) -> dict[str, Any]:
+def run(server: ComfyServer, space: str, seed: int, batch: int) -> dict[str, Any]:
     """Runs the graph with a progress bar; gives the outputs by node."""
-    with tqdm(total=2 * STEPS, unit="step", desc="sampling", dynamic_ncols=True) as bar:
+    with tqdm(total=2 * STEPS, unit="step", desc=f"sampling, {space} model", dynamic_ncols=True) as bar:
         done: dict[str, int] = {}
 
         def advance(node: str, value: int, maximum: int) -> None:
@@ -70,7 +72,7 @@ def run(server: ComfyServer, seed: int, batch: int) -> dict[str, Any]:
                 done[node] = value
                 bar.update(sum(done.values()) - bar.n)
 
-        return server.run(graph(seed, batch), advance)
+        return server.run(graph(space, seed, batch), advance)
 
 
 def pictures(server: ComfyServer, files: list[dict[str, str]]) -> list[NDArray[np.uint8]]:
@@ -145,23 +147,27 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server:
             print(f"ComfyUI is up after {time.monotonic() - start:.0f} s.", flush=True)
-            report = write(args.out, server, run(server, args.seed, args.batch))
-        check(report, args.out)
+            reports = {}
+            for space, folder in (("pixel", args.out), ("latent", args.out / "latent")):
+                reports[space] = write(folder, server, run(server, space, args.seed, args.batch))
+                check(reports[space], folder)
         if args.picture:
-            write_picture(args.picture, args.out, report)
+            write_picture(args.picture, args.out, reports["pixel"])
     except KeyboardInterrupt:
         return 130
     except (PromptError, RuntimeError, ValueError, OSError) as error:
         print(f"asced demo: {error}", file=sys.stderr)
         return 1
-    same = sum(image["identical_to_stock"] for image in report["images"])
-    run_ = report["run"]
-    print(
-        f"{report['summary']}\n{same} of {len(report['images'])} images are bit-identical to the stock sampler's.\n"
-        f"ASCED took {run_['seconds_asced']:.2f} s beside {run_['seconds_model']:.1f} s in the model "
-        f"({run_['model_calls']} calls, {run_['extra_model_calls']} of them for the correction).\n"
-        f"Pictures and report: {args.out}"
-    )
+    for space, report in reports.items():
+        same = sum(image["identical_to_stock"] for image in report["images"])
+        run_ = report["run"]
+        print(
+            f"{space.capitalize()} model: {report['summary']}\n"
+            f"{same} of {len(report['images'])} images are bit-identical to the stock sampler's.\n"
+            f"ASCED took {run_['seconds_asced']:.2f} s beside {run_['seconds_model']:.1f} s in the model "
+            f"({run_['model_calls']} calls, {run_['extra_model_calls']} of them for the correction)."
+        )
+    print(f"Pictures and reports: {args.out}")
     return 0
 
 

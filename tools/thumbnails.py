@@ -17,7 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
-FIRST_LOOK, ANY_CHECKPOINT = "ASCED - first look", "ASCED - any checkpoint"
+ANY_CHECKPOINT = "ASCED - any checkpoint"
+PICTURES = {  # by the titles of the nodes that show them
+    "ASCED - first look": ("Before", "What was found", "Mask", "After"),
+    "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
+    "ASCED - inpaint the mask": ("Before", "Mask", "After"),
+    "ASCED - detailer": ("Before", "Mask", "After"),
+}
 SIDE = 512  # the template browser shows squares
 MAX_BYTES = 100_000
 
@@ -39,17 +45,17 @@ def save(picture: Image.Image, name: str) -> None:
     raise SystemExit(f"{name}.jpg would be larger than {MAX_BYTES} bytes.")
 
 
-def first_look(server: ComfyServer, prompt: dict[str, Any]) -> Image.Image:
-    """The image with the highest score: before, what was found, mask, after."""
+def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
+    """The pictures of the image with the highest score."""
     outputs = server.run(prompt)
-    by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(FIRST_LOOK)["nodes"]}
+    by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
     by_title["Mask"] = next(i for i, node in prompt.items() if node["class_type"] == "ASCED_MaskPreview")
     report = json.loads(outputs[by_title["Mask"]]["asced_report"][0])
     scores = [image["score"] for image in report["images"]]
     place = scores.index(max(scores))
     sheet = Image.new("RGB", (SIDE, SIDE), "white")
     half = SIDE // 2 - 2
-    for i, title in enumerate(("Before", "What was found", "Mask", "After")):
+    for i, title in enumerate(PICTURES[name]):
         data = server.view(outputs[by_title[title]]["images"][place])
         picture = Image.open(io.BytesIO(data)).convert("RGB").resize((half, half), Image.Resampling.LANCZOS)
         _label(picture, title)
@@ -86,15 +92,18 @@ def any_checkpoint(page: ComfyPage, work: Path) -> Image.Image:
 
 
 def main() -> None:
-    """Makes both pictures."""
+    """Makes all pictures."""
     if reason := missing():
         sys.exit(f"Thumbnails need a browser: {reason}.")
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         with chromium() as browser, ComfyPage(browser, server.url, (1500, 1700)) as page:
-            page.load(read(FIRST_LOOK))
-            prompt = page.prompt()
+            prompts = {}
+            for name in PICTURES:
+                page.load(read(name))
+                prompts[name] = page.prompt()
             save(any_checkpoint(page, Path(folder)), ANY_CHECKPOINT)
-        save(first_look(server, prompt), FIRST_LOOK)  # the browser's event loop has ended
+        for name, prompt in prompts.items():  # the browser's event loop has ended
+            save(compare(server, name, prompt), name)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,20 @@ def test_first_look_opens_and_runs_by_hand(page):
     assert page.errors == []
 
 
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name not in (FIRST_LOOK, "ASCED - any checkpoint")])
+def test_a_template_of_the_latent_demo_runs(page, name):
+    page.errors.clear()
+    page.load(read(name))
+    assert page.run() == "success"
+    page.screenshot(SHOTS / f"{name}, run.png")
+    widths = dict(page.page.evaluate(PICTURES))
+    for title in ("Before", "After", "ASCED Mask Preview"):
+        assert widths[title] == [64] * 4, title
+    texts = " ".join(page.texts().values())
+    assert "of 4 images" in texts
+    assert page.errors == []
+
+
 def test_a_wrong_setting_is_told_in_one_sentence_and_the_next_run_works(page):
     page.errors.clear()
     page.load(read(FIRST_LOOK))
