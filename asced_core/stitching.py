@@ -91,7 +91,7 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         thresholds=np.zeros((1, 0), np.float32),
         abnormal=np.zeros((1, 0), np.float32),
         run=facts,
-        notes=(f"Stitched of {len(used)} tiles.",),
+        notes=(f"Stitched of {len(used)} tile{'s' * (len(used) != 1)}.",),
     )
 
 

@@ -11,6 +11,8 @@ import torch
 from ..asced_core.regions import BoolMap, resize_mask
 from ..asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
 
+CROPPED = 8  # pixels by which a decoded image may be smaller than the one that was loaded
+
 
 @dataclass(frozen=True, eq=False)
 class DetectionChoice:
@@ -72,8 +74,7 @@ def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int
         raise ValueError(
             f"The {name} mask holds {len(flat)} masks but the run has {images} images: connect one for all or one each."
         )
-    across, down = given[-1] * height, given[-2] * width
-    if abs(across - down) > max(height, width, given[-1], given[-2]) * 8:  # a cell more or less
+    if abs(given[-1] * height / given[-2] - width) >= CROPPED:
         raise ValueError(
             f"The {name} mask is {given[-1]}×{given[-2]} but the image is {width}×{height}: "
             "connect a mask with the same proportions, at the size of the image or of its latent."

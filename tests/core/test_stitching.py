@@ -1,0 +1,81 @@
+"""Tiles are found in the finished picture by their content, and their masks put where they belong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asced_core import DetectionSettings, Region
+from asced_core.facts import ImageReport, RunFacts
+from asced_core.report import Report, empty_report
+from asced_core.settings import CorrectionSettings
+from asced_core.stitching import Tile, stitch
+
+
+def _report(score: float = 4.0) -> Report:
+    """A run of one 8x8-cell tile with a region in its cells (2..3, 4..5)."""
+    facts = RunFacts(image_size=(64, 64), model_calls=26, extra_model_calls=1, seconds_asced=0.5)
+    blank = empty_report((1, 8, 8), (1.0, 0.0), DetectionSettings(), CorrectionSettings(), facts, ())
+    mask, ratio = np.zeros((1, 8, 8), bool), np.zeros((1, 8, 8), np.float16)
+    mask[0, 2:4, 4:6], ratio[0, 2:4, 4:6] = True, score
+    image = ImageReport(0, score, (Region((4, 2, 6, 4), 4, score),), True)
+    return replace(blank, images=(image,), masks=mask, ratios=ratio)
+
+
+@pytest.fixture
+def whole() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (120, 176, 3), dtype=np.uint8)
+
+
+def _tile(whole: np.ndarray, top: int, left: int, report: Report | None = None) -> Tile:
+    return Tile(whole[top : top + 64, left : left + 64].copy(), report or _report(), 0)
+
+
+CORNERS = [(0, 0), (0, 56), (0, 112), (56, 0), (56, 56), (56, 112)]
+
+
+def test_all_tiles_come_to_their_places(whole):
+    report = stitch(whole, [_tile(whole, *corner) for corner in CORNERS])
+    assert report.masks.shape == (1, 120, 176) and report.size == (120, 176)
+    expected = np.zeros((120, 176), bool)
+    for top, left in CORNERS:
+        expected[top + 16 : top + 32, left + 32 : left + 48] = True
+    assert np.array_equal(report.masks[0], expected)
+    boxes = {region.box for region in report.images[0].regions}
+    assert boxes == {(left + 32, top + 16, left + 48, top + 32) for top, left in CORNERS}
+    assert {region.area for region in report.images[0].regions} == {256}
+    assert report.images[0].corrected and "6 tiles" in report.summary()
+
+
+def test_calls_and_seconds_of_all_runs_are_added(whole):
+    run = stitch(whole, [_tile(whole, *corner) for corner in CORNERS]).run
+    assert (run.model_calls, run.extra_model_calls, run.seconds_asced) == (156, 6, 3.0)
+
+
+def test_of_two_runs_for_one_place_the_newer_counts(whole):
+    newer, older = _tile(whole, 0, 56, _report(7.0)), _tile(whole, 0, 56, _report(3.0))
+    report = stitch(whole, [newer, older])
+    assert [region.score for region in report.images[0].regions] == [7.0] and "1 tile." in report.summary()
+
+
+def test_edges_that_were_blended_and_a_little_noise_do_no_harm(whole):
+    tile = _tile(whole, 56, 56)
+    tile.picture[:7], tile.picture[:, -7:] = 0, 255
+    noise = np.random.default_rng(1).integers(-4, 5, tile.picture.shape)
+    noisy = Tile((tile.picture.astype(int) + noise).clip(0, 255).astype(np.uint8), tile.report, 0)
+    assert stitch(whole, [noisy]).images[0].regions[0].box == (56 + 32, 56 + 16, 56 + 48, 56 + 32)
+
+
+def test_a_stitched_report_reads_back_from_json(whole):
+    report = stitch(whole, [_tile(whole, 0, 0)])
+    again = Report.from_json(report.to_json())
+    assert np.array_equal(again.masks, report.masks) and again.run == report.run and again.images == report.images
+
+
+def test_tiles_of_another_picture_and_too_large_ones_are_left_out(whole):
+    other = np.random.default_rng(5).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    large = np.zeros((300, 300, 3), np.uint8)
+    strangers = [Tile(other, _report(), 0), Tile(large, _report(), 0)]
+    assert "1 tile." in stitch(whole, [*strangers, _tile(whole, 0, 0)]).summary()
+    with pytest.raises(ValueError, match="None of the 2 tiles of this RUN is part of this IMAGE"):
+        stitch(whole, strangers)
