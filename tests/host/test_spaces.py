@@ -210,6 +210,16 @@ def test_protect_and_only_here_take_masks_of_every_accepted_shape(sample, loud, 
         assert not torch.equal(latent["samples"], stock)
 
 
+def test_both_masks_together_at_two_sizes(sample, loud):
+    """Only the upper half of one image, but for its left part: what is left holds a part of the artifact."""
+    only, protect = torch.zeros(2, 16, 16), torch.zeros(64, 64)
+    only[0, :8] = 1
+    protect[:, :27] = 1  # ends inside of cell 6
+    report = sample(loud, {"only_here": only, "protect": protect, "min_width": 8, "min_area": 300})[2]
+    assert [image.corrected for image in report.images] == [True, False]
+    assert not report.masks[0][8:].any() and not report.masks[0][:, :7].any()
+
+
 def test_all_of_it_protected_is_bit_identical_to_stock(sample, loud):
     latent, mask, report = sample(loud, {"protect": torch.ones(64, 64)})
     assert torch.equal(latent["samples"], sample(loud, None)["samples"])
