@@ -24,11 +24,12 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
+from graphs import CORRECTION, DETECTION, demo_model, node, sampling  # noqa: E402
 from server import ComfyServer  # noqa: E402
 
 from asced_core.overlay import contact_sheet  # noqa: E402
 
-STEPS, BATCH = 25, 16
+BATCH = 16
 SHOWN, SIDE = 8, 160  # images in the picture, and their size
 SPACES: dict[str, dict[str, Any]] = {
     "stock": {},
@@ -39,35 +40,19 @@ SPACES: dict[str, dict[str, Any]] = {
     "vae, every 2nd step": {"space": "vae", "every": 2},
     "vae, every 3rd step": {"space": "vae", "every": 3},
 }
-DETECTION = {
-    "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
-    "start_percent": 0.2, "end_percent": 0.5, "vae": ["model", 1],
-}  # fmt: skip
-CORRECTION = {"method": "none", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
 
 
 def graph(look: dict[str, Any] | None, seed: int, **correction: Any) -> dict[str, Any]:
     """The latent demo, only watched unless a correction is given; ``None`` is the host's own KSampler."""
-
-    def node(kind: str, **inputs: Any) -> dict[str, Any]:
-        return {"class_type": kind, "inputs": inputs}
-
-    sampling = {
-        "model": ["model", 0], "positive": ["model", 2], "negative": ["model", 3], "latent_image": ["empty", 0],
-        "seed": seed, "steps": STEPS, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
-    }  # fmt: skip
-    nodes = {
-        "model": node("ASCED_DemoModel", digit="each in turn", space="latent"),
-        "empty": node("EmptyLatentImage", width=128, height=128, batch_size=BATCH),
-    }
+    nodes = demo_model("latent", BATCH)
     if look is None:
-        nodes["sampler"] = node("KSampler", **sampling)
+        nodes["sampler"] = node("KSampler", **sampling(seed))
         nodes["latent"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="latent")
         return nodes
     return nodes | {
-        "detection": node("ASCED_Detection", **DETECTION, **look),
-        "correction": node("ASCED_Correction", **{**CORRECTION, **correction}),
-        "sampler": node("ASCED_KSampler", **sampling, detection=["detection", 0], correction=["correction", 0]),
+        "detection": node("ASCED_Detection", **DETECTION, vae=["model", 1], **look),
+        "correction": node("ASCED_Correction", **{**CORRECTION, "method": "none", **correction}),
+        "sampler": node("ASCED_KSampler", **sampling(seed), detection=["detection", 0], correction=["correction", 0]),
         "mask": node("ASCED_MaskPreview", report=["sampler", 2]),
         "save": node("SaveImage", images=["mask", 0], filename_prefix="mask"),
         "decoded": node("VAEDecode", samples=["sampler", 0], vae=["model", 1]),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from graphs import DETECTION, STEPS, demo_model, node, sampling
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load
@@ -26,33 +27,18 @@ from tqdm import tqdm
 sys.path.insert(0, str(ROOT))
 from asced_core.overlay import contact_sheet, enlarge, split_sheet
 
-STEPS, CFG = 25, 2.0
-DETECTION = {
-    "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
-    "start_percent": 0.2, "end_percent": 0.5,
-}  # fmt: skip
-SIDES = {"pixel": 512, "latent": 128}  # of the Empty Latent Image, that makes 64 pixels of it
 SHOWN = 192  # least side of one picture on a sheet
 PICTURED = 6  # images in the README's picture
 
 
 def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
     """A demo model through KSampler and ASCED_KSampler side by side, in API format."""
-    sampling = {
-        "model": ["model", 0], "positive": ["model", 2], "negative": ["model", 3], "latent_image": ["empty", 0],
-        "seed": seed, "steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0,
-    }  # fmt: skip
-
-    def node(kind: str, **inputs: Any) -> dict[str, Any]:
-        return {"class_type": kind, "inputs": inputs}
-
     # A region is few cells of so small a latent: there the detector looks at the decoded picture.
     look = {"detection": ["detection", 0]} if space == "latent" else {}
     return {
-        "model": node("ASCED_DemoModel", digit="each in turn", space=space),
-        "empty": node("EmptyLatentImage", width=SIDES[space], height=SIDES[space], batch_size=batch),
-        "stock": node("KSampler", **sampling),
-        "asced": node("ASCED_KSampler", **sampling, **look),
+        **demo_model(space, batch),
+        "stock": node("KSampler", **sampling(seed)),
+        "asced": node("ASCED_KSampler", **sampling(seed), **look),
         "detection": node("ASCED_Detection", **DETECTION, space="vae", vae=["model", 1]),
         "stock image": node("VAEDecode", samples=["stock", 0], vae=["model", 1]),
         "asced image": node("VAEDecode", samples=["asced", 0], vae=["model", 1]),

@@ -22,7 +22,7 @@ from server import link_folder
 SUITES = ("core", "host", "web")
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
 TOOLS = [
-    word for name in ("dev", "matrix", "demo", "browser", "thumbnails") for word in ("-m", name)
+    word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails") for word in ("-m", name)
 ]  # as modules, for mypy
 GRACE_SECONDS = 4
 INTERRUPTED = 130

@@ -161,3 +161,51 @@ def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
         start_percent=0.2, end_percent=0.5,
     )[0]  # fmt: skip
     return {"detection": detection}
+
+
+# What sees the planted artifact of the latent demo and nothing else.
+STRICT = {
+    "mode": "robust", "threshold": 8.0, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
+    "start_percent": 0.2, "end_percent": 0.5,
+}  # fmt: skip
+PLAIN = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
+
+
+@pytest.fixture(scope="session")
+def demo(run_node):
+    """The latent demo: model, vae, conditioning."""
+    import torch
+
+    with torch.inference_mode():
+        model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn", space="latent")
+    return SimpleNamespace(model=model, vae=vae, positive=positive, negative=negative)
+
+
+@pytest.fixture
+def sample(demo, run_node, host):
+    """ASCED_KSampler on the latent demo, or the host's KSampler for detection None."""
+    import torch
+
+    def run(model=None, detection=(), correction=(), batch=2, height=16, width=16, seed=3, latent=None, **more):
+        given = latent or {"samples": torch.zeros(batch, 4, height, width)}
+        options = {"steps": 12, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0} | more
+        common = {"positive": demo.positive, "negative": demo.negative}
+        model = model or demo.model
+        if detection is None:
+            denoise = options.pop("denoise")
+            return host.common_ksampler(model, seed, *options.values(), *common.values(), given, denoise=denoise)[0]
+        chosen = {
+            "detection": run_node("ASCED_Detection", **{**STRICT, **dict(detection)})[0],
+            "correction": run_node("ASCED_Correction", **{**PLAIN, **dict(correction)})[0],
+        }
+        return run_node("ASCED_KSampler", model=model, seed=seed, latent_image=given, **options, **common, **chosen)
+
+    return run
+
+
+@pytest.fixture
+def loud(demo):
+    """The latent demo with an artifact in image 0."""
+    from .models import with_artifact
+
+    return with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
