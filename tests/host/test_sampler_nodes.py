@@ -46,7 +46,7 @@ PARTS = [
     ({"return_with_leftover_noise": "enable", "end_at_step": 10}, True),
     ({"add_noise": "disable", "start_at_step": 1}, True),
     ({"end_at_step": 3, "return_with_leftover_noise": "enable"}, False),
-    ({"add_noise": "disable", "start_at_step": 8}, False),
+    ({"add_noise": "disable", "start_at_step": 9}, False),
     ({"start_at_step": 40}, False),
 ]
 

@@ -157,15 +157,19 @@ def test_the_demo_command_writes_what_it_promises(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit-identical" in done.stdout
-    names = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert names == {"before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
-    report = json.loads((tmp_path / "demo" / "report.json").read_text())
-    assert len(report["images"]) == 16
-    for image in report["images"]:
-        assert image["identical_to_stock"] != image["corrected"]
-        assert image["flagged"] == bool(image["regions"])
-    assert report["run"]["seconds_asced"] > 0 and report["run"]["seconds_model"] > 0
-    assert report["decision"] is not None and report["decision_sigma"] > 0
+    promised = {"before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
+    for folder, more, space in (
+        (tmp_path / "demo", {"latent"}, "latent"),
+        (tmp_path / "demo" / "latent", set(), "vae"),
+    ):
+        assert {path.name for path in folder.iterdir()} == promised | more
+        report = json.loads((folder / "report.json").read_text())
+        assert len(report["images"]) == 16 and report["run"]["space"] == space
+        for image in report["images"]:
+            assert image["identical_to_stock"] != image["corrected"]
+            assert image["flagged"] == bool(image["regions"])
+        assert report["run"]["seconds_asced"] > 0 and report["run"]["seconds_model"] > 0
+        assert report["decision"] is not None and report["decision_sigma"] > 0
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
