@@ -102,9 +102,9 @@ class ASCED_Detection(io.ComfyNode):
                     optional=True,
                     options=list(SPACES),
                     default=default.space,
-                    tooltip="What is looked at. latent: the model's own cells, free. rgb: their colours, free. taesd: "
-                    "the small preview decoder, if installed. vae: the whole VAE, slow. auto: the best that costs "
-                    "under 2 % of a step.",
+                    tooltip="What is looked at. latent: the model's own cells, free. rgb: their colours, free, marks "
+                    "much. taesd: the small preview decoder, if installed. vae: the whole VAE, slow. auto: taesd where "
+                    "it costs under 2 % of a step, or latent.",
                 ),
                 io.Int.Input(
                     "every",

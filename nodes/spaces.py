@@ -105,7 +105,7 @@ def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, c
     if choice.settings.mode == "paper":  # its signal is the score of the state itself
         space = "latent"
     if space == "auto":
-        return _best(patcher, shape, latent_format)
+        return _best(patcher, latent_format)
     if space == "rgb":
         return _rgb(latent_format)
     if space == "taesd":
@@ -121,7 +121,7 @@ def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, c
     return Signal()
 
 
-def _best(patcher: Any, shape: tuple[int, ...], latent_format: Any) -> Signal:
+def _best(patcher: Any, latent_format: Any) -> Signal:
     """The tiny decoder's picture where it costs less than AUTO_SHARE of a model call, or the cells themselves.
 
     Counted from the weights, never timed: the same run has to choose the same on every machine and every day.
