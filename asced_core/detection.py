@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .dynamics import BankResult, ScoreBank
 from .regions import BoolMap, Region, dilate, find_regions
-from .settings import DetectionSettings
+from .settings import BASE_SIZE, DetectionSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,26 @@ def read_bank(result: BankResult, settings: DetectionSettings, forbidden: BoolMa
     if forbidden is not None:
         ratios = np.where(forbidden, np.float32(0), ratios)
     return [_detection(ratio, steps[:, :, i], float(floors[i]), settings) for i, ratio in enumerate(ratios)]
+
+
+def regions_of_last_change(bank: ScoreBank) -> Tensor:
+    """The regions of the bank's last change alone, bool [B,H,W] on its device; costs a copy to the host."""
+    batch, _, height, width = bank.shape
+    if bank.exceeded is None:
+        return torch.zeros(batch, height, width, dtype=torch.bool, device=bank.limit.device)
+    found = [find_regions(raw, raw.astype(np.float32), bank.settings)[0] for raw in bank.exceeded.cpu().numpy()]
+    return torch.from_numpy(np.stack(found)).to(bank.limit.device)
+
+
+def judged_detection(found: Detection, mask: BoolMap, settings: DetectionSettings) -> Detection:
+    """A detection with another detector's mask, bool [H,W], in place of its own; no region is too small or too large.
+
+    Scores are 1: the other detector says where, not how much.
+    """
+    ratio = mask.astype(np.float32)
+    anything = replace(settings, min_area=0, max_area=2.0 * BASE_SIZE**2 * mask.size, min_width=0)
+    kept, regions = find_regions(mask, ratio, anything)
+    return replace(found, mask=kept, raw_mask=mask, ratio=ratio, regions=regions)
 
 
 def merge_rounds(rounds: Sequence[Detection]) -> Detection:

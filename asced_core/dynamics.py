@@ -67,6 +67,10 @@ class ScoreBank:
         shape: (B, C, H, W) of the predictions.
         device: where they live.
         frames: so many neighbours in the batch are the frames of one video.
+
+    Attributes:
+        exceeded: bool [B,H,W], the cells whose last change exceeded ``limit``; None before the first one.
+        limit: [B] float32, threshold of the last change, not below the mean of all changes up to then.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class ScoreBank:
         self._level = torch.zeros(batch, height, width, device=device)
         self._mean_sum = torch.zeros(batch, device=device)
         self._steps: list[Tensor] = []
+        self.exceeded: Tensor | None = None
+        self.limit = torch.zeros(batch, device=device)
 
     @property
     def differences(self) -> int:
@@ -116,6 +122,10 @@ class ScoreBank:
             self._add(dynamics)
         self._last = value
 
+    def replace_last(self, value: Tensor) -> None:
+        """The next value is compared with this one, float [B,C,H,W], in place of the one that came last."""
+        self._last = value.float()
+
     def _value(self, denoised: Tensor, x: Tensor | None, level: NoiseLevel | None) -> Tensor:
         if self._mode.signal == "uint8":
             return to_uint8_levels(denoised)
@@ -136,6 +146,8 @@ class ScoreBank:
         strongest = dynamics.amax(1)
         exceeds = strongest > threshold[:, None, None]
         self._steps.append(torch.stack([middle, mad, threshold, exceeds.float().mean((1, 2))]))
+        self.limit = torch.maximum(threshold, self._mean_sum / len(self._steps)) if self._mode.mean_floor else threshold
+        self.exceeded = strongest > self.limit[:, None, None]
         above = exceeds & (strongest > self._peak)
         self._peak = torch.where(above, strongest, self._peak)
         self._level = torch.where(above, threshold[:, None, None], self._level)

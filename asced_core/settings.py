@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MODES = ("robust", "reference", "paper")
-CORRECTIONS = ("ttc", "none")
+RENOISING = ("ttc", "replace")  # at T_c
+STEERING = ("clip", "sargd")  # at every step of the window
+CORRECTIONS = (*RENOISING, *STEERING, "none")
 X0_SOURCES = ("current", "previous")
 SPACES = ("auto", "latent", "rgb", "taesd", "vae")  # where the detector looks
 CORRECTION_SPACES = ("latent", "pixel")
@@ -102,7 +104,10 @@ class CorrectionSettings:
     """What is done to the regions that were found.
 
     Attributes:
-        method: ``ttc`` re-noises them (the paper's Sec. 3.3), ``none`` only reports them.
+        method: ``ttc`` re-noises them (the paper's Sec. 3.3); ``replace`` puts the window's first prediction there,
+            from before the artifact, and re-noises that (state replacement, Sec. 3.3); ``clip`` limits each step's
+            change (score clipping, Sec. 3.3); ``sargd`` lets a guide image take their place (adapted SARGD,
+            Sec. 6.1); ``none`` only reports them.
         gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code has 0, which only re-noises.
         strength: share of the region's noise that is replaced, 0 (nothing happens) to 1 (TTC).
         expand: the regions grow by this before they are corrected, px of a 256-px image.
@@ -145,8 +150,13 @@ class CorrectionSettings:
 
     @property
     def acts(self) -> bool:
-        """False where nothing would change."""
-        return self.method != "none" and self.strength > 0
+        """True if states are re-noised at T_c."""
+        return self.method in RENOISING and self.strength > 0
+
+    @property
+    def steers(self) -> bool:
+        """True if the predictions of the window are changed on their way to the sampler."""
+        return self.method in STEERING
 
 
 def to_dict(settings: DetectionSettings | CorrectionSettings) -> dict[str, Any]:

@@ -14,7 +14,7 @@ A host calls ``observe`` once a step, asks ``is_due``, and then ``decide`` and `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,15 +22,20 @@ import torch
 from torch import Tensor
 
 from .correction import apply_ttc, item_generator, item_noise
-from .detection import Detection, merge_rounds, read_bank
+from .detection import Detection, judged_detection, merge_rounds, read_bank
 from .dynamics import ScoreBank
 from .noise import NoiseLevel
 from .pixel_space import PixelCodec, perturb_in_pixels
 from .regions import BoolMap, dilate, feather, resize_mask, touched_cells
+from .rivals.clipping import ScoreClipping
+from .rivals.sargd import AdaptedSARGD, abnormal_regions
 from .settings import CorrectionSettings, DetectionSettings
 from .signal import Signal, as_images, frames_of
 from .trace import Trace
 from .window import find_window
+
+Judge = Callable[[Tensor], BoolMap]
+Steering = ScoreClipping | AdaptedSARGD
 
 
 class Trajectory:
@@ -51,6 +56,7 @@ class Trajectory:
         codec: decodes and encodes, needed for a correction in pixel space.
         forbidden: bool [1,H,W] or one per image, at any size: where nothing may be found or changed.
         sigma_last: noise level of T_c's upper limit, for several rounds.
+        judge: finds the artifacts of predictions [N,C,H,W] in another way, bool [N,H',W']; None: by the dynamics.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Trajectory:
         codec: PixelCodec | None = None,
         forbidden: BoolMap | None = None,
         sigma_last: float | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.detection, self.correction = detection, correction
         self.sigmas = tuple(float(s) for s in sigmas)
@@ -82,7 +89,10 @@ class Trajectory:
         self.observed_steps: list[list[int]] = []
         self._levels, self._seed, self._items = levels, seed, items
         self._codec, self._forbidden = codec, forbidden
+        self._judge = judge
+        self._steering: Steering | None = None
         self._bank: ScoreBank | None = None
+        self._first: Tensor | None = None
         self._previous: Tensor | None = None
         self._seen: tuple[int, Tensor, Tensor] | None = None
         self._rounds: list[list[Detection]] = []
@@ -114,6 +124,8 @@ class Trajectory:
 
     def _push(self, step: int, x: Tensor, denoised: Tensor) -> None:
         self._previous = denoised
+        if self._first is None and self.correction.method == "replace":
+            self._first = denoised
         # with the window's last step in, the bank covers all of it
         if (step - self._from) % self.detection.every and step != self._due[0] - 1:
             return
@@ -125,6 +137,45 @@ class Trajectory:
             self.observed_steps.append([])
         self._bank.push(signal, as_images(x), self._levels[step])
         self.observed_steps[-1].append(step)
+
+    def steer(self, step: int, denoised: Tensor) -> Tensor:
+        """The prediction that the sampler is to go on with; the given one for methods that do not steer.
+
+        Args:
+            step: index into the sigmas.
+            denoised: predicted clean image [B,C,H,W] or [B,C,T,H,W]. ``observe`` takes this one, not the answer.
+        """
+        if not self.correction.steers or not self._due or not self.window.first <= step <= self.window.last:
+            return denoised
+        images = as_images(denoised)
+        if self._steering is None:
+            self._steering = self._make_steering(images)
+        steered = self._steering(step, images)
+        return steered if denoised.ndim == 4 else steered.unflatten(0, (len(denoised), -1)).movedim(1, 2)
+
+    def _make_steering(self, images: Tensor) -> Steering:
+        forbidden = self._forbidden_at(*images.shape[-2:])
+        never = None if forbidden is None else torch.from_numpy(forbidden).to(images.device)
+        if self.correction.method == "clip":
+            shape: tuple[int, int, int, int] = tuple(images.shape)  # type: ignore[assignment]
+            return ScoreClipping(self.detection, shape, images.device, never)
+        detector = abnormal_regions(self.detection) if self._judge is None else self._judged_cells
+        return AdaptedSARGD(detector, len(images), images.device, never)
+
+    def _judged_cells(self, images: Tensor) -> Tensor:
+        assert self._judge is not None
+        cells = [touched_cells(mask, *images.shape[-2:]) for mask in self._judge(images)]
+        return torch.from_numpy(np.stack(cells)).to(images.device)
+
+    def _judged(self, found: list[Detection]) -> list[Detection]:
+        """The judge's masks in place of the dynamics', in cells of the signal; its regions are taken as they are."""
+        assert self._judge is not None
+        assert self._seen is not None
+        height, width = found[0].mask.shape
+        masks = np.stack([touched_cells(mask, height, width) for mask in self._judge(as_images(self._seen[2]))])
+        forbidden = self._forbidden_at(height, width)
+        masks = masks if forbidden is None else masks & ~forbidden
+        return [judged_detection(d, mask, self.detection) for d, mask in zip(found, masks, strict=True)]
 
     def is_due(self, step: int) -> bool:
         """True at T_c, and at every further round's decision; once each."""
@@ -140,17 +191,22 @@ class Trajectory:
             raise ValueError("There is nothing to decide on before the window was observed.")
         size = self._bank.shape[-2:]
         found = read_bank(self._bank.result(), self.detection, self._forbidden_at(*size))
+        if self._judge is not None:
+            found = self._judged(found)
         self._rounds.append(found)
         self._bank, self._from = None, self._due.pop(0)
         x = self._seen[1]
         self._masks = [self._fine_mask(i, d) for i, d in enumerate(found)]
         self._cells = self._touched(*x.shape[-2:])
         acting = [bool(cells.any()) for cells in self._cells]
-        self.corrected = [a or b for a, b in zip(self.corrected or [False] * len(acting), acting, strict=True)]
+        steered = [False] * len(acting) if self._steering is None else self._steering.touched.tolist()
+        self.corrected = [any(flags) for flags in zip(self.corrected or steered, acting, strict=True)]
         self.acting = [any(frames) for frames in np.reshape(acting, (len(x), -1))]
-        if any(acting):
+        if any(acting) or any(steered):
             self.corrected_steps.append(self._from)
-        elif self._due:  # the next round starts from what is there; a corrected one from its new prediction
+        if self._due and not any(
+            acting
+        ):  # the next round starts from what is there; a corrected one from its new prediction
             self._push(*self._seen)
         return any(acting)
 
@@ -201,7 +257,8 @@ class Trajectory:
         """
         if not self._rounds:
             raise ValueError("Call decide() at T_c before correct().")
-        clean = self._previous if self.correction.x0_source == "previous" else denoised
+        source = "first" if self.correction.method == "replace" else self.correction.x0_source
+        clean = {"first": self._first, "previous": self._previous, "current": denoised}[source]
         if clean is None:
             raise ValueError("x0_source 'current' re-noises the prediction at T_c, which was not given.")
         level = self._levels[self._from]
@@ -209,6 +266,8 @@ class Trajectory:
         draw = [self._generator(i) if on else None for i, on in enumerate(self.acting)]
         noise = item_noise(x, draw) if noise is None else noise
         correction = self.correction
+        if correction.method == "replace":
+            correction = replace(correction, gamma=0.0)
         if correction.gamma > 0 and correction.space == "pixel":
             clean = self._perturbed(clean, [i for i, on in enumerate(self.acting) if on])
             correction = replace(correction, gamma=0.0)  # it is in the clean image already

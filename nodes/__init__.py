@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import custom_sampling, demo_model, ksampler, model_patch, settings, stitching, views
+from . import custom_sampling, demo_model, ksampler, model_patch, rivals, settings, stitching, views
 
 
 class AscedExtension(ComfyExtension):
@@ -16,5 +16,6 @@ class AscedExtension(ComfyExtension):
             *stitching.NODES,
             *settings.NODES,
             *views.NODES,
+            *rivals.NODES,
             *demo_model.NODES,
         ]

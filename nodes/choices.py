@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..asced_core.regions import BoolMap, resize_mask
+from ..asced_core.rivals.pal import PALDetector
 from ..asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
 
 CROPPED = 8  # pixels by which a decoded image may be smaller than the one that was loaded
@@ -20,12 +21,14 @@ class DetectionChoice:
 
     Attributes:
         settings: numbers and names.
-        vae: the host's VAE, for space vae.
+        vae: the host's VAE, for space vae and for a detector.
+        detector: looks at the decoded pictures and finds the artifacts in place of the dynamics.
         only_here, protect: the host's MASK [H,W] or [B,H,W]: look and act nowhere else; never touch this.
     """
 
     settings: DetectionSettings = field(default_factory=lambda: DetectionSettings(space="auto", base_size=BASE_SIZE))
     vae: Any = None
+    detector: PALDetector | None = None
     only_here: torch.Tensor | None = None
     protect: torch.Tensor | None = None
 

@@ -27,7 +27,7 @@ from .lane import Lane, NoiseTape
 from .plan import Plan, image_size
 from .samplers import SamplerFunction
 from .types import log
-from .watched_model import WatchedModel
+from .watched_model import SAME_SIGMA, WatchedModel
 
 KEY = "ASCED"
 
@@ -155,6 +155,8 @@ class _Run:
         self._notes.clear()
         self._trajectory, self._restarts = self._plan.trajectory(self._notes), 0
         function, watched = self._function, WatchedModel(model, self._stopwatch)
+        if self._trajectory.correction.steers:
+            watched.steer = partial(self._steer, area=(extra_args or {}).get("denoise_mask"))
         own = {"extra_args": extra_args, **options}
         tape = None
         if options.get("noise_sampler") is None:
@@ -197,6 +199,16 @@ class _Run:
             if trajectory.is_due(step) and trajectory.decide():
                 return trajectory.correct(watched.x, watched.denoised)
         return None
+
+    def _steer(self, sigma: torch.Tensor, denoised: torch.Tensor, area: torch.Tensor | None) -> torch.Tensor:
+        """The prediction that the sampler goes on with; evaluations between two steps are left alone."""
+        level = float(sigma.flatten()[0])
+        steps = [i for i, s in enumerate(self._sigmas[:-1]) if abs(s - level) <= SAME_SIGMA * s]
+        if self._trajectory is None or not steps:
+            return denoised
+        with self._stopwatch.span("asced"):
+            steered = self._trajectory.steer(steps[0], denoised)
+            return steered if area is None else torch.where(area > 0, steered, denoised)
 
     def report(self) -> Report:
         """What was found; call it when the run has ended."""

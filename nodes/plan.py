@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import comfy.model_management
 import torch
 
 from ..asced_core import CorrectionSettings, NoiseLevel, Signal, Trajectory
+from ..asced_core.regions import BoolMap
 from ..asced_core.signal import frames_of
 from ..asced_core.window import INSIDE
 from .choices import CorrectionChoice, DetectionChoice
@@ -57,6 +58,7 @@ class Plan:
             return
         self._codec = self._correcting_codec(correction)
         self._forbidden = detection.forbidden(shape[0] * frames_of(shape), *image_size(self._patcher, shape))
+        self._judge = self._judge_of(detection)
         codec = None
         if detection.settings.space == "vae":
             check_vae(detection.vae, shape, "Detection in space vae")
@@ -65,6 +67,16 @@ class Plan:
             self.signal = make_signal(self._patcher, shape, detection, codec)
         except UnwatchableError as reason:
             self.obstacle = str(reason)
+
+    def _judge_of(self, detection: DetectionChoice) -> Callable[[torch.Tensor], BoolMap] | None:
+        detector = detection.detector
+        if detector is None:
+            return None
+        if frames_of(self._shape) > 1:
+            raise ValueError("A detector from a file is for images, and these are videos; disconnect it.")
+        check_vae(detection.vae, self._shape, "A detector from a file")
+        codec = self._codec_of(detection.vae)
+        return lambda denoised: detector(codec.decode(denoised))
 
     def _correcting_codec(self, correction: CorrectionChoice) -> VaeCodec | None:
         settings = correction.settings
@@ -95,7 +107,7 @@ class Plan:
         def plan(correction: CorrectionSettings) -> Trajectory:
             return Trajectory(
                 self._detection, correction, self._function.sigmas, start, end, levels, self._seed, self._items,
-                to_rgb, self.signal, self._codec, self._forbidden, last,
+                to_rgb, self.signal, self._codec, self._forbidden, last, self._judge,
             )  # fmt: skip
 
         trajectory = plan(self._correction)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..asced_core.rivals.pal import PALDetector
 from ..asced_core.settings import (
     BASE_SIZE,
     CORRECTION_SPACES,
@@ -123,13 +124,18 @@ class ASCED_Detection(io.ComfyNode):
                     step=0.25,
                     tooltip="Videos: smooths the changes over so many latent frames; 0 takes each frame alone.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae."),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae and for a detector."),
                 io.Mask.Input(
                     "only_here",
                     optional=True,
                     tooltip="Looks and corrects inside this mask alone; at the size of the image or of its latent.",
                 ),
                 io.Mask.Input("protect", optional=True, tooltip="Nothing inside this mask is ever marked or changed."),
+                types.Detector.Input(
+                    "detector",
+                    optional=True,
+                    tooltip="Finds the artifacts in the decoded picture in place of the dynamics; needs the vae input.",
+                ),
             ],
             outputs=[
                 types.Detection.Output("detection", display_name="DETECTION", tooltip="For the ASCED sampler nodes.")
@@ -143,12 +149,15 @@ class ASCED_Detection(io.ComfyNode):
         vae: Any = None,
         only_here: torch.Tensor | None = None,
         protect: torch.Tensor | None = None,
+        detector: PALDetector | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
-        return io.NodeOutput(DetectionChoice(settings, vae, only_here, protect))
+        if detector is not None:
+            check_has_vae(vae, "A detector from a file")
+        return io.NodeOutput(DetectionChoice(settings, vae, detector, only_here, protect))
 
 
 class ASCED_Correction(io.ComfyNode):
@@ -167,7 +176,9 @@ class ASCED_Correction(io.ComfyNode):
                     "method",
                     options=list(CORRECTIONS),
                     default=default.method,
-                    tooltip="ttc: new noise on the marked regions alone, in mid-run. none: only watch and report.",
+                    tooltip="ttc: new noise on the marked regions alone, in mid-run. replace: the same, from the "
+                    "prediction before the artifact. clip: changes are held to the threshold. sargd: a guide image takes the "
+                    "regions' place. none: only watch and report.",
                 ),
                 io.Float.Input(
                     "gamma",

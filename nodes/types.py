@@ -16,6 +16,7 @@ log = logging.getLogger("ASCED")
 
 Detection = io.Custom("ASCED_DETECTION")
 Correction = io.Custom("ASCED_CORRECTION")
+Detector = io.Custom("ASCED_DETECTOR")
 Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")
 

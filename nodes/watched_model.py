@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class WatchedModel:
     def __init__(self, model: Any, stopwatch: Stopwatch) -> None:
         self._model, self._stopwatch = model, stopwatch
         self.calls = 0
+        self.steer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # sigma, prediction
         self._followers: list[_Follower] = []
         self._out_of_step: torch.Tensor | None = None
 
@@ -47,7 +49,7 @@ class WatchedModel:
         denoised = self.call(x, *args, **kwargs)
         for lane in asking:
             lane.answer(denoised)
-        return denoised
+        return denoised if self.steer is None else self.steer(args[0], denoised)
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The model alone."""

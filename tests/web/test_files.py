@@ -20,6 +20,8 @@ ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
     "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns", "ASCED_Detection", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
+    "ASCED_PALDetector",
+    "ASCED_VLMVerdict",
 )  # fmt: skip
 
 

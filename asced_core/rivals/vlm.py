@@ -1,0 +1,113 @@
+"""A language model with eyes as the judge of final images (the paper's zero-shot baseline, Tab. 2 and Sec. 6.2).
+
+Speaks to any endpoint of the OpenAI kind, such as a local Ollama or llama.cpp server.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+BEST_PROMPT = 5  # in the paper
+PROMPTS = 50
+_YES_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the judge is asked.
+
+    Attributes:
+        text: asks for yes or no.
+        yes_is_artifact: False where yes means that the image is clean.
+    """
+
+    text: str
+    yes_is_artifact: bool = True
+
+
+def paper_question(number: int = BEST_PROMPT) -> Question:
+    """One of the paper's 50 questions, by its number from 1.
+
+    Raises:
+        ValueError: there is no such question.
+    """
+    if not 1 <= number <= PROMPTS:
+        raise ValueError(f"The paper has questions 1 to {PROMPTS}, got {number}.")
+    entry = json.loads((Path(__file__).parent / "vlm_prompts.json").read_text(encoding="utf-8"))["prompts"][number - 1]
+    return Question(entry["text"], entry["yes_means"] == "artifact")
+
+
+def parse_verdict(answer: str, question: Question) -> bool:
+    """True if the answer says that there is an artifact: by its first yes or no.
+
+    Raises:
+        ValueError: it says neither.
+    """
+    found = _YES_NO.search(answer)
+    if found is None:
+        raise ValueError(f"The model answered neither yes nor no: {answer.strip()[:80]!r}; ask another model.")
+    return (found.group(1).lower() == "yes") == question.yes_is_artifact
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model behind an endpoint.
+
+    Attributes:
+        endpoint: up to and with /v1.
+        model: its name there.
+        key: sent as a bearer token, if not empty.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        ValueError: the endpoint is no http address.
+    """
+
+    endpoint: str
+    model: str
+    key: str = ""
+    timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(
+                f"The endpoint {self.endpoint!r} is no address; expected one such as http://127.0.0.1:11434/v1."
+            )
+
+    def ask(self, picture: NDArray[np.uint8], question: Question) -> tuple[bool, str]:
+        """True if the model sees an artifact in an RGB picture uint8 [H,W,3]; and its answer.
+
+        Raises:
+            ValueError: nobody answers, or not in the expected form.
+        """
+        coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        url = "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode()
+        content = [{"type": "text", "text": question.text}, {"type": "image_url", "image_url": {"url": url}}]
+        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
+        answer = self._post(body)
+        return parse_verdict(answer, question), answer
+
+    def _post(self, body: dict[str, object]) -> str:
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        address = self.endpoint.rstrip("/") + "/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                return str(json.load(response)["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError as error:
+            reason = error.read(300).decode(errors="replace").strip()
+            raise ValueError(f"{address} refused with {error.code}: {reason or error.reason}.") from error
+        except (OSError, TimeoutError) as error:
+            raise ValueError(f"No answer from {address} ({error}); start the model's server, or correct it.") from error
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{address} did not answer in the form of chat completions; expected /v1.") from error

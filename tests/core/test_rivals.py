@@ -1,0 +1,281 @@
+"""The other systems of the paper, against formulas written out independently or cases worked by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Trajectory
+from asced_core.rivals import bayesdiff, pal
+from asced_core.rivals.clipping import ScoreClipping
+from asced_core.rivals.sargd import AdaptedSARGD
+
+SIGMAS = (10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
+FIRM = DetectionSettings(mad_scale=8)
+
+
+def predictions(jump=2.0):
+    """Calm predictions [2,3,64,64] of every step; in image 1 a square jumps at step 3."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(2, 3, 64, 64, generator=generator)
+    out = []
+    for step in range(8):
+        frame = base + 0.01 * torch.randn(base.shape, generator=generator)
+        if step >= 3:
+            frame[1, :, 20:32, 20:32] += jump
+        out.append(frame)
+    return out
+
+
+def run(method, frames=None, judge=None, **options):
+    """A run whose states and predictions are given; the trajectory, the steered predictions and the state at T_c."""
+    frames = frames or predictions()
+    levels = [NoiseLevel(1.0, s) for s in SIGMAS]
+    correction = CorrectionSettings(method=method, expand=0, **options)
+    trajectory = Trajectory(FIRM, correction, SIGMAS, 8.0, 3.0, levels, seed=5, judge=judge)
+    steered, state = [], None
+    for step, frame in enumerate(frames):
+        x = torch.full_like(frame, float(step))
+        steered.append(trajectory.steer(step, frame))
+        trajectory.observe(step, x, frame)
+        if trajectory.is_due(step) and trajectory.decide():
+            state = trajectory.correct(x, frame)
+    return trajectory, steered, state
+
+
+def test_replacement_by_the_prediction_at_t_c_is_ttc_without_gamma():
+    frames = predictions()
+    frames[1] = frames[5].clone()  # the window's first prediction is the one at T_c: t' = T_c
+    frames[1][1, 0, 0, 0] += 1e-3
+    frames[5][1, 0, 0, 0] += 1e-3
+    _, _, by_replacement = run("replace", frames)
+    _, _, by_ttc = run("ttc", frames)
+    assert by_ttc is not None and torch.equal(by_replacement, by_ttc)
+
+
+def test_replacement_puts_the_windows_first_prediction_there():
+    trajectory, _, state = run("replace", gamma=0.7)  # gamma is no part of it
+    mask = torch.from_numpy(trajectory.detections[1].mask)
+    assert mask.any()
+    first = predictions()[1][1]
+    drawn = (state[1] - first)[:, mask] / SIGMAS[5]
+    assert abs(float(drawn.mean())) < 0.2 and 0.8 < float(drawn.std()) < 1.2
+    assert torch.equal(state[1][:, ~mask], torch.full_like(first, 5.0)[:, ~mask])
+
+
+def test_clipping_lets_a_jump_go_as_far_as_the_threshold():
+    """A flat image: one step of 0.1 everywhere, and a square of 3x3 that jumps by 1; worked by hand.
+
+    Unsmoothed, the changes are 0.1 in 4087 cells and 1 in 9: median 0.1, MAD 0, threshold 0.1; the mean of the
+    changes is 0.1 + 9 * 0.9 / 4096, which is larger and therefore in force.
+    """
+    settings = DetectionSettings(base_size=300)  # no smoothing at such a scale
+    clip = ScoreClipping(settings, (1, 1, 64, 64), torch.device("cpu"))
+    before = torch.zeros(1, 1, 64, 64)
+    after = before + 0.1
+    after[..., 10:13, 10:13] = 1.0
+    assert torch.equal(clip(4, before), before)
+    got = clip(5, after)
+    limit = 0.1 + 9 * 0.9 / 4096
+    expected = after.clone()
+    expected[..., 10:13, 10:13] = limit
+    torch.testing.assert_close(got, expected)
+    assert clip.touched.tolist() == [True]
+    torch.testing.assert_close(clip(5, after), expected)  # a sampler may ask twice
+
+
+def test_clipping_holds_back_the_jump_alone():
+    frames = predictions()
+    trajectory, steered, _ = run("clip")
+    assert trajectory.corrected == [False, True]
+    for step, (got, given) in enumerate(zip(steered, frames, strict=True)):
+        if step != 3:
+            continue
+        inside = (got - given)[1, :, 22:30, 22:30]
+        assert float(inside.max()) < -1.0, "the jump of 2 is held back"
+        assert torch.equal(got[:, :, :12, :12], given[:, :, :12, :12])
+
+
+@pytest.mark.parametrize("method", ["clip", "sargd"])
+def test_a_calm_run_keeps_every_bit(method):
+    frames = [torch.full((2, 3, 64, 64), 0.5)] * 8
+    trajectory, steered, state = run(method, frames)
+    assert all(torch.equal(a, b) for a, b in zip(steered, frames, strict=True))
+    assert state is None and trajectory.corrected == [False, False]
+
+
+def test_sargd_without_a_mask_keeps_every_bit_and_with_a_full_one_gives_the_guide():
+    frames = predictions()
+    empty = AdaptedSARGD(lambda x: torch.zeros_like(x[:, 0], dtype=torch.bool), 2, torch.device("cpu"))
+    assert all(torch.equal(empty(i, f), f) for i, f in enumerate(frames))
+    assert empty.touched.tolist() == [False, False]
+    full = AdaptedSARGD(lambda x: torch.ones_like(x[:, 0], dtype=torch.bool), 2, torch.device("cpu"))
+    assert all(torch.equal(full(i, f), frames[0]) for i, f in enumerate(frames))
+
+
+def test_sargd_follows_algorithm_2():
+    frames = predictions()
+    generator = torch.Generator().manual_seed(1)
+    masks = [torch.rand(2, 64, 64, generator=generator) > 0.7 for _ in frames]
+    queue = iter(masks)
+    ours = AdaptedSARGD(lambda _: next(queue), 2, torch.device("cpu"))
+    guide = frames[0].double()
+    for step, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        m = mask[:, None].double()
+        expected = m * guide + (1 - m) * frame.double()
+        r = (1 - m.mean((1, 2, 3), keepdim=True)).double()
+        guide = r * expected + (1 - r) * guide
+        torch.testing.assert_close(ours(step, frame).double(), expected, atol=1e-5, rtol=0)
+
+
+def test_a_judge_takes_the_place_of_the_dynamics():
+    told = np.zeros((2, 128, 128), bool)
+    told[0, 64:66, 64:66] = True  # in image 0, where nothing moves; a single cell of the state
+
+    trajectory, _, state = run("ttc", judge=lambda images: told)
+    assert [len(d.regions) for d in trajectory.detections] == [1, 0]
+    assert trajectory.detections[0].mask.sum() == 1 and trajectory.detections[0].mask[32, 32]
+    changed = state != 5.0
+    assert changed[0, :, 32, 32].all() and changed.sum() == 3
+    _, steered, _ = run("sargd", judge=lambda images: told)
+    frames = predictions()
+    differs = (steered[4] != frames[4]).any(1)
+    assert differs[0, 32, 32] and differs.sum() == 1
+
+
+def test_no_rival_touches_what_is_protected():
+    frames = predictions()
+    levels = [NoiseLevel(1.0, s) for s in SIGMAS]
+    protect = np.ones((1, 64, 64), bool)
+    for method in ("clip", "sargd"):
+        trajectory = Trajectory(FIRM, CorrectionSettings(method=method), SIGMAS, 8.0, 3.0, levels, forbidden=protect)
+        for step, frame in enumerate(frames):
+            assert torch.equal(trajectory.steer(step, frame), frame)
+
+
+class Reddish(nn.Module):
+    """Labels as artifact what is red; stands in for a trained network."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, 0] > 1.0).long()
+
+
+def test_a_torchscript_detector_finds_the_same_place_in_any_proportion(tmp_path):
+    file = tmp_path / "end2end.pt"
+    torch.jit.script(Reddish()).save(str(file))
+    detector = pal.PALDetector.load(file)
+    pictures = torch.full((2, 3, 96, 160), -1.0)
+    pictures[1, 0, 24:48, 80:120] = 1.0
+    masks = detector(pictures)
+    expected = np.zeros((96, 160), bool)
+    expected[24:48, 80:120] = True
+    assert masks.shape == (2, 96, 160)
+    assert not masks[0].any()
+    union, both = (masks[1] | expected).sum(), (masks[1] & expected).sum()
+    assert both / union > 0.9
+    np.testing.assert_allclose(pal.artifact_ratio(masks), [0, masks[1].mean()])
+
+
+def test_the_letterbox_centres_and_keeps_proportions():
+    box, edges = pal.letterbox(torch.ones(1, 3, 100, 200))
+    assert edges == (128, 0, 384, 512)
+    assert float(box[..., 128:384, :].min()) == 1.0 and float(box[..., :128, :].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("what", ["missing", "pickle", "weights", "text"])
+def test_other_files_are_refused_in_words(tmp_path, what):
+    file = tmp_path / "detector.pt"
+    if what == "pickle":
+        torch.save(Reddish(), file)
+    elif what == "weights":
+        torch.save({"a": torch.zeros(1)}, file)
+    elif what == "text":
+        file.write_text("hello")
+    with pytest.raises(ValueError, match="TorchScript"):
+        pal.PALDetector.load(file)
+
+
+def test_a_network_that_answers_no_labels_is_refused():
+    with pytest.raises(ValueError, match="labels of 512x512"):
+        pal.PALDetector(nn.Identity())(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="RGB pictures"):
+        pal.PALDetector(nn.Identity())(torch.zeros(1, 4, 8, 8))
+
+
+def laplace():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 3, 3, padding=1)
+    ours = bayesdiff.LastLayerLaplace(conv)
+    pairs = [(torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8)) for _ in range(5)]
+    ours.fit(pairs)
+    return conv, ours, pairs
+
+
+def test_the_posterior_is_the_empirical_fisher_of_each_image():
+    conv, ours, pairs = laplace()
+    fisher = torch.zeros_like(conv.bias)
+    for features, target in pairs:
+        fisher += (conv(features) - target).sum((0, 2, 3)).detach() ** 2  # of a bias, the gradient is that
+    torch.testing.assert_close(ours.bias, 1 / (1 + fisher))
+
+
+def test_the_predictive_variance_equals_monte_carlo():
+    conv, ours, pairs = laplace()
+    features = pairs[0][0]
+    generator = torch.Generator().manual_seed(2)
+    answers = []
+    for _ in range(4000):
+        weight = conv.weight + ours.weight.sqrt() * torch.randn(conv.weight.shape, generator=generator)
+        bias = conv.bias + ours.bias.sqrt() * torch.randn(conv.bias.shape, generator=generator)
+        answers.append(torch.nn.functional.conv2d(features, weight, bias, padding=1).detach())
+    monte_carlo = torch.stack(answers).var(0)
+    torch.testing.assert_close(ours.variance(features), monte_carlo, rtol=0.15, atol=0)
+
+
+def test_a_posterior_is_read_back_and_refused_for_another_layer(tmp_path):
+    conv, ours, pairs = laplace()
+    ours.save(tmp_path / "laplace.safetensors")
+    other = bayesdiff.LastLayerLaplace(conv)
+    other.load(tmp_path / "laplace.safetensors")
+    assert torch.equal(other.variance(pairs[0][0]), ours.variance(pairs[0][0]))
+    with pytest.raises(ValueError, match="fit it anew"):
+        bayesdiff.LastLayerLaplace(nn.Conv2d(2, 3, 3)).load(tmp_path / "laplace.safetensors")
+    with pytest.raises(ValueError, match="bias"):
+        bayesdiff.LastLayerLaplace(nn.Conv2d(2, 3, 3, bias=False))
+    with pytest.raises(ValueError, match="above 0"):
+        bayesdiff.LastLayerLaplace(conv, 0)
+
+
+def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
+    """eps = k x + noise of a known variance: the state of DDIM then is Gaussian, and its variance can be drawn.
+
+    k is small: the method leaves out what the spread of x adds to Var(eps), k^2 of it.
+    """
+    abars, k, spread = (0.1, 0.3, 0.6, 0.9, 1.0), 0.1, 0.25
+
+    def predict(x, step):
+        return k * x, torch.full_like(x, spread)
+
+    x = torch.full((1, 1, 40, 40), 0.7)
+    image, variance = bayesdiff.sample_with_uncertainty(
+        predict, x, abars, torch.Generator().manual_seed(0), every=1, draws=200
+    )
+    generator = torch.Generator().manual_seed(1)
+    drawn = x.expand(200, 1, 40, 40).clone()
+    clean = x.clone()
+    for a, b in itertools.pairwise(abars):
+        eps = k * drawn + math.sqrt(spread) * torch.randn(drawn.shape, generator=generator)
+        drawn = math.sqrt(b / a) * (drawn - math.sqrt(1 - a) * eps) + math.sqrt(1 - b) * eps
+        clean = math.sqrt(b / a) * (clean - math.sqrt(1 - a) * k * clean) + math.sqrt(1 - b) * k * clean
+    torch.testing.assert_close(image, clean)
+    assert float(variance.mean()) == pytest.approx(float(drawn.var()), rel=0.05)
+
+
+def test_guidance_adds_the_variances_of_both_sides():
+    one, two = torch.tensor(1.0), torch.tensor(2.0)
+    assert float(bayesdiff.guided_variance(3.0, one, two)) == 4 * 2 + 9 * 1

@@ -1,0 +1,120 @@
+"""The language model as a judge, against a real HTTP server on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from asced_core.rivals.vlm import PROMPTS, Judge, Question, paper_question, parse_verdict
+
+PICTURE = np.zeros((8, 12, 3), np.uint8)
+PICTURE[..., 0] = 200
+
+
+@pytest.fixture
+def server():
+    """An endpoint that says what it is told to; it stands in for a model, which cannot run here."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.seen.append((self.path, dict(self.headers), json.loads(body)))
+            status, answer = self.server.reply
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *args):
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    http.seen, http.reply = [], (200, "")
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield http
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def says(text):
+    return 200, json.dumps({"choices": [{"message": {"content": text}}]})
+
+
+def judge(server, **more):
+    return Judge(f"http://127.0.0.1:{server.server_port}/v1/", "eyes", timeout=5, **more)
+
+
+def test_the_picture_and_the_question_arrive(server):
+    server.reply = says("Yes, there is.")
+    question = paper_question(5)
+    assert judge(server, key="secret").ask(PICTURE, question) == (True, "Yes, there is.")
+    path, headers, body = server.seen[0]
+    assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret"
+    assert body["model"] == "eyes"
+    text, image = body["messages"][0]["content"]
+    assert text["text"] == question.text and "defects" in question.text
+    data = base64.b64decode(image["image_url"]["url"].split(",")[1])
+    back = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(back, PICTURE)
+
+
+def test_no_key_no_header(server):
+    server.reply = says("no")
+    assert judge(server).ask(PICTURE, paper_question())[0] is False
+    assert "Authorization" not in server.seen[0][1]
+
+
+def test_the_papers_questions_and_their_polarity():
+    questions = [paper_question(n) for n in range(1, PROMPTS + 1)]
+    assert len({q.text for q in questions}) == 43  # the paper prints seven of them twice
+    inverted = {n for n, q in enumerate(questions, 1) if not q.yes_is_artifact}
+    assert inverted == {30, 31, 32, *range(34, 41)}
+    with pytest.raises(ValueError, match="1 to 50"):
+        paper_question(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "yes_is_artifact", "verdict"),
+    [
+        ("Yes", True, True),
+        ("no.", True, False),
+        ("**YES** - the hand", True, True),
+        (" 'No', nothing of note; yes, I am sure", True, False),
+        ("Yes", False, False),
+        ("No", False, True),
+    ],
+)
+def test_verdicts(answer, yes_is_artifact, verdict):
+    assert parse_verdict(answer, Question("?", yes_is_artifact)) is verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ((404, "model not found"), "refused with 404: model not found"),
+        ((200, "<html>"), "form of chat completions"),
+        ((200, '{"choices": []}'), "form of chat completions"),
+        (says("I know nothing of eyesight"), "neither yes nor no"),
+    ],
+)
+def test_other_answers_get_one_sentence(server, reply, words):
+    server.reply = reply
+    with pytest.raises(ValueError, match=words):
+        judge(server).ask(PICTURE, Question("?"))
+
+
+def test_nobody_there_and_no_address(server):
+    closed = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    port = closed.server_port
+    closed.server_close()
+    with pytest.raises(ValueError, match="No answer from"):
+        Judge(f"http://127.0.0.1:{port}/v1", "eyes", timeout=2).ask(PICTURE, Question("?"))
+    with pytest.raises(ValueError, match="no address"):
+        Judge("file:///etc/passwd", "eyes")
