@@ -177,8 +177,8 @@ class ASCED_Correction(io.ComfyNode):
                     options=list(CORRECTIONS),
                     default=default.method,
                     tooltip="ttc: new noise on the marked regions alone, in mid-run. replace: the same, from the "
-                    "prediction before the artifact. clip: changes are held to the threshold. sargd: a guide image takes the "
-                    "regions' place. none: only watch and report.",
+                    "prediction before the artifact. clip: changes are held to the threshold. sargd: a guide image "
+                    "takes the regions' place. none: only watch and report.",
                 ),
                 io.Float.Input(
                     "gamma",

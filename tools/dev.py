@@ -15,7 +15,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environment, SetupError, prepare
+from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environment, SetupError, prepare, prepare_bench
 from matrix import write_tables
 from server import link_folder
 
@@ -24,6 +24,9 @@ ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py"
 TOOLS = [
     word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails") for word in ("-m", name)
 ]  # as modules, for mypy
+COMMANDS = [
+    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "serve", "setup", "lint", "format", "clean",
+]  # fmt: skip
 GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
@@ -66,13 +69,14 @@ def lint(env: Environment) -> int:
             env, "-m", "mypy", *config, "-p", "asced.asced_core", "-p", "asced.nodes", "-p", "asced.demo", cwd=packages
         ),
         _call(env, "-m", "mypy", *config, *TOOLS, cwd=ROOT / "tools"),
-        _call(env, "-m", "mypy", *config, "detector.py", "spaces.py", cwd=ROOT / "benchmarks"),
+        _call(env, "-m", "mypy", *config, "-p", "benchmarks", cwd=ROOT),
     ]
     return max(checks)
 
 
 def test(env: Environment, extra: list[str]) -> int:
     """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout."""
+    prepare_bench(env.python)
     failed = lint(env) != 0
     totals, words = [0, 0, 0], []
     host = ROOT / "tests" / "host"
@@ -141,9 +145,7 @@ def _counts(junit: Path) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "command", choices=["demo", "test", "matrix", "spaces", "serve", "setup", "lint", "format", "clean"]
-    )
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     own, extra = _split(sys.argv[1:])
     args = parser.parse_args(own)
@@ -173,6 +175,10 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
         return _call(env, ROOT / "tools" / "demo.py", *extra)
     if command == "spaces":
         return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
+    if command in ("bench", "bench-quick"):
+        prepare_bench(env.python)
+        quick = ["--quick"] if command == "bench-quick" else []
+        return _call(env, "-m", "benchmarks.table1", *quick, *extra)
     if command == "serve":
         # A ComfyUI that finds no accelerator does not start without --cpu.
         device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]

