@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = [".git", ".venv", ".host", "output", "docs", "tests", "workflows", "web"]  # of what a cluster is sent
 
 
-def run_chunk(bed: str, seeds: list[int]) -> bytes:
-    """Every method on these seeds, as a compressed .npz."""
+def run_chunk(bed: str, seeds: list[int], sweep: bool = False) -> bytes:
+    """Every method, or every setting of the sweeps, on these seeds, as a compressed .npz."""
     from benchmarks.hands import HandSampler, record
-    from benchmarks.methods import everything, one_thread
+    from benchmarks.methods import everything, one_thread, sweeps
 
     one_thread()
     sampler = HandSampler(bed)
@@ -34,7 +34,7 @@ def run_chunk(bed: str, seeds: list[int]) -> bytes:
         "labels": run.labels.numpy(),
         "model_seconds": run.seconds / (len(seeds) * len(sampler.timesteps)),
     }
-    for name, outcome in everything(sampler, run).items():
+    for name, outcome in (sweeps if sweep else everything)(sampler, run).items():
         arrays[f"{name}/images"] = outcome.images
         arrays[f"{name}/masks"] = np.packbits(outcome.masks, axis=-1)
         arrays[f"{name}/corrected"] = outcome.corrected

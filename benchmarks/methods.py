@@ -59,6 +59,38 @@ def everything(sampler: HandSampler, run: Recording) -> dict[str, Outcome]:
     return outcomes
 
 
+SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
+    "end_percent": [{"end_percent": p} for p in (0.30, 0.36, 0.42, 0.46, 0.54, 0.60)],
+    "gamma": [{"gamma": g} for g in (0.1, 0.3, 1.0)],
+    "mad_scale": [{"mad_scale": k} for k in (1.0, 2.0, 4.0, 6.0)],
+    "start_percent": [{"start_percent": p} for p in (0.10, 0.16, 0.26, 0.32)],
+    "x0_source": [{"x0_source": "previous"}],
+    "rounds": [{"rounds": 2}],
+}
+DEFAULTS = "defaults"
+
+
+def setting_name(setting: dict[str, float | str | int]) -> str:
+    """As the tables name it."""
+    return ", ".join(f"{name} {value}" for name, value in setting.items())
+
+
+def sweeps(sampler: HandSampler, run: Recording) -> dict[str, Outcome]:
+    """ASCED with one setting changed at a time."""
+    detection, ttc = DetectionSettings(), CorrectionSettings()
+    outcomes = {
+        "original": correct(sampler, run, detection, WATCH),
+        DEFAULTS: correct(sampler, run, detection, ttc),
+    }
+    for settings in SWEEPS.values():
+        for setting in settings:
+            looks = {n: v for n, v in setting.items() if hasattr(detection, n)}
+            acts = {n: v for n, v in setting.items() if n not in looks}
+            changed = replace(detection, **looks), replace(ttc, **acts)  # type: ignore[arg-type]
+            outcomes[setting_name(setting)] = correct(sampler, run, *changed)
+    return outcomes
+
+
 def one_thread() -> None:
     """A worker has one core: more threads than that are slower than one."""
     torch.set_num_threads(1)

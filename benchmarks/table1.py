@@ -32,6 +32,12 @@ STEPS = 25
 def measure(bed: str, images: int, address: str | None) -> dict[str, Any]:
     """All columns of a bed, by method."""
     data = load(collect(bed, images, OUT / bed, address))
+    picture(bed, data)
+    return {"images": images, "methods": evaluate(data)}
+
+
+def evaluate(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All columns by method, of chunks that were loaded."""
     names = [name.removesuffix("/images") for name in data if name.endswith("/images")]
     real = np.load(WEIGHTS / "real.npz", allow_pickle=False)["features"].astype(np.float64)
     features, right, bad, stray = {}, {}, {}, {}
@@ -58,19 +64,19 @@ def measure(bed: str, images: int, address: str | None) -> dict[str, Any]:
         }
         extra = {"calls": round(float(calls), 2), "seconds": round(float(data[f"{name}/seconds"].sum() / count), 4)}
         row |= extra | {"model_seconds": round(model * float(calls), 4)}
-    picture(bed, data, names)
-    return {"images": count, "methods": {name: _plain(row) for name, row in table.items()}}
+    return {name: _plain(row) for name, row in table.items()}
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: asdict(value) if isinstance(value, Figure) else value for name, value in row.items()}
 
 
-def picture(bed: str, data: dict[str, Any], names: list[str]) -> None:
+def picture(bed: str, data: dict[str, Any]) -> None:
     """The first images that ASCED changed, a row for each method."""
     import cv2
 
     chosen = np.flatnonzero(data["ASCED/corrected"])[:SHOWN]
+    names = [name.removesuffix("/images") for name in data if name.endswith("/images")]
     tiles = [
         cv2.resize(data[f"{name}/images"][i], (96, 96), interpolation=cv2.INTER_CUBIC) for name in names for i in chosen
     ]

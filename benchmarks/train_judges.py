@@ -26,9 +26,6 @@ BATCH = 64
 class Segmenter(nn.Module):
     """PAL's interface around a small U-Net on 64x64 pixels; answers labels [1,512,512]."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = self._block(3, 24), self._block(24, 48), self._block(48, 96)
@@ -52,7 +49,7 @@ class Segmenter(nn.Module):
         return self.out(self.e(torch.cat([F.interpolate(d, scale_factor=2.0), a], 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = (x * self.std + self.mean) / 127.5 - 1
+        pixels = (x * self.std + self.mean) / 127.5 - 1  # type: ignore[operator]  # buffers
         small = F.interpolate(pixels, [64, 64], mode="area")
         labels = self.logits(small).argmax(1, keepdim=True)
         return F.interpolate(labels.float(), [self.side, self.side], mode="nearest")[:, 0].long()
@@ -150,7 +147,7 @@ def train_detector(data: dict[str, np.ndarray], minutes: float) -> None:
         found = net.logits(as_tensor(planted)).argmax(1).numpy() == 1
     print(f"held-out signers: IoU {(found & masks).sum() / (found | masks).sum():.3f}, "
           f"clean images flagged {found[~masks.any((1, 2))].any((1, 2)).mean():.3f}")  # fmt: skip
-    torch.jit.script(net).save(str(WEIGHTS / "supervised.pt"))
+    torch.jit.trace(net, torch.zeros(1, 3, SIDE, SIDE)).save(str(WEIGHTS / "supervised.pt"))
 
 
 def main() -> None:

@@ -178,7 +178,7 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
     if command in ("bench", "bench-quick"):
         prepare_bench(env.python)
         quick = ["--quick"] if command == "bench-quick" else []
-        return _call(env, "-m", "benchmarks.table1", *quick, *extra)
+        return _call(env, "-m", "benchmarks.all", *quick, *extra)
     if command == "serve":
         # A ComfyUI that finds no accelerator does not start without --cpu.
         device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]
