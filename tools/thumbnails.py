@@ -23,6 +23,7 @@ PICTURES = {  # by the titles of the nodes that show them
     "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
     "ASCED - inpaint the mask": ("Before", "Mask", "After"),
     "ASCED - detailer": ("Before", "Mask", "After"),
+    "ASCED - rivals": ("Before", "TTC", "State replacement", "Score clipping"),
 }
 SIDE = 512  # the template browser shows squares
 MAX_BYTES = 100_000

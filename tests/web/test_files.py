@@ -47,7 +47,7 @@ def _widget_values(info):
 
 
 def test_all_templates_are_listed_and_served(server):
-    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 5
+    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 6
     for name in TEMPLATES:
         assert name.isascii()  # names live in addresses and archives
         assert _fetch(server, f"/api/workflow_templates/asced/{name}.json")
