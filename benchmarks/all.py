@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("table1", "table2", "sweeps")
+PARTS = ("table1", "table2", "sweeps", "pictures")
+QUICK = PARTS[:3]
 
 
 def main() -> int:

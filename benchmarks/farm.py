@@ -88,7 +88,11 @@ def _farm(
             runtime_env={"env_vars": {**variables, "PYTHONPATH": path}},
         )  # fmt: skip
     try:
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(task)
+
+        def work(bed: str, seeds: list[int]) -> bytes:  # Ray takes functions alone, and task may be a partial
+            return task(bed, seeds)
+
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(work)
         waiting = {remote.remote(bed, list(range(s, min(s + CHUNK, images)))): s for s in missing}
         with tqdm(total=len(files), initial=len(files) - len(missing), desc=bed, unit="chunk") as bar:
             while waiting:

@@ -36,10 +36,9 @@ def measure(bed: str, images: int, address: str | None) -> dict[str, Any]:
     return {"images": images, "methods": evaluate(data)}
 
 
-def evaluate(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All columns by method, of chunks that were loaded."""
+def evaluate(data: dict[str, Any], distances: bool = True) -> dict[str, dict[str, Any]]:
+    """All columns by method, of chunks that were loaded; ``distances`` need more images than features."""
     names = [name.removesuffix("/images") for name in data if name.endswith("/images")]
-    real = np.load(WEIGHTS / "real.npz", allow_pickle=False)["features"].astype(np.float64)
     features, right, bad, stray = {}, {}, {}, {}
     landmarks = landmark_file(OUT / "models")
     for name in names:
@@ -48,10 +47,15 @@ def evaluate(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
         features[name], right[name] = seen.astype(np.float64), digits == data["labels"]
         bad[name] = presence(pictures, landmarks) < PRESENT
         stray[name] = np.array([bool(stray_components(picture)) for picture in pictures])
-    table: dict[str, dict[str, Any]] = {name: dict(row) for name, row in compare(real, features, ORIGINAL).items()}
+    table: dict[str, dict[str, Any]] = {name: {} for name in names}
+    if distances:
+        real = np.load(WEIGHTS / "real.npz", allow_pickle=False)["features"].astype(np.float64)
+        for name, row in compare(real, features, ORIGINAL).items():
+            table[name].update(row)
     count = len(data["seeds"])
     model = float(np.mean(data["model_seconds"]))
-    for name, row in table.items():
+    for name in names:
+        row = table[name]
         calls = STEPS + data[f"{name}/calls"].sum() / count
         row |= {
             "label_accuracy": rate(right[name]),
@@ -62,7 +66,10 @@ def evaluate(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "stray_new": rate(stray[name][~stray[ORIGINAL]]),
             "images_changed": rate(data[f"{name}/corrected"]),
         }
-        extra = {"calls": round(float(calls), 2), "seconds": round(float(data[f"{name}/seconds"].sum() / count), 4)}
+        extra: dict[str, Any] = {
+            "calls": round(float(calls), 2),
+            "seconds": round(float(data[f"{name}/seconds"].sum() / count), 4),
+        }
         row |= extra | {"model_seconds": round(model * float(calls), 4)}
     return {name: _plain(row) for name, row in table.items()}
 
