@@ -1,4 +1,4 @@
-"""Where detection by the dynamics hits, misses and is wrong, on the images judged by eye: docs/benchmarks/judged.jpg."""
+"""Hits, misses and false alarms of the dynamics on the images judged by eye: docs/benchmarks/judged.jpg."""
 
 from __future__ import annotations
 
