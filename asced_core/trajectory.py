@@ -159,20 +159,21 @@ class Trajectory:
         if self.correction.method == "clip":
             shape: tuple[int, int, int, int] = tuple(images.shape)  # type: ignore[assignment]
             return ScoreClipping(self.detection, shape, images.device, never)
-        detector = abnormal_regions(self.detection) if self._judge is None else self._judged_cells
+        detector = abnormal_regions(self.detection) if self._judge is None else self._judged_state
         return AdaptedSARGD(detector, len(images), images.device, never)
 
-    def _judged_cells(self, images: Tensor) -> Tensor:
+    def _judged_state(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(self._judged_cells(images, *images.shape[-2:])).to(images.device)
+
+    def _judged_cells(self, images: Tensor, height: int, width: int) -> BoolMap:
         assert self._judge is not None
-        cells = [touched_cells(mask, *images.shape[-2:]) for mask in self._judge(images)]
-        return torch.from_numpy(np.stack(cells)).to(images.device)
+        return np.stack([touched_cells(mask, height, width) for mask in self._judge(images)])
 
     def _judged(self, found: list[Detection]) -> list[Detection]:
         """The judge's masks in place of the dynamics', in cells of the signal; its regions are taken as they are."""
-        assert self._judge is not None
         assert self._seen is not None
         height, width = found[0].mask.shape
-        masks = np.stack([touched_cells(mask, height, width) for mask in self._judge(as_images(self._seen[2]))])
+        masks = self._judged_cells(as_images(self._seen[2]), height, width)
         forbidden = self._forbidden_at(height, width)
         masks = masks if forbidden is None else masks & ~forbidden
         return [judged_detection(d, mask, self.detection) for d, mask in zip(found, masks, strict=True)]
@@ -202,6 +203,9 @@ class Trajectory:
         steered = [False] * len(acting) if self._steering is None else self._steering.touched.tolist()
         self.corrected = [any(flags) for flags in zip(self.corrected or steered, acting, strict=True)]
         self.acting = [any(frames) for frames in np.reshape(acting, (len(x), -1))]
+        unseen = sum(on and not d.regions for on, d in zip(steered, found, strict=True))
+        if unseen:
+            self.notes.append(f"{unseen} image(s) changed at single steps, though the whole window shows no region.")
         if any(acting) or any(steered):
             self.corrected_steps.append(self._from)
         if self._due and not any(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("table1", "table2", "sweeps", "pictures")
-QUICK = PARTS[:3]
+OVER_SEEDS = ("table1", "sweeps")  # these take --images and --address as well
+PARTS = ("table1", "table2", "sweeps")
 
 
 def main() -> int:
-    for part in PARTS:
-        options = [] if part == "table2" and "--address" in sys.argv else sys.argv[1:]
+    quick = [word for word in sys.argv[1:] if word == "--quick"]
+    for part in PARTS if quick else (*PARTS, "pictures"):
+        options = sys.argv[1:] if part in OVER_SEEDS else quick
         if code := subprocess.run([sys.executable, "-m", f"benchmarks.{part}", *options], check=False).returncode:
             return code
     return 0

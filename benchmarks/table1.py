@@ -29,10 +29,11 @@ SHOWN = 10
 STEPS = 25
 
 
-def measure(bed: str, images: int, address: str | None) -> dict[str, Any]:
-    """All columns of a bed, by method."""
+def measure(bed: str, images: int, address: str | None, draw: bool) -> dict[str, Any]:
+    """All columns of a bed, by method; ``draw`` writes its picture to the docs."""
     data = load(collect(bed, images, OUT / bed, address))
-    picture(bed, data)
+    if draw:
+        picture(bed, data)
     return {"images": images, "methods": evaluate(data)}
 
 
@@ -145,7 +146,7 @@ def main() -> None:
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
     images = QUICK if args.quick else args.images
-    result = {bed: measure(bed, images, args.address) for bed in args.beds}
+    result = {bed: measure(bed, images, args.address, not args.quick) for bed in args.beds}
     text = as_markdown(result)
     if args.quick:
         print(text)

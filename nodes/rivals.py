@@ -58,10 +58,12 @@ class ASCED_PALDetector(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, image: torch.Tensor | None = None) -> io.NodeOutput:
+        if file == NO_FILE:
+            raise ValueError(f"There is no detector in models/{FOLDER}: {NO_FILE}, then reload the page.")
         path = folder_paths.get_full_path(FOLDER, file)
         if path is None:
             raise ValueError(f"There is no file {file} in models/{FOLDER}: {NO_FILE}, then reload the page.")
-        detector = PALDetector.load(Path(path), comfy.model_management.get_torch_device())
+        detector = PALDetector.load(Path(path))
         if image is None:
             return io.NodeOutput(detector, torch.zeros(1, 64, 64), 0.0)
         masks = detector(image[..., :3].movedim(-1, 1) * 2 - 1)

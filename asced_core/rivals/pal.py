@@ -42,6 +42,8 @@ def letterbox(picture: Tensor, side: int = SIDE) -> tuple[Tensor, tuple[int, int
 class PALDetector:
     """Segments the artifacts of pictures.
 
+    The network lies on the CPU and visits the pictures' device for a look: a host's memory is not kept occupied.
+
     Args:
         network: takes normalised RGB float32 [1,3,512,512], gives whole-number labels of 512x512, 1 = artifact.
     """
@@ -50,7 +52,7 @@ class PALDetector:
         self._network = network.eval()
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> PALDetector:
+    def load(cls, path: Path) -> PALDetector:
         """Reads a TorchScript file. No pickled Python object is ever loaded.
 
         Raises:
@@ -66,7 +68,7 @@ class PALDetector:
         if not code:
             raise ValueError(f"{path.name} holds weights alone or something else: {wanted}, exported with its code.")
         try:
-            return cls(torch.jit.load(str(path), map_location=device))
+            return cls(torch.jit.load(str(path), map_location="cpu"))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"{path.name} cannot be read ({reason}): {wanted}.") from error
@@ -79,7 +81,11 @@ class PALDetector:
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3:
             raise ValueError(f"The detector takes RGB pictures [B,3,H,W], got {tuple(pictures.shape)}.")
-        return np.stack([self._one(picture) for picture in pictures.split(1)])
+        self._network.to(pictures.device)
+        try:
+            return np.stack([self._one(picture) for picture in pictures.split(1)])
+        finally:
+            self._network.to("cpu")
 
     def _one(self, picture: Tensor) -> BoolMap:
         mean, std = (torch.tensor(v, device=picture.device).view(1, 3, 1, 1) for v in (MEAN, STD))

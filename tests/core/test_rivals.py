@@ -279,3 +279,15 @@ def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
 def test_guidance_adds_the_variances_of_both_sides():
     one, two = torch.tensor(1.0), torch.tensor(2.0)
     assert float(bayesdiff.guided_variance(3.0, one, two)) == 4 * 2 + 9 * 1
+
+
+def test_a_change_that_the_whole_window_does_not_show_is_told():
+    """A region of ordinary size at one step, and one that covers all of it over the window, which is dropped."""
+    frames = predictions()
+    for step in range(2, 5):  # another third of image 0 jumps at each step
+        for later in range(step, 8):
+            frames[later][0, :, (step - 2) * 21 : (step - 1) * 21, :20] += 2.0
+    trajectory, steered, _ = run("clip", frames)
+    assert trajectory.corrected[0] and not trajectory.detections[0].regions
+    assert "1 image(s) changed at single steps" in trajectory.notes[0]
+    assert any((a[0] != b[0]).any() for a, b in zip(steered, frames, strict=True))

@@ -70,8 +70,10 @@ def test_a_detector_needs_the_vae(run_node, corner):
 
 
 def test_a_file_that_is_not_there_gets_one_sentence(run_node):
-    with pytest.raises(ValueError, match="models/asced"):
+    with pytest.raises(ValueError, match="There is no file nothing"):
         run_node("ASCED_PALDetector", file="nothing.pt")
+    with pytest.raises(ValueError, match="There is no detector in models/asced: put"):
+        run_node("ASCED_PALDetector", file="put a TorchScript file into models/asced")
 
 
 def test_a_language_models_verdict(run_node):
