@@ -27,15 +27,13 @@ from .dynamics import ScoreBank
 from .noise import NoiseLevel
 from .pixel_space import PixelCodec, perturb_in_pixels
 from .regions import BoolMap, dilate, feather, resize_mask, touched_cells
-from .rivals.clipping import ScoreClipping
-from .rivals.sargd import AdaptedSARGD, abnormal_regions
+from .rivals.steering import Steering, make_steering
 from .settings import CorrectionSettings, DetectionSettings
 from .signal import Signal, as_images, frames_of
 from .trace import Trace
 from .window import find_window
 
 Judge = Callable[[Tensor], BoolMap]
-Steering = ScoreClipping | AdaptedSARGD
 
 
 class Trajectory:
@@ -156,11 +154,8 @@ class Trajectory:
     def _make_steering(self, images: Tensor) -> Steering:
         forbidden = self._forbidden_at(*images.shape[-2:])
         never = None if forbidden is None else torch.from_numpy(forbidden).to(images.device)
-        if self.correction.method == "clip":
-            shape: tuple[int, int, int, int] = tuple(images.shape)  # type: ignore[assignment]
-            return ScoreClipping(self.detection, shape, images.device, never)
-        detector = abnormal_regions(self.detection) if self._judge is None else self._judged_state
-        return AdaptedSARGD(detector, len(images), images.device, never)
+        detector = None if self._judge is None else self._judged_state
+        return make_steering(self.correction.method, self.detection, images, never, detector)
 
     def _judged_state(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self._judged_cells(images, *images.shape[-2:])).to(images.device)
