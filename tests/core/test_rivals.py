@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Trajectory
-from asced_core.rivals import bayesdiff, pal
+from asced_core.rivals import pal
 from asced_core.rivals.clipping import ScoreClipping
 from asced_core.rivals.sargd import AdaptedSARGD
 
@@ -205,80 +202,6 @@ def test_a_network_that_answers_no_labels_is_refused():
         pal.PALDetector(nn.Identity())(torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="RGB pictures"):
         pal.PALDetector(nn.Identity())(torch.zeros(1, 4, 8, 8))
-
-
-def laplace():
-    torch.manual_seed(0)
-    conv = nn.Conv2d(4, 3, 3, padding=1)
-    ours = bayesdiff.LastLayerLaplace(conv)
-    pairs = [(torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8)) for _ in range(5)]
-    ours.fit(pairs)
-    return conv, ours, pairs
-
-
-def test_the_posterior_is_the_empirical_fisher_of_each_image():
-    conv, ours, pairs = laplace()
-    fisher = torch.zeros_like(conv.bias)
-    for features, target in pairs:
-        fisher += (conv(features) - target).sum((0, 2, 3)).detach() ** 2  # of a bias, the gradient is that
-    torch.testing.assert_close(ours.bias, 1 / (1 + fisher))
-
-
-def test_the_predictive_variance_equals_monte_carlo():
-    conv, ours, pairs = laplace()
-    features = pairs[0][0]
-    generator = torch.Generator().manual_seed(2)
-    answers = []
-    for _ in range(4000):
-        weight = conv.weight + ours.weight.sqrt() * torch.randn(conv.weight.shape, generator=generator)
-        bias = conv.bias + ours.bias.sqrt() * torch.randn(conv.bias.shape, generator=generator)
-        answers.append(torch.nn.functional.conv2d(features, weight, bias, padding=1).detach())
-    monte_carlo = torch.stack(answers).var(0)
-    torch.testing.assert_close(ours.variance(features), monte_carlo, rtol=0.15, atol=0)
-
-
-def test_a_posterior_is_read_back_and_refused_for_another_layer(tmp_path):
-    conv, ours, pairs = laplace()
-    ours.save(tmp_path / "laplace.safetensors")
-    other = bayesdiff.LastLayerLaplace(conv)
-    other.load(tmp_path / "laplace.safetensors")
-    assert torch.equal(other.variance(pairs[0][0]), ours.variance(pairs[0][0]))
-    with pytest.raises(ValueError, match="fit it anew"):
-        bayesdiff.LastLayerLaplace(nn.Conv2d(2, 3, 3)).load(tmp_path / "laplace.safetensors")
-    with pytest.raises(ValueError, match="bias"):
-        bayesdiff.LastLayerLaplace(nn.Conv2d(2, 3, 3, bias=False))
-    with pytest.raises(ValueError, match="above 0"):
-        bayesdiff.LastLayerLaplace(conv, 0)
-
-
-def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
-    """eps = k x + noise of a known variance: the state of DDIM then is Gaussian, and its variance can be drawn.
-
-    k is small: the method leaves out what the spread of x adds to Var(eps), k^2 of it.
-    """
-    abars, k, spread = (0.1, 0.3, 0.6, 0.9, 1.0), 0.1, 0.25
-
-    def predict(x, step):
-        return k * x, torch.full_like(x, spread)
-
-    x = torch.full((1, 1, 40, 40), 0.7)
-    image, variance = bayesdiff.sample_with_uncertainty(
-        predict, x, abars, torch.Generator().manual_seed(0), every=1, draws=200
-    )
-    generator = torch.Generator().manual_seed(1)
-    drawn = x.expand(200, 1, 40, 40).clone()
-    clean = x.clone()
-    for a, b in itertools.pairwise(abars):
-        eps = k * drawn + math.sqrt(spread) * torch.randn(drawn.shape, generator=generator)
-        drawn = math.sqrt(b / a) * (drawn - math.sqrt(1 - a) * eps) + math.sqrt(1 - b) * eps
-        clean = math.sqrt(b / a) * (clean - math.sqrt(1 - a) * k * clean) + math.sqrt(1 - b) * k * clean
-    torch.testing.assert_close(image, clean)
-    assert float(variance.mean()) == pytest.approx(float(drawn.var()), rel=0.05)
-
-
-def test_guidance_adds_the_variances_of_both_sides():
-    one, two = torch.tensor(1.0), torch.tensor(2.0)
-    assert float(bayesdiff.guided_variance(3.0, one, two)) == 4 * 2 + 9 * 1
 
 
 def test_a_change_that_the_whole_window_does_not_show_is_told():
