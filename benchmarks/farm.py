@@ -1,14 +1,17 @@
-"""Many seeds over many workers, by Ray: resumable, each chunk of seeds a file; a killed worker's chunk is run again.
+"""Many seeds over many workers, by Ray: resumable; a killed worker's work is run again.
 
-Local by default: one node on 127.0.0.1, no dashboard. ``--address`` names a running cluster; nothing else changes.
+What a method makes of a chunk of seeds is a file: ``output/bench/BED/METHOD/SEED.npz``. A new method costs its own work
+alone; deleting a method's folder measures it anew. Local by default: one node on 127.0.0.1, no dashboard. ``--address``
+names a running cluster; nothing else changes.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +22,65 @@ CHUNK = 32  # images
 RETRIES = 5
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = [".git", ".venv", ".host", "output", "docs", "tests", "workflows", "web"]  # of what a cluster is sent
+Task = Callable[[str, list[int], list[str]], dict[str, bytes]]
 
 
-def run_chunk(bed: str, seeds: list[int], sweep: bool = False) -> bytes:
-    """Every method, or every setting of the sweeps, on these seeds, as a compressed .npz."""
+def run_chunk(bed: str, seeds: list[int], names: list[str]) -> dict[str, bytes]:
+    """These methods on these seeds, each as a compressed .npz."""
     from benchmarks.hands import HandSampler, record
-    from benchmarks.methods import everything, one_thread, sweeps
+    from benchmarks.methods import METHODS, one_thread
 
     one_thread()
     sampler = HandSampler(bed)
     run = record(sampler, seeds)
-    arrays: dict[str, Any] = {
-        "seeds": np.array(seeds),
-        "labels": run.labels.numpy(),
-        "model_seconds": run.seconds / (len(seeds) * len(sampler.timesteps)),
-    }
-    for name, outcome in (sweeps if sweep else everything)(sampler, run).items():
-        arrays[f"{name}/images"] = outcome.images
-        arrays[f"{name}/masks"] = np.packbits(outcome.masks, axis=-1)
-        arrays[f"{name}/corrected"] = outcome.corrected
-        arrays[f"{name}/calls"] = outcome.calls
-        arrays[f"{name}/seconds"] = outcome.seconds
+    return {name: _packed(METHODS[name](sampler, run), seeds, run.labels.numpy()) for name in names}
+
+
+def _packed(outcome: Any, seeds: list[int], labels: np.ndarray) -> bytes:
     data = io.BytesIO()
-    np.savez_compressed(data, **arrays)
+    np.savez_compressed(
+        data, seeds=np.array(seeds), labels=labels, images=outcome.images, masks=outcome.masks,
+        corrected=outcome.corrected, calls=outcome.calls,
+    )  # fmt: skip
     return data.getvalue()
 
 
 def collect(
-    bed: str, images: int, folder: Path, address: str | None = None, task: Callable[[str, list[int]], bytes] = run_chunk
-) -> list[Path]:
-    """The files of all chunks; those that are there are not run again.
+    bed: str, images: int, folder: Path, names: Sequence[str], address: str | None = None, task: Task = run_chunk
+) -> dict[str, list[Path]]:
+    """The files of all chunks, by method; those that are there are not run again.
 
     Args:
         bed: see hands.BEDS.
         images: number of seeds, from 0.
-        folder: where the files are.
+        folder: of this bed.
+        names: of the methods.
         address: of a Ray cluster; None starts one worker a core here.
         task: what is run on each chunk of seeds.
+
+    Raises:
+        ValueError: the images do not fill their chunks: a file would be another one the next time.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {start: folder / f"{start:06d}.npz" for start in range(0, images, CHUNK)}
-    missing = [start for start, file in files.items() if not file.is_file()]
-    if missing:
-        _farm(bed, missing, images, files, address, task)
-    return list(files.values())
+    if images < 1 or images % CHUNK:
+        raise ValueError(f"The number of images must be a multiple of {CHUNK}, got {images}.")
+    starts = range(0, images, CHUNK)
+    files = {(name, start): folder / _folder_of(name) / f"{start:06d}.npz" for name in names for start in starts}
+    work = {start: missing for start in starts if (missing := [n for n in names if not files[n, start].is_file()])}
+    if work:
+        _farm(bed, work, files, address, task)
+    return {name: [files[name, start] for start in starts] for name in names}
+
+
+def _folder_of(name: str) -> str:
+    return re.sub(r"[^\w.]+", "-", name).strip("-").lower()
 
 
 def _farm(
     bed: str,
-    missing: list[int],
-    images: int,
-    files: dict[int, Path],
+    missing: dict[int, list[str]],
+    files: dict[tuple[str, int], Path],
     address: str | None,
-    task: Callable[[str, list[int]], bytes],
+    task: Task,
 ) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not address:  # Ray's word for: this machine alone, by 127.0.0.1; read at its import
@@ -88,38 +97,37 @@ def _farm(
             runtime_env={"env_vars": {**variables, "PYTHONPATH": path}},
         )  # fmt: skip
     try:
-
-        def work(bed: str, seeds: list[int]) -> bytes:  # Ray takes functions alone, and task may be a partial
-            return task(bed, seeds)
-
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(work)
-        waiting = {remote.remote(bed, list(range(s, min(s + CHUNK, images)))): s for s in missing}
-        with tqdm(total=len(files), initial=len(files) - len(missing), desc=bed, unit="chunk") as bar:
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(task)
+        waiting = {remote.remote(bed, list(range(s, s + CHUNK)), names): s for s, names in missing.items()}
+        done_before = len(files) - sum(map(len, missing.values()))
+        with tqdm(total=len(files), initial=done_before, desc=bed, unit="file") as bar:
             while waiting:
                 for done in ray.wait(list(waiting))[0]:
-                    _write(files[waiting.pop(done)], ray.get(done))
-                    bar.update()
+                    start = waiting.pop(done)
+                    for name, data in ray.get(done).items():
+                        _write(files[name, start], data)
+                        bar.update()
     finally:
         ray.shutdown()
 
 
 def _write(file: Path, data: bytes) -> None:
     """At once: an interrupted run leaves no half file behind."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.time_ns()}.part")
     part.write_bytes(data)
     part.replace(file)
 
 
 def load(files: list[Path]) -> dict[str, Any]:
-    """All chunks as one: arrays by name, scalars as arrays over chunks."""
+    """All chunks of a method as one: arrays by name; ``calls`` by chunk."""
     parts = []
     for file in files:
         with np.load(file, allow_pickle=False) as archive:
             parts.append({name: archive[name] for name in archive.files})
-    out: dict[str, Any] = {}
-    for name in parts[0]:
-        values = [part[name] for part in parts]
-        out[name] = np.concatenate(values) if values[0].ndim else np.array(values)
-        if name.endswith("/masks"):
-            out[name] = np.unpackbits(out[name], axis=-1).astype(bool)
-    return out
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        if parts[0][name].ndim
+        else np.array([part[name] for part in parts])
+        for name in parts[0]
+    }

@@ -1,4 +1,4 @@
-"""The systems of Table 1, by the names that the tables give them."""
+"""The systems of Table 1 and the settings of the sweeps, by the names that the tables give them."""
 
 from __future__ import annotations
 
@@ -12,52 +12,69 @@ from torch import Tensor
 from asced_core import CorrectionSettings, DetectionSettings
 from asced_core.regions import BoolMap
 from asced_core.rivals.pal import PALDetector
-from benchmarks.hands import HandSampler, Outcome, Recording, correct, to_uint8
+from benchmarks.hands import HandSampler, Outcome, Recording, correct
 from benchmarks.judges import WEIGHTS
+from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 
 SEED = 20250611  # of the control's shifts
 WATCH = CorrectionSettings(method="none")
+TTC = CorrectionSettings()
+DETECTION = DetectionSettings()
+# the authors' own detector; sizes as for 256 pixels
+REFERENCE = DetectionSettings(mode="reference", base_size=256)
 Judge = Callable[[Tensor], BoolMap]
+Method = Callable[[HandSampler, Recording], Outcome]
 
 
-def supervised() -> Judge:
-    """The trained detector that stands in for PAL."""
-    return PALDetector.load(WEIGHTS / "supervised.pt")
+def ours(correction: CorrectionSettings, detection: DetectionSettings = DETECTION) -> Method:
+    """ASCED with these settings."""
+    return lambda sampler, run: correct(sampler, run, detection, correction)
 
 
-def elsewhere(masks: BoolMap, seeds: list[int]) -> Judge:
-    """The control: the same masks at random places, each image by its own seed."""
+def supervised(sampler: HandSampler) -> Judge:
+    """The trained detector that stands in for PAL, on the decoded predictions."""
+    trained = PALDetector.load(WEIGHTS / "supervised.pt")
+    return lambda denoised: trained(sampler.decode(denoised))
+
+
+def by_supervised(correction: CorrectionSettings) -> Method:
+    """A correction where the trained detector says so."""
+    return lambda sampler, run: correct(sampler, run, DETECTION, correction, supervised(sampler))
+
+
+def by_uncertainty(sampler: HandSampler, run: Recording) -> Outcome:
+    """TTC where BayesDiff is uncertain."""
+
+    def judge(_: Tensor) -> BoolMap:
+        return abnormal_cells(uncertainty_at(sampler, run, sampler.watched(DETECTION)[-1] + 1), DETECTION)
+
+    return correct(sampler, run, DETECTION, TTC, judge)
+
+
+def elsewhere(sampler: HandSampler, run: Recording) -> Outcome:
+    """The control: ASCED's masks at random places, each image by its own seed."""
+    masks = correct(sampler, run, DETECTION, WATCH).masks
+    side = masks.shape[-1]
     moved = [
-        np.roll(m, np.random.default_rng((SEED, s)).integers(8, 57, 2), (0, 1))
-        for m, s in zip(masks, seeds, strict=True)
+        np.roll(mask, np.random.default_rng((SEED, seed)).integers(side // 8, side - side // 8 + 1, 2), (0, 1))
+        for mask, seed in zip(masks, run.seeds, strict=True)
     ]
-    return lambda _: np.stack(moved)
+    return correct(sampler, run, DETECTION, TTC, lambda _: np.stack(moved))
 
 
-def everything(sampler: HandSampler, run: Recording) -> dict[str, Outcome]:
-    """What every method makes of a recorded run."""
-    detection, ttc = DetectionSettings(), CorrectionSettings()
-    trained = supervised()
-
-    def method(correction: CorrectionSettings, judge: Judge | None = None) -> Outcome:
-        return correct(sampler, run, detection, correction, judge)
-
-    original = method(WATCH)
-    outcomes = {
-        "original": original,
-        "state replacement": method(replace(ttc, method="replace")),
-        "score clipping": method(replace(ttc, method="clip")),
-        "SARGD, adapted": method(replace(ttc, method="sargd"), trained),
-        "supervised + TTC": method(ttc, trained),
-        "ASCED": method(ttc),
-        "ASCED's masks elsewhere": method(ttc, elsewhere(original.masks, run.seeds)),
-        "ASCED, gamma 0.3": method(replace(ttc, gamma=0.3)),
-    }
-    for name in ("reference",):
-        outcomes[f"ASCED {name}"] = correct(sampler, run, DetectionSettings(mode=name, base_size=256), ttc)
-    assert np.array_equal(original.images, to_uint8(run.images)), "watching alone changed the images"
-    return outcomes
-
+ORIGINAL, DEFAULTS = "original", "defaults"
+TABLE: dict[str, Method] = {
+    ORIGINAL: ours(WATCH),
+    "state replacement": ours(replace(TTC, method="replace"), REFERENCE),
+    "score clipping": ours(replace(TTC, method="clip"), REFERENCE),
+    "BayesDiff + TTC": by_uncertainty,
+    "SARGD, adapted": by_supervised(replace(TTC, method="sargd")),
+    "supervised + TTC": by_supervised(TTC),
+    "ASCED reference": ours(TTC, REFERENCE),
+    "ASCED": ours(TTC),
+    "ASCED's masks elsewhere": elsewhere,
+    "ASCED, gamma 0.3": ours(replace(TTC, gamma=0.3)),
+}
 
 SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
     "end_percent": [{"end_percent": p} for p in (0.30, 0.36, 0.42, 0.46, 0.54, 0.60)],
@@ -67,7 +84,6 @@ SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
     "x0_source": [{"x0_source": "previous"}],
     "rounds": [{"rounds": 2}],
 }
-DEFAULTS = "defaults"
 
 
 def setting_name(setting: dict[str, float | str | int]) -> str:
@@ -75,20 +91,18 @@ def setting_name(setting: dict[str, float | str | int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in setting.items())
 
 
-def sweeps(sampler: HandSampler, run: Recording) -> dict[str, Outcome]:
-    """ASCED with one setting changed at a time."""
-    detection, ttc = DetectionSettings(), CorrectionSettings()
-    outcomes = {
-        "original": correct(sampler, run, detection, WATCH),
-        DEFAULTS: correct(sampler, run, detection, ttc),
-    }
-    for settings in SWEEPS.values():
-        for setting in settings:
-            looks = {n: v for n, v in setting.items() if hasattr(detection, n)}
-            acts = {n: v for n, v in setting.items() if n not in looks}
-            changed = replace(detection, **looks), replace(ttc, **acts)  # type: ignore[arg-type]
-            outcomes[setting_name(setting)] = correct(sampler, run, *changed)
-    return outcomes
+def _changed(setting: dict[str, float | str | int]) -> Method:
+    looks = {name: value for name, value in setting.items() if hasattr(DETECTION, name)}
+    acts = {name: value for name, value in setting.items() if name not in looks}
+    return ours(replace(TTC, **acts), replace(DETECTION, **looks))  # type: ignore[arg-type]
+
+
+SETTINGS: dict[str, Method] = {
+    ORIGINAL: ours(WATCH),
+    DEFAULTS: ours(TTC),
+    **{setting_name(setting): _changed(setting) for settings in SWEEPS.values() for setting in settings},
+}
+METHODS = {**SETTINGS, **TABLE}
 
 
 def one_thread() -> None:

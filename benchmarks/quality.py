@@ -40,6 +40,25 @@ def frechet(a: Features, b: Features) -> float:
     return float(fid_statistics_to_metric(one, two, False)[KEY_METRIC_FID])
 
 
+class FrechetTo:
+    """FID of many sets to one, for a bootstrap: ``tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A))``, a symmetric problem.
+
+    Many times faster than ``frechet``, and equal to it (a test compares them).
+    """
+
+    def __init__(self, real: Features) -> None:
+        self._mean, covariance = real.mean(0), np.cov(real, rowvar=False)
+        values, vectors = np.linalg.eigh(covariance)
+        self._root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+        self._trace = float(np.trace(covariance))
+
+    def __call__(self, made: Features) -> float:
+        covariance = np.cov(made, rowvar=False)
+        mixed = np.linalg.eigvalsh(self._root @ covariance @ self._root)
+        change = self._mean - made.mean(0)
+        return float(change @ change + self._trace + np.trace(covariance) - 2 * np.sqrt(mixed.clip(0)).sum())
+
+
 def _inside(points: Features, manifold: Features) -> NDArray[np.bool_]:
     """Which points lie in a ball around one of the manifold's that reaches to its k-th neighbour."""
     radii = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]
@@ -72,12 +91,12 @@ def compare(real: Features, made: Mapping[str, Features], original: str) -> dict
     rng = np.random.default_rng(0)
     picks = [rng.integers(count, size=count) for _ in range(RESAMPLES)]
     reals = [rng.integers(len(real), size=len(real)) for _ in range(RESAMPLES)]
-    base = frechet(real, made[original])
-    drawn_base = [frechet(real, made[original][pick]) for pick in picks]
+    base, distance = frechet(real, made[original]), FrechetTo(real)
+    drawn_base = [distance(made[original][pick]) for pick in picks]
     out = {}
     for name, features in made.items():
         fid = frechet(real, features)
-        drawn = drawn_base if name == original else [frechet(real, features[pick]) for pick in picks]
+        drawn = drawn_base if name == original else [distance(features[pick]) for pick in picks]
         inside, covered = precision_flags(real, features), recall_flags(real, features)
         out[name] = {
             # resampling a set repeats images, which raises FID: the interval is moved onto the value

@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Plot
 
-from benchmarks.farm import collect, load, run_chunk
-from benchmarks.hands import BEDS
-from benchmarks.methods import DEFAULTS, SWEEPS, setting_name
-from benchmarks.table1 import DOCS, ORIGINAL, OUT, evaluate
+from benchmarks.methods import DEFAULTS, ORIGINAL, SETTINGS, SWEEPS, setting_name
+from benchmarks.table1 import DOCS, Made, evaluate, made
 
 FULL, QUICK = 512, 64
 HALVES = {"choosing": 0, "reporting": 1}
 SHOWN = ("stray", "malformed", "images_changed")
+JUDGED_BY = {"early": "stray", "final": "malformed"}
 PLOTTED = {"end_percent": 0.50, "start_percent": 0.20, "mad_scale": 3.0, "gamma": 0.0}  # and their defaults
 
 
-def half(data: dict[str, Any], odd: int) -> dict[str, Any]:
+def half(data: Made, odd: int) -> Made:
     """The images with even or with odd seeds; their digits are all ten in both."""
-    keep = (data["seeds"] // 10) % 2 == odd
-    return {name: v[keep] if len(v) == len(keep) else v for name, v in data.items()}
+    out = {}
+    for name, row in data.items():
+        keep = (row["seeds"] // 10) % 2 == odd
+        out[name] = {key: values[keep] if len(values) == len(keep) else values for key, values in row.items()}
+    return out
 
 
 def measure(bed: str, images: int, address: str | None) -> dict[str, Any]:
     """Both halves of a bed."""
-    data = load(collect(bed, images, OUT / "sweeps" / bed, address, partial(run_chunk, sweep=True)))
+    data = made(bed, images, list(SETTINGS), address)
     return {name: evaluate(half(data, odd), distances=False) for name, odd in HALVES.items()}
 
 
@@ -41,8 +42,7 @@ def chosen(result: dict[str, Any], sweep: str) -> str:
     """The setting with the least stray pieces on the early bed and malformed hands on the final one, choosing half."""
 
     def badness(name: str) -> float:
-        early = result["early"]["choosing"][name]["stray"]["value"]
-        return float(early + result["final"]["choosing"][name]["malformed"]["value"])
+        return float(sum(result[bed]["choosing"][name][label]["value"] for bed, label in JUDGED_BY.items()))
 
     return min([DEFAULTS, *map(setting_name, SWEEPS[sweep])], key=badness)
 
@@ -50,7 +50,7 @@ def chosen(result: dict[str, Any], sweep: str) -> str:
 def plot(result: dict[str, Any]) -> None:
     """Each swept number against the share of bad images, both halves together, with intervals."""
     figure = Plot(figsize=(11, 5.5), layout="constrained")
-    for row, (bed, label) in enumerate((("early", "stray"), ("final", "malformed"))):
+    for row, (bed, label) in enumerate(JUDGED_BY.items()):
         for column, (sweep, default) in enumerate(PLOTTED.items()):
             axes = figure.add_subplot(2, len(PLOTTED), row * len(PLOTTED) + column + 1)
             points = sorted([(default, DEFAULTS)] + [(float(s[sweep]), setting_name(s)) for s in SWEEPS[sweep]])
@@ -84,7 +84,7 @@ def as_markdown(result: dict[str, Any], images: int) -> str:
     best = {chosen(result, sweep) for sweep in SWEEPS}
     for name in [ORIGINAL, DEFAULTS, *(setting_name(s) for settings in SWEEPS.values() for s in settings)]:
         cells = []
-        for bed, label in (("early", "stray"), ("final", "malformed")):
+        for bed, label in JUDGED_BY.items():
             row = result[bed]["reporting"][name]
             bad = row[label]
             cells.append(f"{bad['value'] * 100:.1f} ({bad['low'] * 100:.1f} … {bad['high'] * 100:.1f})")
@@ -101,7 +101,7 @@ def main() -> None:
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
     images = QUICK if args.quick else args.images
-    result = {bed: measure(bed, images, args.address) for bed in BEDS}
+    result = {bed: measure(bed, images, args.address) for bed in JUDGED_BY}
     text = as_markdown(result, images)
     print(text)
     if args.quick:

@@ -35,17 +35,10 @@ RESAMPLES = 500
 Ellipse = tuple[NDArray[np.bool_], Tensor]
 
 
-def window(sampler: HandSampler, settings: DetectionSettings) -> range:
-    """The steps that the bank covers."""
-    start, end = (sampler.schedule.percent_to_sigma(p) for p in (settings.start_percent, settings.end_percent))
-    inside = [i for i, s in enumerate(sampler.sigmas[:-1]) if end < s <= start]
-    return range(inside[0], inside[-1] + 1)
-
-
 def watch(sampler: HandSampler, run: Recording, mode: str, planted: list[Tensor] | None = None) -> list[Detection]:
     """What a mode finds in each image of a run; ``planted`` is added to the predictions from mid-window on."""
     settings = DetectionSettings(mode=mode, base_size=256)
-    steps = window(sampler, settings)
+    steps = sampler.watched(settings)
     found = []
     for i in range(len(run.seeds)):
         frames = []

@@ -61,11 +61,12 @@ def test_precision_and_recall_equal_a_library_s():
 
 def test_frechet_distance_of_two_gaussians():
     pytest.importorskip("torch_fidelity", reason="the benchmarks' packages are not installed")
-    from benchmarks.quality import compare, frechet
+    from benchmarks.quality import FrechetTo, compare, frechet
 
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(20000, 4)), rng.normal(size=(20000, 4)) * 2 + [3, 0, 0, 0]
     assert frechet(a, b) == pytest.approx(9 + 4 * (1 - 2) ** 2, rel=0.02)
+    assert FrechetTo(a)(b) == pytest.approx(frechet(a, b), rel=1e-6)
     table = compare(a[:500], {"original": b[:500], "same": b[:500]}, "original")
     assert table["same"]["fid_ratio"].value == table["same"]["fid_ratio"].low == 1
 
@@ -85,19 +86,24 @@ def test_killed_workers_lose_nothing_and_a_second_run_goes_on(tmp_path):
     pytest.importorskip("ray", reason="the benchmarks' packages are not installed")
     from benchmarks.farm import CHUNK, collect
 
-    def faint(bed: str, seeds: list[int]) -> bytes:
+    def faint(bed: str, seeds: list[int], names: list[str]) -> dict[str, bytes]:
         """Dies on its first try, as a killed worker does. Nested, so that Ray sends its code along."""
         mark = Path(bed) / f"{seeds[0]}.tried"
         if not mark.exists():
             mark.touch()
             os._exit(1)
-        return b"".join(int(s).to_bytes(2, "big") for s in seeds)
+        return {name: name.encode() + b"".join(int(s).to_bytes(2, "big") for s in seeds) for name in names}
 
-    images, out = CHUNK + 3, tmp_path / "out"
-    files = collect(str(tmp_path), images, out, task=faint)
-    assert [len(file.read_bytes()) for file in files] == [2 * CHUNK, 6]
+    out = tmp_path / "out"
+    files = collect(str(tmp_path), 2 * CHUNK, out, ["one", "the other"], task=faint)
+    assert [len(file.read_bytes()) for file in files["one"]] == [3 + 2 * CHUNK] * 2
+    assert files["the other"][0] == out / "the-other" / "000000.npz"
     assert len(list(tmp_path.glob("*.tried"))) == 2
-    files[0].write_bytes(b"kept")
-    files[1].unlink()
-    assert collect(str(tmp_path), images, out, task=faint)[0].read_bytes() == b"kept"
-    assert files[1].is_file() and not list(out.glob("*.part"))
+    files["one"][0].write_bytes(b"kept")
+    files["one"][1].unlink()
+    again = collect(str(tmp_path), 2 * CHUNK, out, ["one", "a third"], task=faint)
+    assert again["one"][0].read_bytes() == b"kept"
+    assert again["one"][1].is_file() and again["a third"][0].read_bytes().startswith(b"a third")
+    assert not list(out.glob("**/*.part"))
+    with pytest.raises(ValueError, match="multiple of 32, got 33"):
+        collect(str(tmp_path), 33, out, ["one"], task=faint)

@@ -1,0 +1,128 @@
+"""BayesDiff on the beds: its posterior, and how uncertain it is of each cell of a recorded run.
+
+The posteriors are fitted on photographs: ``python -m benchmarks.uncertainty --data signdigits_64.npz``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asced_core import DetectionSettings
+from asced_core.correction import item_generator
+from asced_core.dynamics import MAD_TO_SIGMA, SMOOTHING
+from asced_core.regions import BoolMap, find_regions
+from asced_core.rivals.bayesdiff import LastLayerLaplace, as_offset, fit_pair, map_of, sample_with_uncertainty
+from asced_core.rivals.last_layer import LastLayerTap, find_last_layer
+from asced_core.smoothing import GaussianSmoother, median
+from benchmarks.hands import WEIGHTS, HandSampler, Recording, beds_here, encode
+
+IMAGES = 1000  # that a posterior is fitted on, the number of Kou et al.'s code
+SEED = 0
+
+
+def last_layer(sampler: HandSampler) -> LastLayerTap:
+    """A tap at the last layer of a bed's network."""
+    x, label = torch.zeros(1, *sampler.shape), torch.zeros(1, dtype=torch.long)
+    return LastLayerTap(find_last_layer(sampler.net, lambda: sampler.net(x, label, label)))
+
+
+def posterior_file(bed: str) -> Path:
+    """Where a bed's posterior lies."""
+    return WEIGHTS / f"laplace-{bed}.safetensors"
+
+
+@torch.inference_mode()
+def uncertainty_at(
+    sampler: HandSampler, run: Recording, end: int, planted: Tensor | None = None, since: int = 0
+) -> Tensor:
+    """Standard deviation of the state at a step [B,H,W], its mean that of the recorded run.
+
+    Args:
+        sampler: of the bed.
+        run: recorded by it.
+        end: step; the number of steps gives the uncertainty of the images.
+        planted: added to the states [B,C,H,W] of the steps behind ``since``: an artifact that the model has to look at.
+        since: step after which it is there.
+    """
+    tap = last_layer(sampler)
+    laplace = LastLayerLaplace(tap.layer)
+    laplace.load(posterior_file(sampler.bed))
+    seen = -1
+
+    def at(x: Tensor, step: int) -> Tensor:
+        shown = x if planted is None or step <= since else x + planted
+        return sampler.denoise(shown, step, run.labels)
+
+    def predict(x: Tensor, step: int) -> Tensor:
+        nonlocal seen
+        if step != seen:  # the run's own prediction is recorded; what follows at this step are draws
+            seen = step
+            return run.predictions[step]
+        return at(x, step)
+
+    def spread(_: Tensor, step: int, __: Tensor) -> Tensor:
+        tap.clear()
+        plain = at(run.states[step], step)
+        tap.offsets, factor = as_offset([laplace.variance(features) for features in tap.features])
+        tap.features = []
+        return ((at(run.states[step], step) - plain) / factor).square()
+
+    draw = [item_generator(SEED, seed) for seed in run.seeds]
+    with tap:
+        _, variance = sample_with_uncertainty(predict, spread, run.states[0], sampler.sigmas[: end + 1], draw)
+    return map_of(variance)
+
+
+def abnormal_cells(uncertainty: Tensor, settings: DetectionSettings) -> BoolMap:
+    """The regions [B,H,W] of a map [B,H,W] above ``median + k 1.4826 MAD``, of the sizes that ASCED keeps."""
+    height, width = uncertainty.shape[-2:]
+    sigma = SMOOTHING * settings.scale(height, width)
+    smooth = GaussianSmoother((height, width), sigma if sigma >= 0.5 else 0.0, None, uncertainty.device)
+    values = smooth(uncertainty[:, None])[:, 0]
+    middle = median(values.flatten(1))
+    mad = median((values.flatten(1) - middle[:, None]).abs())
+    limit = (middle + settings.mad_scale * MAD_TO_SIGMA * mad)[:, None, None]
+    ratio = (values / limit).numpy()
+    return np.stack([find_regions(one > 1, one, settings)[0] for one in ratio])
+
+
+def fit(bed: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Writes a bed's posterior, fitted on photographs uint8 [N,64,64,3] at a random step each."""
+    sampler, generator = HandSampler(bed), torch.Generator().manual_seed(SEED)
+    picks = torch.randperm(len(images), generator=generator)[:IMAGES].tolist()
+    clean = encode(sampler, images[picks])
+    tap = last_layer(sampler)
+    laplace = LastLayerLaplace(tap.layer)
+
+    def pairs():  # type: ignore[no-untyped-def]
+        for pick, x0 in zip(picks, clean.split(1), strict=True):
+            step = int(torch.randint(len(sampler.timesteps), (1,), generator=generator))
+            noise, label = torch.randn(x0.shape, generator=generator), torch.tensor([int(labels[pick])])
+            x = x0 + sampler.sigmas[step] * noise
+            yield fit_pair(tap, lambda x, s=step, y=label: sampler.denoise(x, s, y), x, x0, sampler.sigmas[step])
+
+    with tap:
+        laplace.fit(pairs())
+    laplace.save(posterior_file(bed))
+    print(f"{bed}: median standard deviation of a weight {float(laplace.weight.median().sqrt()):.2e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)  # the host's autoencoder draws from its posterior
+    archive = np.load(args.data, allow_pickle=False)
+    train = ~archive["is_test"].astype(bool)
+    for bed in beds_here():
+        fit(bed, archive["images"][train], archive["labels"][train])
+
+
+if __name__ == "__main__":
+    main()
