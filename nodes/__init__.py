@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import custom_sampling, demo_model, ksampler, model_patch, rivals, settings, stitching, views
+from . import custom_sampling, demo_model, ksampler, model_patch, rivals, settings, stitching, uncertainty, views
 
 
 class AscedExtension(ComfyExtension):
@@ -17,5 +17,6 @@ class AscedExtension(ComfyExtension):
             *settings.NODES,
             *views.NODES,
             *rivals.NODES,
+            *uncertainty.NODES,
             *demo_model.NODES,
         ]

@@ -99,7 +99,7 @@ class Plan:
         """A fresh trajectory for one call of the sampler's function; what the user ought to know goes to the notes."""
         sampling = self._patcher.get_model_object("model_sampling")
         start, end, last = self._window(sampling, notes)
-        levels = [_level(sampling, sigma) for sigma in self._function.sigmas]
+        levels = [noise_level(sampling, sigma) for sigma in self._function.sigmas]
         latent_format = self._patcher.get_model_object("latent_format")
         reshaped = getattr(latent_format, "latent_rgb_factors_reshape", None) is not None
         to_rgb = None if reshaped else colours(latent_format)
@@ -148,7 +148,7 @@ def percent_at(sampling: Any, sigma: float) -> float:
     return high
 
 
-def _level(sampling: Any, sigma: float) -> NoiseLevel:
+def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
     """Alpha and sigma of a state, asked of the host's own way to make one from an image and noise."""
     at, zero, one = torch.tensor([sigma]), torch.zeros(1, 1), torch.ones(1, 1)
     return NoiseLevel(

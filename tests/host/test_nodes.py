@@ -252,12 +252,12 @@ def test_noise_levels_are_the_hosts_own(hands):
     from asced.asced_core import edm_level, flow_level
     from asced.asced_core.noise import DiscreteSchedule
     from asced.demo.hand_unet import alphas_cumprod
-    from asced.nodes.plan import _level
+    from asced.nodes.plan import noise_level
 
     eps, flow = (m.get_model_object("model_sampling") for m in (hands.eps, hands.flow))
     for sigma in (0.1, 0.5, 0.9):
-        assert _close(_level(eps, sigma), edm_level(sigma))
-        assert _close(_level(flow, sigma), flow_level(sigma))
+        assert _close(noise_level(eps, sigma), edm_level(sigma))
+        assert _close(noise_level(flow, sigma), flow_level(sigma))
     ours = DiscreteSchedule.from_alphas_cumprod(alphas_cumprod().tolist())
     for percent in (0.2, 0.5, 0.8):
         assert ours.percent_to_sigma(percent) == pytest.approx(eps.percent_to_sigma(percent), rel=1e-4)

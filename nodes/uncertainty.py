@@ -1,0 +1,323 @@
+"""ASCED_BayesDiff: a run of the host's with the uncertainty of its pixels beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import folder_paths
+import latent_preview
+import numpy as np
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..asced_core.correction import item_generator
+from ..asced_core.heat import cividis
+from ..asced_core.rivals.bayesdiff import (
+    DRAWS,
+    EVERY,
+    LastLayerLaplace,
+    as_offset,
+    fit_pair,
+    guided_variance,
+    map_of,
+    sample_with_uncertainty,
+    score_of,
+)
+from ..asced_core.rivals.last_layer import LastLayerTap, find_last_layer
+from . import types
+from .inputs import check_conditioning, check_latent
+from .plan import image_size, noise_level
+from .rivals import CATEGORY, FOLDER
+from .spaces import check_vae
+
+ENDING = ".laplace.safetensors"
+FIT = "fit on the images"
+MOST_IMAGES = 1000  # a posterior is fitted on, as in the method's own code
+
+
+def posterior_files() -> list[str]:
+    """Names of the posteriors in models/asced."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(ENDING)]
+
+
+class _Sides:
+    """The predictions of both sides of guidance in the host's last call; a hook of the host's behind guidance."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+        self.sides: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        self.scale = float(args["cond_scale"])
+        self.sides = args["cond_denoised"], args["uncond_denoised"]
+        return args["denoised"]
+
+    def taken(self) -> tuple[Tensor, Tensor]:
+        assert self.sides is not None
+        return self.sides
+
+
+class _Run:
+    """What takes the sampler's place in the host's run: it fits, or it samples with the variance beside it."""
+
+    def __init__(self, model: Any, clean: Tensor | None, file: Path | None, seed: int, every: int, draws: int) -> None:
+        self.sides = _Sides()
+        self.patched = model.clone()
+        self.patched.set_model_sampler_post_cfg_function(self.sides)
+        self._clean, self._file, self._seed = clean, file, seed
+        self._every, self._draws = every, draws
+        self.laplace: LastLayerLaplace | None = None
+        self.variance: Tensor | None = None
+
+    def __call__(
+        self,
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: dict[str, Any] | None = None,
+        callback: Any = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        """A sampler's function, as the host calls it."""
+        args, levels = extra_args or {}, sigmas.tolist()
+        network = self.patched.model.diffusion_model
+
+        def at(x: Tensor, sigma: float, **own: Any) -> Tensor:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            return model(x, sigma * x.new_ones(len(x)), **{**args, **own})
+
+        layer = find_last_layer(network, lambda: at(x, levels[0]))
+        self.laplace = LastLayerLaplace(layer)
+        with LastLayerTap(layer) as tap:
+            if self._file is not None:
+                self.laplace.load(self._file)
+            else:
+                self.laplace.fit(self._pairs(tap, at, x))
+            draw = [item_generator(self._seed, i) for i in range(len(x))]
+
+            def on_step(step: int, x: Tensor, denoised: Tensor) -> None:
+                if callback is not None:
+                    callback(
+                        {"i": step, "denoised": denoised, "x": x, "sigma": sigmas[step], "sigma_hat": sigmas[step]}
+                    )
+
+            def predict(x: Tensor, step: int) -> Tensor:
+                tap.clear()
+                return at(x, levels[step])
+
+            samples, self.variance = sample_with_uncertainty(
+                predict, lambda x, step, _: self._spread(tap, lambda: at(x, levels[step])), x, levels, draw,
+                self._every, self._draws, on_step,
+            )  # fmt: skip
+        mask = args.get("denoise_mask")
+        if mask is not None:  # what is not painted is certain
+            self.variance = self.variance * mask
+        return samples
+
+    def _spread(self, tap: LastLayerTap, again: Any) -> Tensor:
+        """Variance of the guided prediction that the last call made, by one more call."""
+        assert self.laplace is not None
+        sides, offsets = self.sides.taken(), as_offset([self.laplace.variance(h) for h in tap.features])
+        tap.clear()
+        tap.offsets, factor = offsets
+        again()
+        moved = self.sides.taken()
+        cond, uncond = (((b - a).float() / factor).square() for a, b in zip(sides, moved, strict=True))
+        if self.sides.scale == 1.0:  # the host leaves the other side out
+            return cond
+        return guided_variance(self.sides.scale, cond, uncond)
+
+    def _pairs(self, tap: LastLayerTap, at: Any, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each image at a random noise level."""
+        assert self._clean is not None
+        sampling = self.patched.get_model_object("model_sampling")
+        clean = self.patched.model.process_latent_in(self._clean.to(x.device, torch.float32))
+        generator = item_generator(self._seed, len(x))  # behind those of the images that are sampled
+        for one in clean[:MOST_IMAGES].split(1):
+            percent = float(torch.rand(1, generator=generator)) * 0.98 + 0.01
+            level = noise_level(sampling, float(sampling.percent_to_sigma(percent)))
+            noise = torch.randn(one.shape, generator=generator).to(one)
+            state = level.alpha * one + level.sigma * noise
+
+            def side(x: Tensor, sigma: float = level.sigma) -> Tensor:
+                at(x, sigma, denoise_mask=None)  # the mask belongs to the images that are sampled
+                return self.sides.taken()[0]
+
+            yield fit_pair(tap, side, state, one, level.sigma)
+
+
+class ASCED_BayesDiff(io.ComfyNode):
+    """Samples with the uncertainty of each pixel."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_BayesDiff",
+            display_name="ASCED BayesDiff",
+            category=CATEGORY,
+            description="Samples by Euler (DDIM) and tells how uncertain the model is of each pixel, after BayesDiff "
+            "(Kou et al. 2023): to compare with what ASCED finds, and to rank images. It needs a posterior of the "
+            "model's last layer, fitted on a few images that the model should know, or read from a file.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that denoises."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the noise, and of the draws.",
+                ),
+                io.Int.Input("steps", default=25, min=2, max=10000, tooltip="Sampling steps."),
+                io.Float.Input(
+                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as in KSampler."
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(comfy.samplers.KSampler.SCHEDULERS),
+                    tooltip="How the noise is removed over the steps.",
+                ),
+                io.Conditioning.Input("positive", tooltip="What the image should show."),
+                io.Conditioning.Input("negative", tooltip="What it should not show."),
+                io.Latent.Input("latent_image", tooltip="The latent to denoise."),
+                io.Combo.Input(
+                    "posterior",
+                    options=[FIT, *posterior_files()],
+                    tooltip=f"{FIT}: needs images and vae, one call of the model for each image. Or a file in "
+                    "models/asced that this node saved for this checkpoint.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=EVERY,
+                    min=1,
+                    max=1000,
+                    tooltip="The uncertainty is looked at every n-th step; each look costs draws + 1 model calls.",
+                ),
+                io.Int.Input("draws", default=DRAWS, min=2, max=1000, tooltip="Draws of a look; 10 in the paper."),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    tooltip="Name under which a fitted posterior is kept in models/asced; empty: it is not.",
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip=f"To fit on: some dozen to {MOST_IMAGES} images like those that the model makes.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="The checkpoint's VAE, to encode the images."),
+            ],
+            outputs=[
+                io.Latent.Output("latent", display_name="LATENT", tooltip="As by KSampler with euler."),
+                io.Image.Output("heat", display_name="IMAGE", tooltip="The uncertainty, dark low and bright high."),
+                io.Mask.Output(
+                    "mask", display_name="MASK", tooltip="The same at image size, 0 to 1; 1 is the batch's highest."
+                ),
+                io.Float.Output(
+                    "score", display_name="score", tooltip="Mean uncertainty of the batch, in latent units."
+                ),
+                io.String.Output("scores", display_name="scores", tooltip="Uncertainty of each image, a line each."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        seed: int,
+        steps: int,
+        cfg: float,
+        scheduler: str,
+        positive: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        posterior: str,
+        every: int,
+        draws: int,
+        save_as: str,
+        images: Tensor | None = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        check_latent(latent_image)
+        check_conditioning("positive", positive)
+        check_conditioning("negative", negative)
+        latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
+        if latent.ndim != 4:
+            raise ValueError(f"BayesDiff is for images [B,C,H,W], and this latent has shape {tuple(latent.shape)}.")
+        file, clean = None, None
+        if posterior == FIT:
+            clean = _encoded(images, vae, latent)
+        elif (path := folder_paths.get_full_path(FOLDER, posterior)) is None:
+            raise ValueError(f"There is no file {posterior} in models/{FOLDER}: choose another, or {FIT}.")
+        else:
+            file = Path(path)
+        target = _target(save_as)
+        run = _Run(model, clean, file, seed, every, draws)
+        noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
+        sampler = comfy.samplers.KSAMPLER(run)
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+        samples = comfy.sample.sample_custom(
+            run.patched, noise, cfg, sampler, sigmas, positive, negative, latent,
+            noise_mask=latent_image.get("noise_mask"), seed=seed,
+            callback=latent_preview.prepare_callback(run.patched, steps),
+        )  # fmt: skip
+        assert run.variance is not None
+        assert run.laplace is not None
+        if target is not None and file is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            run.laplace.save(target)
+        maps, scores = map_of(run.variance).cpu(), score_of(run.variance).tolist()
+        shown = _at_image_size(maps, model, latent)
+        lines = "\n".join(f"{score:.4g}" for score in scores)
+        types.tell(cls.hidden.unique_id, f"Uncertainty {', '.join(lines.splitlines())}.")
+        heat = torch.from_numpy(np.stack([cividis(one) for one in shown.numpy()])).float() / 255
+        out = {**latent_image, "samples": samples}
+        return io.NodeOutput(out, heat, shown, float(np.mean(scores)), lines)
+
+    @classmethod
+    def fingerprint_inputs(cls, posterior: str, **_: Any) -> float:
+        path = folder_paths.get_full_path(FOLDER, posterior) if posterior != FIT else None
+        return os.path.getmtime(path) if path else 0.0
+
+
+def _encoded(images: Tensor | None, vae: Any, latent: Tensor) -> Tensor:
+    """The images to fit on as the host's latents [N,C,h,w], one at a time so that their number costs no memory."""
+    if images is None:
+        raise ValueError(
+            "A posterior is fitted on images: connect some dozen that the model should know, or choose a file "
+            f"that was saved before in models/{FOLDER}."
+        )
+    check_vae(vae, tuple(latent.shape), "Fitting on images")
+    return torch.cat([vae.encode(image[..., :3]) for image in images[:MOST_IMAGES].split(1)])
+
+
+def _target(name: str) -> Path | None:
+    """Where a posterior is to be kept.
+
+    Raises:
+        ValueError: the name leads out of the folder.
+    """
+    name = name.strip().removesuffix(ENDING)
+    if not name:
+        return None
+    folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
+    if Path(name).name != name:
+        raise ValueError(f"save_as is a name in models/{FOLDER}, such as my_checkpoint; got {name!r}.")
+    return folder / f"{name}{ENDING}"
+
+
+def _at_image_size(maps: Tensor, model: Any, latent: Tensor) -> Tensor:
+    """Maps [B,h,w] as masks [B,H,W], 0 to 1, 1 where the batch is most uncertain."""
+    size = image_size(model, tuple(latent.shape))
+    large = torch.nn.functional.interpolate(maps[:, None].float(), size, mode="nearest")[:, 0]
+    return large / large.max().clamp_min(1e-12)
+
+
+NODES = [ASCED_BayesDiff]

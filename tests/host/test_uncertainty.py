@@ -1,0 +1,106 @@
+"""ASCED_BayesDiff in the real host."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+STEPS = 7
+
+
+def empty():
+    return torch.zeros(2, 3, 32, 32)
+
+
+@pytest.fixture
+def posteriors(tmp_path):
+    """A folder of models/asced for the test alone."""
+    import folder_paths
+
+    paths, _ = folder_paths.folder_names_and_paths["asced"]
+    paths.insert(0, str(tmp_path))
+    folder_paths.filename_list_cache.pop("asced", None)
+    yield tmp_path
+    paths.remove(str(tmp_path))
+    folder_paths.filename_list_cache.pop("asced", None)
+
+
+@pytest.fixture
+def bayes(run_node, hands):
+    def run(model=None, **changes):
+        inputs = {
+            "model": model or hands.eps, "seed": 5, "steps": STEPS, "cfg": 2.0, "scheduler": "normal",
+            "positive": hands.positive, "negative": hands.negative, "latent_image": {"samples": empty()},
+            "posterior": "fit on the images", "every": 3, "draws": 2, "save_as": "", "vae": hands.vae,
+            "images": torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(0)),
+        }  # fmt: skip
+        return run_node("ASCED_BayesDiff", **{**inputs, **changes})
+
+    return run
+
+
+def test_the_images_are_the_hosts_own_euler(bayes, hands, core_node):
+    """And the model is as if we were not there."""
+    latent, heat, mask, score, scores = bayes()
+    stock = core_node(
+        "KSampler", model=hands.eps, seed=5, steps=STEPS, cfg=2.0, sampler_name="euler", scheduler="normal",
+        positive=hands.positive, negative=hands.negative, latent_image={"samples": empty()}, denoise=1.0,
+    )[0]  # fmt: skip
+    torch.testing.assert_close(latent["samples"], stock["samples"], rtol=1e-4, atol=1e-4)
+    assert heat.shape == (2, 32, 32, 3) and mask.shape == (2, 32, 32)
+    assert float(mask.max()) == 1.0 and float(mask.min()) >= 0.0 and mask.unique().numel() > 100
+    assert score > 0 and len(scores.splitlines()) == 2
+    assert not any(m._forward_hooks for m in hands.eps.model.diffusion_model.modules())
+    assert "sampler_post_cfg_function" not in hands.eps.model_options
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+def test_a_kept_posterior_gives_the_same_and_says_where_it_does_not_fit(bayes, posteriors, demo, cfg):
+    first = bayes(save_as="hands", cfg=cfg)
+    (file,) = posteriors.glob("*")
+    assert file.name == "hands.laplace.safetensors"
+    again = bayes(posterior=file.name, images=None, vae=None, cfg=cfg)
+    assert torch.equal(first[2], again[2]) and first[3] == again[3]
+    with pytest.raises(ValueError, match="fit it anew"):
+        bayes(
+            model=demo.model, posterior=file.name, positive=demo.positive, negative=demo.negative,
+            latent_image={"samples": torch.zeros(1, 4, 16, 16)},
+        )  # fmt: skip
+
+
+def test_a_flow_model_and_a_latent_model(bayes, hands, demo):
+    flow = bayes(model=hands.flow)
+    assert flow[3] > 0 and torch.isfinite(flow[0]["samples"]).all()
+    latent = bayes(
+        model=demo.model, positive=demo.positive, negative=demo.negative, vae=demo.vae,
+        latent_image={"samples": torch.zeros(2, 4, 16, 16)}, images=torch.rand(2, 64, 64, 3),
+    )  # fmt: skip
+    assert latent[2].shape == (2, 64, 64) and latent[3] > 0
+
+
+def test_more_images_make_it_more_certain(bayes):
+    images = torch.rand(12, 32, 32, 3, generator=torch.Generator().manual_seed(1))
+    assert bayes(images=images)[3] < bayes(images=images[:1])[3]
+
+
+def test_what_is_not_painted_is_certain(bayes):
+    mask = torch.zeros(1, 32, 32)
+    mask[:, :16] = 1
+    _, _, shown, _, _ = bayes(latent_image={"samples": torch.full((2, 3, 32, 32), 0.2), "noise_mask": mask})
+    assert not shown[:, 20:].any() and shown[:, :12].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images": None}, "connect some dozen"),
+        ({"vae": None}, "needs a VAE"),
+        ({"posterior": "gone.laplace.safetensors"}, "There is no file gone"),
+        ({"save_as": "../evil"}, "save_as is a name"),
+        ({"latent_image": {"samples": torch.zeros(1, 3, 2, 32, 32)}}, "is for images"),
+        ({"positive": []}, "positive conditioning is empty"),
+    ],
+)
+def test_wrong_inputs_get_one_sentence(bayes, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        bayes(**changes)
