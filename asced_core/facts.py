@@ -37,7 +37,7 @@ class RunFacts:
         sampler: the host's name of the sampler.
         seed: of the run.
         model_calls: evaluations of the model by the sampler, the extra ones included.
-        extra_model_calls: those that the correction cost.
+        extra_model_calls: those that the correction cost, and those for the run without one.
         seconds_model: spent in the model.
         seconds_asced: spent in detection and correction.
         space: where the detector looked, see DetectionSettings.

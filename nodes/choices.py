@@ -62,10 +62,12 @@ class CorrectionChoice:
     Attributes:
         settings: numbers and names.
         vae: the host's VAE, for a correction in pixel space.
+        keep_original: finishes the run without a correction, too.
     """
 
     settings: CorrectionSettings = field(default_factory=CorrectionSettings)
     vae: Any = None
+    keep_original: bool = False
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:

@@ -40,6 +40,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 ),
                 types.mask_output(),
                 types.report_output(),
+                types.original_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -65,7 +66,8 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         )
         output, denoised = getattr(done, "args", done)  # a plain pair on older hosts
         report = run.report_of(output, guider.model_patcher, detection, correction)
-        return io.NodeOutput(output, denoised, *types.told(cls.hidden.unique_id, report))
+        told = types.told(cls.hidden.unique_id, report)
+        return io.NodeOutput(output, denoised, *told, run.original_of(output))
 
 
 NODES = [ASCED_SamplerCustomAdvanced]

@@ -36,7 +36,7 @@ def patch_model(
     model: Any,
     detection: DetectionChoice,
     correction: CorrectionChoice,
-    on_report: Callable[[torch.Tensor, Report], None],
+    on_run: Callable[[torch.Tensor, Report, torch.Tensor | None], None],
     items: Sequence[int] | None = None,
 ) -> Any:
     """A clone of a ModelPatcher whose sampling runs are watched and corrected.
@@ -46,7 +46,8 @@ def patch_model(
     Args:
         model: the host's ModelPatcher.
         detection, correction: settings, and what goes with them.
-        on_report: takes the final latent and the report of each run.
+        on_run: takes the final latent and the report of each run, and the latent of the run without correction, where
+            it was kept and anything was corrected.
         items: index of each image of the batch, see Trajectory.
     """
 
@@ -57,7 +58,12 @@ def patch_model(
         run = _Run(guider, executor.class_obj, sigmas, noise, seed, detection, correction, items)
         with run.attached():
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-        on_report(guider.inner_model.process_latent_out(samples.to(torch.float32)), run.report())
+        original = None
+        if run.original is not None:
+            # as the host ends a sampler's function
+            scaled = guider.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], run.original)
+            original = _finished(guider, scaled)
+        on_run(_finished(guider, samples), run.report(), original)
         return samples
 
     patched = model.clone()
@@ -74,14 +80,25 @@ def patch_guider(guider: Any, *args: Any) -> Any:
     return patched
 
 
+def _finished(guider: Any, samples: torch.Tensor) -> torch.Tensor:
+    """The latent that the host makes of a sampler's result."""
+    latent: torch.Tensor = guider.inner_model.process_latent_out(samples.to(torch.float32))
+    return latent
+
+
 class OneRun:
     """Takes the report of the one run that a node makes."""
 
     def __init__(self) -> None:
         self._report: Report | None = None
+        self._original: torch.Tensor | None = None
 
-    def __call__(self, _: torch.Tensor, report: Report) -> None:
-        self._report = report
+    def __call__(self, _: torch.Tensor, report: Report, original: torch.Tensor | None) -> None:
+        self._report, self._original = report, original
+
+    def original_of(self, latent: dict[str, Any]) -> dict[str, Any]:
+        """The latent as it is without a correction; the given one where nothing else was kept."""
+        return with_samples(latent, self._original)
 
     def report_of(
         self, latent: dict[str, Any], model: Any, detection: DetectionChoice, correction: CorrectionChoice
@@ -95,8 +112,16 @@ class OneRun:
         return empty_report(_mask_size(shape), (), detection.settings, correction.settings, facts, (reason,))
 
 
+def with_samples(latent: dict[str, Any], samples: torch.Tensor | None) -> dict[str, Any]:
+    """The LATENT with other samples, of the same type and at the same place; the given one for None."""
+    return latent if samples is None else {**latent, "samples": samples.to(latent["samples"])}
+
+
 class _Run:
     """One sampling run, from its start to its report.
+
+    Attributes:
+        original: the sampler's result without a correction, if it was kept and anything was corrected.
 
     Raises:
         ValueError: a VAE or a mask of the settings does not fit this run.
@@ -122,7 +147,9 @@ class _Run:
         self._stopwatch = Stopwatch(noise.device)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
-        self._calls, self._restarts = 0, 0
+        self._calls, self._restarts, self._double_calls = 0, 0, 0
+        self._keep_original = correction.keep_original
+        self.original: torch.Tensor | None = None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -153,11 +180,16 @@ class _Run:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
         # anew, should the host sample a second time after an error
         self._notes.clear()
-        self._trajectory, self._restarts = self._plan.trajectory(self._notes), 0
-        function, watched = self._function, WatchedModel(model, self._stopwatch)
+        self._trajectory, self._restarts, self.original = self._plan.trajectory(self._notes), 0, None
+        function, watched = self._function, WatchedModel(model, self._stopwatch, self._keep_original)
         if self._trajectory.correction.steers:
             watched.steer = partial(self._steer, area=(extra_args or {}).get("denoise_mask"))
+            if self._keep_original:
+                method = self._correction.method
+                self._notes.append(f"No uncorrected run beside method {method}, which changes every step of the window.")
         own = {"extra_args": extra_args, **options}
+        # a copy, because some functions put hooks of their own into it
+        lanes_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own
         tape = None
         if options.get("noise_sampler") is None:
             source = self._function.noise_source(x, sigmas, (extra_args or {}).get("seed"))
@@ -167,7 +199,7 @@ class _Run:
         def on_step(info: dict[str, Any]) -> None:
             corrected = self._watch(info["i"], watched)
             if corrected is not None:
-                theirs = {**own, "noise_sampler": tape.follower()} if tape else own
+                theirs = {**lanes_own, "noise_sampler": tape.follower()} if tape else lanes_own
                 rest = function.entry(info["i"], sigmas)
                 lane = Lane(function.function, watched, corrected, rest, theirs)
                 images = self._trajectory.acting  # type: ignore[union-attr]
@@ -175,10 +207,13 @@ class _Run:
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
             if callback is not None:
-                callback(info)
+                callback({**info, "denoised": watched.shown(info["denoised"])})
 
         try:
-            samples = watched.merge(function.function(watched, x, sigmas, callback=on_step, disable=disable, **own))
+            first = function.function(watched, x, sigmas, callback=on_step, disable=disable, **own)
+            samples = watched.merge(first)
+            if self._keep_original and self._restarts and watched.steer is None:
+                self.original = first
             if watched.out_of_step:
                 self._notes.append(
                     f"Sampler {function.name} does not keep step with itself when it starts in "
@@ -186,7 +221,7 @@ class _Run:
                 )
             return samples
         finally:
-            self._calls = watched.calls
+            self._calls, self._double_calls = watched.calls, watched.double_calls
             watched.close()
 
     def _watch(self, step: int, watched: WatchedModel) -> torch.Tensor | None:
@@ -216,7 +251,7 @@ class _Run:
             sampler=self._function.name,
             seed=self._seed,
             model_calls=self._calls,
-            extra_model_calls=self._restarts,
+            extra_model_calls=self._restarts + self._double_calls,
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.signal.space,

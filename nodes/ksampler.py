@@ -43,6 +43,7 @@ class ASCED_KSampler(io.ComfyNode):
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
                 types.mask_output(),
                 types.report_output(),
+                types.original_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -95,6 +96,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
                 types.mask_output(),
                 types.report_output(),
+                types.original_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -149,7 +151,8 @@ def _sample(
     # by name, because `nodes` would read as a folder of this pack
     sample = importlib.import_module("nodes").common_ksampler
     (latent,) = sample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, **options)
-    return io.NodeOutput(latent, *types.told(cls.hidden.unique_id, run.report_of(latent, model, detection, correction)))
+    told = types.told(cls.hidden.unique_id, run.report_of(latent, model, detection, correction))
+    return io.NodeOutput(latent, *told, run.original_of(latent))
 
 
 NODES = [ASCED_KSampler, ASCED_KSamplerAdvanced]

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import types
 from .choices import CorrectionChoice, DetectionChoice
-from .host import patch_model
+from .host import patch_model, with_samples
 from .inputs import check_latent, settings_inputs
 from .run_log import RunLog
 from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
@@ -61,6 +61,7 @@ class ASCED_CollectRun(io.ComfyNode):
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The same latent, unchanged."),
                 types.mask_output(),
                 types.report_output(),
+                types.original_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -68,8 +69,9 @@ class ASCED_CollectRun(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict[str, Any], run: RunLog) -> io.NodeOutput:
         check_latent(samples)
-        report = run.get(samples["samples"])
-        return io.NodeOutput(samples, *types.told(cls.hidden.unique_id, report))
+        report, original = run.get(samples["samples"])
+        told = types.told(cls.hidden.unique_id, report)
+        return io.NodeOutput(samples, *told, with_samples(samples, original))
 
 
 NODES = [ASCED_ApplyToModel, ASCED_CollectRun]

@@ -22,18 +22,19 @@ class RunLog:
     """
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str, tuple[torch.Tensor, Report]] = OrderedDict()
+        self._runs: OrderedDict[str, tuple[torch.Tensor, Report, torch.Tensor | None]] = OrderedDict()
 
-    def put(self, latent: torch.Tensor, report: Report) -> None:
-        """Remembers the report of the run that gave this latent."""
+    def put(self, latent: torch.Tensor, report: Report, original: torch.Tensor | None = None) -> None:
+        """Remembers the run that gave this latent: its report, and its latent without a correction, if there is one."""
         key = _fingerprint(latent)
-        self._runs[key] = (latent.detach().to("cpu", torch.float16), report)
+        kept = None if original is None else original.detach().cpu()
+        self._runs[key] = (latent.detach().to("cpu", torch.float16), report, kept)
         self._runs.move_to_end(key)
         while len(self._runs) > KEPT:
             self._runs.popitem(last=False)
 
-    def get(self, latent: torch.Tensor) -> Report:
-        """The report of the run that gave this latent.
+    def get(self, latent: torch.Tensor) -> tuple[Report, torch.Tensor | None]:
+        """The report of the run that gave this latent, and its latent without a correction, if it was kept.
 
         Raises:
             ValueError: it came from no run that is remembered.
@@ -44,11 +45,11 @@ class RunLog:
                 "This LATENT did not come from a sampler that used the MODEL of this RUN: connect the LATENT "
                 "output of that sampler directly, and MODEL and RUN of the same ASCED Apply to Model node."
             )
-        return run[1]
+        return run[1:]
 
     def newest_first(self) -> Iterator[tuple[torch.Tensor, Report]]:
         """The latents and reports of the runs that are remembered."""
-        for latent, report in reversed(self._runs.values()):
+        for latent, report, _ in reversed(self._runs.values()):
             yield latent.float(), report
 
 

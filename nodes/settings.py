@@ -254,6 +254,13 @@ class ASCED_Correction(io.ComfyNode):
                     tooltip="Several rounds: the last correction happens here at the latest; 1 is the finished image.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space pixel."),
+                io.Boolean.Input(
+                    "keep_original",
+                    optional=True,
+                    default=False,
+                    tooltip="Finishes the image without a correction, too, for the output original. Where something is "
+                    "corrected, every step behind the correction then costs two model calls in place of one.",
+                ),
             ],
             outputs=[
                 types.Correction.Output("correction", display_name="CORRECTION", tooltip="For the ASCED sampler nodes.")
@@ -261,11 +268,11 @@ class ASCED_Correction(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vae: Any = None, **widgets: Any) -> io.NodeOutput:
+    def execute(cls, vae: Any = None, keep_original: bool = False, **widgets: Any) -> io.NodeOutput:
         settings = CorrectionSettings(**widgets)
         if settings.acts and settings.space == "pixel" and settings.gamma > 0:
             check_has_vae(vae, "Correction in pixel space")
-        return io.NodeOutput(CorrectionChoice(settings, vae))
+        return io.NodeOutput(CorrectionChoice(settings, vae, keep_original))
 
 
 NODES = [ASCED_Detection, ASCED_Correction]

@@ -33,6 +33,15 @@ def mask_output() -> Any:
     )
 
 
+def original_output() -> Any:
+    """The LATENT of the run without a correction, worded once."""
+    return io.Latent.Output(
+        "original",
+        display_name="original",
+        tooltip="The latent without a correction, if keep_original is on in ASCED Correction; or else the same LATENT.",
+    )
+
+
 def tell(node_id: str | None, text: str) -> None:
     """Shows a sentence on the node, and in the log; without a running server only in the log."""
     log.info("%s", text)

@@ -26,30 +26,43 @@ class WatchedModel:
 
     Once corrected runs go along, every call serves all: their images come from there, the others from here. An
     image that was corrected twice belongs to the later run.
+
+    Args:
+        model: the sampler's.
+        stopwatch: for the time that the model takes.
+        keep_first: the first run goes on as if nothing had been corrected, with model calls of its own; the corrected
+            runs share a call beside each.
     """
 
-    def __init__(self, model: Any, stopwatch: Stopwatch) -> None:
-        self._model, self._stopwatch = model, stopwatch
+    def __init__(self, model: Any, stopwatch: Stopwatch, keep_first: bool = False) -> None:
+        self._model, self._stopwatch, self._keep_first = model, stopwatch, keep_first
         self.calls = 0
+        self.double_calls = 0  # how often both were called
         self.steer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # sigma, prediction
         self._followers: list[_Follower] = []
         self._out_of_step: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        asking = []
+        asking, state, options = [], x, kwargs
         for follower in self._followers:
             if follower.behind:
                 follower.behind -= 1
             elif asked := follower.lane.asked():
-                theirs, (sigma, *_), _ = asked
+                theirs, (sigma, *_), options = asked
                 # stays on the device; read once, when all is done
                 self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
-                x = torch.where(follower.places, theirs, x)
+                state = torch.where(follower.places, theirs, state)
                 asking.append(follower.lane)
-        denoised = self.call(x, *args, **kwargs)
+        if self._keep_first and asking:
+            first = self.call(x, *args, **kwargs)
+            # by their own options: what a sampler hangs in to see its guidance must not see the other run's
+            corrected = self.call(state, *args, **options)
+            self.double_calls += 1
+        else:
+            first = corrected = self.call(state, *args, **kwargs)
         for lane in asking:
-            lane.answer(denoised)
-        return denoised if self.steer is None else self.steer(args[0], denoised)
+            lane.answer(corrected)
+        return first if self.steer is None else self.steer(args[0], first)
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The model alone."""
@@ -82,6 +95,14 @@ class WatchedModel:
     def out_of_step(self) -> bool:
         """True if a corrected run asked about other noise levels than the first one."""
         return self._out_of_step is not None and bool(self._out_of_step)
+
+    def shown(self, denoised: torch.Tensor) -> torch.Tensor:
+        """The first run's prediction with the corrected images in it."""
+        if not self._keep_first:
+            return denoised
+        for follower in self._followers:
+            denoised = torch.where(follower.places, self.denoised, denoised)
+        return denoised
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:
         """The final states of all runs."""

@@ -143,7 +143,7 @@ def corrected(
                denoise: float = 1.0, scheduler: str = "normal", settings: dict | None = None,
                **samples: Any) -> Any:  # fmt: skip
         given = samples.pop("latent", None) or latent(**samples)
-        out, mask, report = run_node(
+        out, mask, report, _ = run_node(
             "ASCED_KSampler", model=model or hands.eps, seed=seed, steps=steps, cfg=cfg, sampler_name=sampler,
             scheduler=scheduler, positive=hands.positive, negative=hands.negative, latent_image=given, denoise=denoise,
             **(settings or {}),
@@ -198,7 +198,7 @@ def sample(demo, run_node, host):
             "detection": run_node("ASCED_Detection", **{**STRICT, **dict(detection)})[0],
             "correction": run_node("ASCED_Correction", **{**PLAIN, **dict(correction)})[0],
         }
-        return run_node("ASCED_KSampler", model=model, seed=seed, latent_image=given, **options, **common, **chosen)
+        return run_node("ASCED_KSampler", model=model, seed=seed, latent_image=given, **options, **common, **chosen)[:3]
 
     return run
 

@@ -30,7 +30,7 @@ def pictures(host, hands, run_node):
         stock = host.common_ksampler(hands.eps, 0, *common)[0]["samples"]
         other = host.common_ksampler(hands.eps, 1, *common)[0]["samples"]
         names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
-        out, mask, report = run_node(
+        out, mask, report, *_ = run_node(
             "ASCED_KSampler", model=hands.eps, seed=0, denoise=1.0, detection=detection,
             **dict(zip(names, common, strict=True)),
         )  # fmt: skip

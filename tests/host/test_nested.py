@@ -46,7 +46,7 @@ def test_nested_audio_and_video_latents_pass_through_with_one_warning(audio_and_
     (stock,) = host.common_ksampler(model, *widgets)
     names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
     with caplog.at_level(logging.WARNING):
-        out, mask, report = run_node(
+        out, mask, report, *_ = run_node(
             "ASCED_KSampler", model=model, denoise=1.0, **dict(zip(names, widgets, strict=True))
         )
     for ours, theirs in zip(out["samples"].unbind(), stock["samples"].unbind(), strict=True):
@@ -59,5 +59,5 @@ def test_the_report_of_a_nested_run_is_found_again(audio_and_video, host, hands,
     model, latent = audio_and_video
     patched, run = run_node("ASCED_ApplyToModel", model=model)
     (sampled,) = host.common_ksampler(patched, 3, 12, 1.0, "euler", "normal", hands.positive, hands.negative, latent)
-    given_back, _, report = run_node("ASCED_CollectRun", samples=sampled, run=run)
+    given_back, _, report, *_ = run_node("ASCED_CollectRun", samples=sampled, run=run)
     assert given_back is sampled and report.summary().startswith("Not watched")

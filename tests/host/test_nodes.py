@@ -79,7 +79,7 @@ def test_default_widgets_equal_no_settings_node(pack, hands, corrected, run_node
 def test_patched_model_and_collected_run_equal_the_sampler_node(hands, applied, stock, corrected, run_node):
     model, run = applied
     sampled = stock(model)
-    latent, mask, report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
+    latent, mask, report, *_ = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
     direct = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
     assert torch.equal(sampled, direct[0]) and torch.equal(mask, direct[1])
     assert latent["samples"] is sampled
@@ -90,7 +90,7 @@ def test_one_patched_model_through_two_samplers_gives_each_its_own_mask(applied,
     model, run = applied
     small, large = stock(model), stock(model, steps=15, side=48, seed=4, batch=3, sampler="dpmpp_2m")
     for sampled, side, batch, steps in ((large, 48, 3, 15), (small, 32, 2, 12)):
-        _, mask, report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
+        _, mask, report, *_ = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
         assert mask.shape == (batch, side, side) and report.steps == steps
 
 
@@ -111,7 +111,7 @@ def test_run_log_forgets_the_oldest(hands, run_node):
     log = RunLog()
     for i in range(KEPT + 1):
         log.put(torch.full((1, 3, 2, 2), float(i)), i)
-    assert log.get(torch.full((1, 3, 2, 2), float(KEPT))) == KEPT
+    assert log.get(torch.full((1, 3, 2, 2), float(KEPT))) == (KEPT, None)
     with pytest.raises(ValueError, match="did not come from"):
         log.get(torch.zeros(1, 3, 2, 2))
 

@@ -45,7 +45,7 @@ def test_a_video_is_watched_frame_by_frame(pack, host, run_node, tmp_path):
     names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
     for smooth in (0.0, 1.0):
         detection = run_node("ASCED_Detection", **STRICT, smooth_frames=smooth)[0]
-        out, mask, report = run_node(
+        out, mask, report, *_ = run_node(
             "ASCED_KSampler", model=model, denoise=1.0, detection=detection, **dict(zip(names, common, strict=True))
         )
         assert report.run.frames == 9 and len(report.images) == 18 and mask.shape == (18, 128, 128)

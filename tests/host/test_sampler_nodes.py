@@ -62,14 +62,14 @@ def test_ksampler_advanced_does_every_part_of_a_run_as_the_hosts_node_does(
     inputs = {**_advanced(**part), "positive": hands.positive, "negative": hands.negative, "latent_image": given}
     (stock,) = host.KSamplerAdvanced().sample(model=model, **inputs)
     watch = run_node("ASCED_Correction", method="none", gamma=0.0, strength=1.0, expand=5, x0_source="current")[0]
-    seen, mask, report = run_node(
+    seen, mask, report, *_ = run_node(
         "ASCED_KSamplerAdvanced", model=model, detection=detection, correction=watch, **inputs
     )
     assert torch.equal(seen["samples"], stock["samples"])
     assert mask.shape == (2, 32, 32)
     assert (report.decision is not None) == reaches
     assert reaches or report.summary().startswith("Not watched")
-    out, mask, report = run_node("ASCED_KSamplerAdvanced", model=model, detection=detection, **inputs)
+    out, mask, report, *_ = run_node("ASCED_KSamplerAdvanced", model=model, detection=detection, **inputs)
     assert [image.corrected for image in report.images] == [reaches, False]
     assert torch.equal(out["samples"][1], stock["samples"][1])
     assert torch.equal(out["samples"][0], stock["samples"][0]) != reaches
@@ -81,9 +81,9 @@ def test_a_split_run_is_corrected_by_the_part_that_does_the_middle(host, hands, 
     common = {"model": model, "positive": hands.positive, "negative": hands.negative, "detection": detection}
     whole = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **_advanced())[0]["samples"]
     first = _advanced(end_at_step=10, return_with_leftover_noise="enable")
-    half, _, report = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **first)
+    half, _, report, *_ = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **first)
     assert report.images[0].corrected
-    rest, _, report = run_node(
+    rest, _, report, *_ = run_node(
         "ASCED_KSamplerAdvanced", latent_image=half, **common, **_advanced(add_noise="disable", start_at_step=10)
     )
     assert "Not watched" in report.summary()
@@ -105,7 +105,7 @@ def test_sampler_custom_advanced_takes_any_guider_and_leaves_it_as_it_was(
     }  # fmt: skip
     before = {key: id(value) for key, value in vars(guider).items()}
     stock, stock_denoised = core_node("SamplerCustomAdvanced", **inputs)
-    output, denoised, mask, report = run_node("ASCED_SamplerCustomAdvanced", detection=detection, **inputs)
+    output, denoised, mask, report, *_ = run_node("ASCED_SamplerCustomAdvanced", detection=detection, **inputs)
     assert [image.corrected for image in report.images] == [True, False]
     assert mask[0].any() and not mask[1].any()
     for ours, theirs in ((output, stock), (denoised, stock_denoised)):
@@ -132,7 +132,7 @@ def test_sampler_custom_advanced_without_steps_in_the_window_gives_the_hosts_res
         "latent_image": {"samples": torch.zeros(2, 3, 32, 32)},
     }  # fmt: skip
     stock, _ = core_node("SamplerCustomAdvanced", **inputs)
-    output, _, mask, report = run_node("ASCED_SamplerCustomAdvanced", **inputs)
+    output, _, mask, report, *_ = run_node("ASCED_SamplerCustomAdvanced", **inputs)
     assert torch.equal(output["samples"], stock["samples"])
     assert report.summary().startswith("Not watched") and not mask.any() and mask.shape == (2, 32, 32)
 

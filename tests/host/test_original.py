@@ -1,0 +1,135 @@
+"""keep_original: the run without a correction comes out beside the corrected one, bit by bit as the host makes it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .conftest import STRICT
+from .models import with_artifact
+from .test_sampling import _correction, _detection
+
+# single-step, multistep, with noise, twice a step, with hooks of their own behind guidance, with a past
+SAMPLERS = [
+    "euler", "ddim", "dpmpp_2m", "dpmpp_sde", "euler_ancestral_cfg_pp", "res_multistep_cfg_pp", "heun", "uni_pc",
+    "sa_solver_pece", "dpmpp_3m_sde",
+]  # fmt: skip
+
+
+@pytest.fixture
+def kept(hands, latent, run_node):
+    """ASCED_KSampler with keep_original on or off; gives all four outputs."""
+
+    def sample(model=None, keep=True, sampler="euler", given=None, steps=12, **correction):
+        return run_node(
+            "ASCED_KSampler", model=model or with_artifact(hands.eps), seed=3, steps=steps, cfg=2.0,
+            sampler_name=sampler, scheduler="normal", positive=hands.positive, negative=hands.negative,
+            latent_image=given or latent(2), denoise=1.0, detection=_detection(run_node),
+            correction=_correction(run_node, keep_original=keep, **correction),
+        )  # fmt: skip
+
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("sampler", "masked"), [(s, False) for s in SAMPLERS] + [(s, True) for s in ("euler", "dpmpp_sde", "dpmpp_2m")]
+)
+def test_the_original_is_stock_and_the_corrected_latent_is_as_without_it(hands, latent, stock, kept, sampler, masked):
+    given = latent(2)
+    if masked:
+        given["noise_mask"] = torch.zeros(2, 32, 32)
+        given["noise_mask"][:, 4:28, 2:30] = 1
+    out, mask, report, original = kept(sampler=sampler, given=given)
+    assert report.images[0].corrected and not report.images[1].corrected
+    expected = stock(with_artifact(hands.eps), sampler=sampler, latent=given)
+    assert torch.equal(original["samples"], expected)
+    assert original["samples"].dtype == out["samples"].dtype
+    without, _, plain, same = kept(sampler=sampler, given=given, keep=False)
+    assert same is without
+    assert torch.equal(out["samples"], without["samples"])
+    assert not torch.equal(out["samples"][0], original["samples"][0])
+    assert torch.equal(mask, torch.from_numpy(plain.image_masks()))
+    # told as it is: a call more for each step behind the correction
+    doubled = report.run.extra_model_calls - plain.run.extra_model_calls
+    assert doubled == report.run.model_calls - plain.run.model_calls > 0
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_ancestral"])
+def test_two_rounds(demo, host, run_node, sampler):
+    """A square in image 0 inside the window, another in image 1 behind T_c: two corrected runs beside the first."""
+    model = with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
+    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.6)
+    given = {"samples": torch.zeros(3, 4, 16, 16)}
+    common = (3, 25, 2.0, sampler, "normal", demo.positive, demo.negative, given)
+    names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
+    results = [
+        run_node(
+            "ASCED_KSampler", model=model, denoise=1.0, detection=run_node("ASCED_Detection", **STRICT)[0],
+            correction=_correction(run_node, keep_original=keep, rounds=2, last_percent=0.75),
+            **dict(zip(names, common, strict=True)),
+        )
+        for keep in (True, False)
+    ]  # fmt: skip
+    (out, _, report, original), (without, *_) = results
+    assert len(report.corrected_steps) == 2 and report.images[1].corrected
+    assert torch.equal(original["samples"], host.common_ksampler(model, *common)[0]["samples"])
+    assert torch.equal(out["samples"], without["samples"])
+
+
+def test_a_flow_model(hands, stock, kept):
+    model = with_artifact(hands.flow)
+    out, _, report, original = kept(model)
+    assert report.images[0].corrected and torch.equal(original["samples"], stock(model))
+    assert torch.equal(out["samples"], kept(model, keep=False)[0]["samples"])
+
+
+def test_nothing_found_gives_the_same_latent_and_costs_nothing(hands, kept):
+    out, _, report, original = kept(hands.eps)
+    assert not report.images[0].corrected and original is out
+    assert report.run.extra_model_calls == 0
+
+
+@pytest.mark.parametrize("method", ["clip", "sargd"])
+def test_methods_that_steer_say_that_there_is_no_original(hands, kept, method):
+    out, _, report, original = kept(method=method)
+    assert original is out and f"No uncorrected run beside method {method}" in report.summary()
+
+
+def test_a_patched_model_hands_the_original_to_collect_run(hands, stock, run_node):
+    patched, run = run_node(
+        "ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=_detection(run_node),
+        correction=_correction(run_node, keep_original=True),
+    )  # fmt: skip
+    sampled = stock(patched)
+    latent, _, _, original = run_node("ASCED_CollectRun", samples={"samples": sampled, "batch_index": [0, 1]}, run=run)
+    assert latent["samples"] is sampled and original["batch_index"] == [0, 1]
+    assert torch.equal(original["samples"], stock(with_artifact(hands.eps)))
+
+
+def test_a_custom_sampler_gives_the_original_and_its_own_denoised(core_node, hands, latent, run_node):
+    import comfy.sample
+    import comfy.samplers
+
+    class Noise:
+        seed = 3
+
+        def generate_noise(self, given):
+            return comfy.sample.prepare_noise(given["samples"], self.seed)
+
+    model = with_artifact(hands.eps)
+    (guider,) = core_node("CFGGuider", model=model, positive=hands.positive, negative=hands.negative, cfg=2.0)
+    inputs = {
+        "noise": Noise(), "guider": guider, "sampler": comfy.samplers.sampler_object("dpmpp_2m"),
+        "sigmas": comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 12),
+        "latent_image": latent(2),
+    }  # fmt: skip
+    stock, _ = core_node("SamplerCustomAdvanced", **inputs)
+    chosen = {"detection": _detection(run_node)}
+    results = []
+    for keep in (True, False):
+        correction = _correction(run_node, keep_original=keep)
+        results.append(run_node("ASCED_SamplerCustomAdvanced", **inputs, **chosen, correction=correction))
+    kept, plain = results
+    assert torch.equal(kept[4]["samples"], stock["samples"])
+    for ours, theirs in zip(kept[:2], plain[:2], strict=True):  # output and denoised_output: of the corrected run
+        assert torch.equal(ours["samples"], theirs["samples"])
