@@ -50,8 +50,27 @@ def _strong(report: Report, place: int, min_score: float) -> BoolMap:
     return mask & boxes
 
 
+def ratios_at(report: Report, height: int, width: int, count: int) -> NDArray[np.float32]:
+    """How many times the threshold was exceeded, at another size, nearest neighbour; float32 [count,height,width].
+
+    Args:
+        report: of the run.
+        height, width: in pixels.
+        count: the report's number of images, or of the decoded frames of its videos.
+    """
+    ratios = [
+        cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for ratio in report.ratios
+    ]
+    stacked = np.stack(ratios)
+    if count == len(stacked):
+        return stacked
+    frames = report.run.frames
+    return spread_over_frames(stacked, frames, count // (len(stacked) // frames))
+
+
 def spread_over_frames(masks: NDArray[np.float32], latent_frames: int, frames: int) -> NDArray[np.float32]:
-    """Masks of the latent frames of videos [B*T,H,W] as masks of their decoded frames [B*frames,H,W].
+    """Maps of the latent frames of videos [B*T,H,W] as maps of their decoded frames [B*frames,H,W].
 
     The first latent frame holds one frame, the others equally many each (causal video autoencoders); without such a
     number, the frames are shared out evenly.

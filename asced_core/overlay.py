@@ -13,7 +13,14 @@ from .regions import Region
 
 Picture = NDArray[np.uint8]
 
-OUTLINE = (255, 64, 0)  # vermilion: apart from skin, sky and leaves, and for most colour-blind eyes
+STYLES = ("tint", "outline", "heat", "side by side")
+# Vermilion is apart from skin, sky and leaves, and for most colour-blind eyes; the others are of the set that Okabe and
+# Ito chose for all eyes, for pictures that are red themselves.
+COLOURS = {
+    "vermilion": (255, 64, 0), "sky blue": (86, 180, 233), "yellow": (240, 228, 66), "green": (0, 158, 115),
+    "purple": (204, 121, 167), "white": (255, 255, 255), "black": (0, 0, 0),
+}  # fmt: skip
+HOTTEST = 4  # times the threshold: the upper end of the heat map, the same for all pictures; few cells are above
 MIN_SIDE = 256  # smaller pictures are enlarged first, or their outlines would hide them
 
 
@@ -29,37 +36,84 @@ def draw_overlay(
     regions: Sequence[Region] = (),
     signal_size: tuple[int, int] | None = None,
     opacity: float = 0.45,
+    style: str = "tint",
+    colour: str = "vermilion",
+    ratio: NDArray[np.floating] | None = None,
 ) -> Picture:
-    """The picture with its artifact regions tinted, outlined and labelled with their scores.
+    """The picture with its artifact regions drawn in, and labelled with their scores.
 
     Args:
         picture: uint8 [H,W,3].
         mask: bool of the same height and width.
         regions: for the labels; their boxes are in cells of the signal.
         signal_size: height and width of the signal that the boxes refer to.
-        opacity: of the tint, 0 to 1.
+        opacity: of the tint or of the heat map, 0 to 1.
+        style: ``tint`` fills and outlines the regions; ``outline`` only outlines them; ``heat`` shows by how much the
+            threshold was exceeded, over the picture in grey; ``side by side`` puts the tinted picture to the right
+            of the picture itself.
+        colour: name of the colour of tint and outline, one of COLOURS.
+        ratio: how many times the threshold was exceeded, float of the same height and width, 0 where it was not;
+            needed for ``heat``.
 
     Raises:
-        ValueError: mask and picture differ in size.
+        ValueError: mask or ratio and picture differ in size, or style or colour is not known.
     """
-    if mask.shape != picture.shape[:2]:
-        raise ValueError(f"The mask is {mask.shape} and the picture {picture.shape[:2]}; both need one size.")
+    _check(picture, mask, style, colour, ratio)
     canvas = enlarge(picture, MIN_SIDE).copy()
     height, width = canvas.shape[:2]
     big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    inside = big > 0
-    tint = np.array(OUTLINE, np.float32)
-    canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
+    plain = canvas.copy() if style == "side by side" else None
+    if style == "heat":
+        assert ratio is not None
+        canvas = _heat(canvas, cv2.resize(ratio.astype(np.float32), (width, height), interpolation=0), opacity)
+    elif style != "outline":
+        inside = big > 0
+        tint = np.array(COLOURS[colour], np.float32)
+        canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, OUTLINE, max(1, height // 256))
+    cv2.drawContours(canvas, contours, -1, COLOURS[colour], max(1, height // 256))
     if signal_size is not None:
         for region in regions:
             left, top = region.box[0] * width // signal_size[1], region.box[1] * height // signal_size[0]
-            _label(canvas, f"{region.score:.1f}", left, top)
-    return canvas
+            draw_label(canvas, f"{region.score:.1f}", left, top)
+    return canvas if plain is None else contact_sheet([plain, canvas], columns=2)
 
 
-def _label(canvas: Picture, text: str, left: int, top: int) -> None:
+def _check(
+    picture: Picture, mask: NDArray[np.bool_], style: str, colour: str, ratio: NDArray[np.floating] | None
+) -> None:
+    if mask.shape != picture.shape[:2]:
+        raise ValueError(f"The mask is {mask.shape} and the picture {picture.shape[:2]}; both need one size.")
+    for name, value, choices in (("style", style, STYLES), ("colour", colour, tuple(COLOURS))):
+        if value not in choices:
+            raise ValueError(f"The {name} of an overlay must be one of {', '.join(choices)}, got {value!r}.")
+    if style == "heat" and (ratio is None or ratio.shape != mask.shape):
+        raise ValueError(f"Style heat needs how far the threshold was exceeded, as an array of shape {mask.shape}.")
+
+
+def _heat(canvas: Picture, ratio: NDArray[np.float32], opacity: float) -> Picture:
+    """Where the threshold was exceeded, by how much, over the picture in grey; with a scale below on the left."""
+    grey = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    level = np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)
+    hot = ratio > 0
+    grey[hot] = (grey[hot] * (1 - opacity) + _cividis(level)[hot] * opacity).astype(np.uint8)
+    height, width = grey.shape[:2]
+    size, edge = height // 40, height // 64
+    top, right = height - edge - size, edge + width // 3
+    grey[top : top + size, edge:right] = _cividis(np.linspace(0, 1, right - edge, dtype=np.float32)[None])
+    draw_label(grey, "1x", edge, top)
+    draw_label(grey, f"{HOTTEST}x", right - height // 12, top)
+    return grey
+
+
+def _cividis(level: NDArray[np.float32]) -> Picture:
+    """A colour map that grows brighter all along and reads alike with and without colour blindness; RGB."""
+    coloured = cv2.applyColorMap((level * 255).round().astype(np.uint8), cv2.COLORMAP_CIVIDIS)
+    return np.asarray(coloured[..., ::-1], np.uint8)
+
+
+def draw_label(canvas: Picture, text: str, left: int, top: int) -> None:
+    """Writes a word into the canvas above a point, or below it at the upper edge; white with a black rim."""
     size = canvas.shape[0] / 480
     thickness = max(1, round(size * 1.5))
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 REGION, REST = "#d55e00", "#0072b2"  # Okabe and Ito's colours, told apart by colour-blind eyes
 WINDOW = "#f0e442"
 COLUMNS = 8  # pictures in a film strip
+WIDTH = 11  # inches
+EDGE = 4  # points on a cell's side, so that outlines have corners
+MAX_ASPECT = 1.5  # height by width that a film strip makes room for; taller pictures get narrower
 DPI = 110
 
 
@@ -58,16 +61,23 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
         ValueError: there is no such image, or the run was not watched.
     """
     _check(report, image)
-    figure = _figure(11, 6.6)
-    film = figure.add_gridspec(2, COLUMNS, left=0.01, right=0.99, top=0.87, bottom=0.42, hspace=0.22, wspace=0.04)
+    height, width = report.trace.shape[2:]
+    strip = WIDTH / COLUMNS * min(MAX_ASPECT, height / width) + 0.28  # inches of a row and its titles
+    tall = 0.4 + 2 * strip + 3.1
+    figure = _figure(WIDTH, tall)
+    film = figure.add_gridspec(
+        2, COLUMNS, left=0.01, right=0.95, top=1 - 0.62 / tall, bottom=1 - (0.4 + 2 * strip) / tall,
+        hspace=0.22, wspace=0.04,
+    )  # fmt: skip
     for row, kind in enumerate(("frames", "trace")):
         _film(figure, [film[row, c] for c in range(COLUMNS)], report, image, kind)
-    curves = figure.add_gridspec(1, 2, left=0.08, right=0.99, top=0.35, bottom=0.08, wspace=0.2)
+    curves = figure.add_gridspec(1, 2, left=0.075, right=0.985, top=2.3 / tall, bottom=0.5 / tall, wspace=0.18)
     _acceleration(figure.add_subplot(curves[0]), report, image)
     _abnormal(figure.add_subplot(curves[1]), report, image)
     found = report.images[image]
-    state = f"{len(found.regions)} marked, score {found.score:.1f}" if found.flagged else "clean"
-    figure.suptitle(f"Image {image}: {state}", fontsize=12, y=0.98)
+    regions = f"{len(found.regions)} region{'s' * (len(found.regions) != 1)}"
+    state = f"{regions}, score {found.score:.1f}" if found.flagged else "clean"
+    figure.suptitle(f"Image {image}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
     return _picture(figure)
 
 
@@ -124,7 +134,7 @@ def _picture(figure: Figure) -> Picture:
 
 
 def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) -> None:
-    """A row of pictures at about evenly spaced steps; changes share one colour scale."""
+    """A row of pictures at about evenly spaced steps; changes share one colour scale, shown at the right."""
     steps = report.frame_steps if kind == "frames" else report.trace_steps
     pictures = (report.frames if kind == "frames" else report.trace)[image].astype(np.float32)
     if not steps:
@@ -132,21 +142,38 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
         axes.axis("off")
         axes.text(0, 0.5, "This model's latents have no colour preview.", fontsize=8, va="center")
         return
-    chosen = np.unique(np.linspace(0, len(steps) - 1, len(cells)).round().astype(int))
+    columns = np.linspace(0, report.steps - 1, len(cells))
+    chosen = np.unique([int(np.abs(np.array(steps) - step).argmin()) for step in columns])
     top = float(np.quantile(pictures, 0.995)) or 1.0
+    shown, axes = None, None
     for cell, i in zip(cells, chosen, strict=False):
         axes = figure.add_subplot(cell)
         if kind == "frames":
             axes.imshow(((pictures[i].transpose(1, 2, 0) + 1) / 2).clip(0, 1))
         else:
-            axes.imshow(pictures[i], cmap="magma", vmin=0, vmax=top)
-        mask = cv2.resize(report.masks[image].astype(np.uint8), pictures[i].shape[:-3:-1], interpolation=cv2.INTER_AREA)
-        if mask.any():
-            axes.contour(mask, levels=[0.5], colors=[REGION], linewidths=0.9)
+            shown = axes.imshow(pictures[i], cmap="magma", vmin=0, vmax=top)
+        _outline(axes, report.masks[image], (pictures[i].shape[-2], pictures[i].shape[-1]))
         axes.set_xticks([])
         axes.set_yticks([])
         title = f"{phase(report, steps[i])}, step {steps[i] + 1}" if kind == "frames" else f"|Δ| to step {steps[i] + 1}"
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(title, fontsize=8, pad=3)
+    if shown is not None and axes is not None:
+        scale = axes.inset_axes((1.06, 0, 0.07, 1))
+        figure.colorbar(shown, cax=scale).ax.tick_params(labelsize=7)
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, int]) -> None:
+    """Lines around the cells of a mask, over a picture of another size that shows the same."""
+    if not mask.any():
+        return
+    fine = np.pad(mask.repeat(EDGE, 0).repeat(EDGE, 1), 1).astype(np.float32)
+    down, across = (
+        ((np.arange(cells * EDGE + 2) - 0.5) / (cells * EDGE)) * length - 0.5
+        for cells, length in zip(mask.shape, size, strict=True)
+    )
+    axes.contour(across, down, fine, levels=[0.5], colors=[REGION], linewidths=0.9)
+    axes.set_xlim(-0.5, size[1] - 0.5)
+    axes.set_ylim(size[0] - 0.5, -0.5)
 
 
 def _acceleration(axes: Axes, report: Report, image: int) -> None:
@@ -157,26 +184,35 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
             axes.plot(steps, np.diff(curve), color=colour, label=name, marker="o", markersize=2.5, linewidth=1.4)
     axes.axhline(0, color="0.6", linewidth=0.8)
     _mark_window(axes, report)
-    axes.set_xlabel("step")
     axes.set_ylabel("acceleration  |Δₜ| − |Δₜ₋₁|")
-    axes.legend(fontsize=8, frameon=False)
 
 
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
     share = report.abnormal[image] * 100
     steps = np.array(report.difference_steps) + 1
-    axes.bar(steps, share, color=REST, width=0.8, zorder=2)
+    axes.bar(steps, share, color=REST, width=0.8, zorder=2, label="above the threshold")
     _mark_window(axes, report)
-    axes.set_xlim(0.5, report.steps + 0.5)
-    axes.set_xlabel("step")
     axes.set_ylabel("abnormal cells, %")
 
 
 def _mark_window(axes: Axes, report: Report) -> None:
-    axes.axvspan(
-        report.window[0] + 1, report.window[1] + 1, color=WINDOW, alpha=0.3, linewidth=0, label="window", zorder=0
-    )
-    for step in report.corrected_steps or (() if report.decision is None else (report.decision,)):
-        axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label="correction (T_c)")
+    """T_d, T_c and the corrections; steps below, the noise levels of the same steps above."""
+    first, last = (step + 1 for step in report.window)
+    axes.axvspan(first, last, color=WINDOW, alpha=0.3, linewidth=0, label="watched, T_d to T_c", zorder=0)
+    corrected = report.corrected_steps
+    for step in corrected or (() if report.decision is None else (report.decision,)):
+        label = "correction at T_c" if corrected else "decision at T_c"
+        label = label if step == report.decision else "further round"
+        axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label=label)
+    axes.set_xlim(0.5, report.steps + 0.5)
+    axes.set_xlabel("step")
+    every = max(1, round(report.steps / 8))
+    ticks = list(range(every, report.steps + 1, every))
+    axes.set_xticks(ticks)
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(ticks, [f"{report.sigmas[step - 1]:.2g}" for step in ticks])
+    above.set_xlabel("noise level σ", fontsize=8, labelpad=3)
+    above.tick_params(labelsize=7)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2)
+    axes.legend(fontsize=7.5, framealpha=0.85, edgecolor="none")

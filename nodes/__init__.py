@@ -2,7 +2,20 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import custom_sampling, demo_model, ksampler, model_patch, rivals, settings, stitching, uncertainty, views
+from . import (
+    compare,
+    custom_sampling,
+    demo_model,
+    gate,
+    ksampler,
+    model_patch,
+    rivals,
+    saving,
+    settings,
+    stitching,
+    uncertainty,
+    views,
+)
 
 
 class AscedExtension(ComfyExtension):
@@ -16,6 +29,9 @@ class AscedExtension(ComfyExtension):
             *stitching.NODES,
             *settings.NODES,
             *views.NODES,
+            *compare.NODES,
+            *gate.NODES,
+            *saving.NODES,
             *rivals.NODES,
             *uncertainty.NODES,
             *demo_model.NODES,

@@ -186,7 +186,9 @@ class _Run:
             watched.steer = partial(self._steer, area=(extra_args or {}).get("denoise_mask"))
             if self._keep_original:
                 method = self._correction.method
-                self._notes.append(f"No uncorrected run beside method {method}, which changes every step of the window.")
+                self._notes.append(
+                    f"No uncorrected run beside method {method}, which changes every step of the window."
+                )
         own = {"extra_args": extra_args, **options}
         # a copy, because some functions put hooks of their own into it
         lanes_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own

@@ -10,19 +10,19 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..asced_core import Report
-from ..asced_core.masks import shaped_masks, spread_over_frames
-from ..asced_core.overlay import draw_overlay
+from ..asced_core.masks import ratios_at, shaped_masks, spread_over_frames
+from ..asced_core.overlay import COLOURS, STYLES, draw_overlay
 from ..asced_core.plots import plot_dynamics
 from . import types
 
 CATEGORY = "ASCED/view"
 
 
-def _report_input() -> Any:
-    return types.Report.Input("report", tooltip="From an ASCED sampler node or ASCED Collect Run.")
+def report_input(optional: bool = False) -> Any:
+    return types.Report.Input("report", optional=optional, tooltip="From an ASCED sampler node or ASCED Collect Run.")
 
 
-def _image_input(tooltip: str, optional: bool = False) -> Any:
+def image_input(tooltip: str, optional: bool = False) -> Any:
     return io.Image.Input("image", optional=optional, tooltip=tooltip)
 
 
@@ -31,21 +31,29 @@ def to_pictures(image: torch.Tensor) -> np.ndarray:
     return (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def _masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
+def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
     """Masks [B,H,W] at the size of ``image`` [B,H,W,C], or of the decoded image without one."""
     if image is None:
         return shaped_masks(report, *report.size, **shape)
+    frames = frames_each(report, image)
+    masks = shaped_masks(report, image.shape[1], image.shape[2], **shape)
+    return masks if len(masks) == len(image) else spread_over_frames(masks, report.run.frames, frames)
+
+
+def frames_each(report: Report, image: torch.Tensor) -> int:
+    """How many of the images [B,H,W,C] belong to each image or video of the report.
+
+    Raises:
+        ValueError: they are not those of the report.
+    """
     count, latent_frames = len(report.images), report.run.frames
-    if len(image) == count:
-        return shaped_masks(report, image.shape[1], image.shape[2], **shape)
-    videos = count // latent_frames
-    if latent_frames == 1 or len(image) % videos:
+    items = count // latent_frames
+    if len(image) != count and (latent_frames == 1 or len(image) % items):
         raise ValueError(
             f"This report is about {count} image(s) but {len(image)} came in: "
             "connect the images decoded from the same sampler."
         )
-    masks = shaped_masks(report, image.shape[1], image.shape[2], **shape)
-    return spread_over_frames(masks, latent_frames, len(image) // videos)
+    return len(image) // items
 
 
 class ASCED_MaskPreview(io.ComfyNode):
@@ -60,10 +68,8 @@ class ASCED_MaskPreview(io.ComfyNode):
             description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
             "mask for inpainting.",
             inputs=[
-                _report_input(),
-                _image_input(
-                    "The decoded images: the masks take their size. Without it: the model's usual size.", True
-                ),
+                report_input(),
+                image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
                 io.Int.Input(
                     "grow",
                     optional=True,
@@ -107,7 +113,7 @@ class ASCED_MaskPreview(io.ComfyNode):
         feather: int = 0,
         min_score: float = 0.0,
     ) -> io.NodeOutput:
-        mask = torch.from_numpy(_masks_for(report, image, grow=grow, soft=feather, min_score=min_score))
+        mask = torch.from_numpy(masks_for(report, image, grow=grow, soft=feather, min_score=min_score))
         types.tell(cls.hidden.unique_id, report.summary())
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
         shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
@@ -123,14 +129,39 @@ class ASCED_Overlay(io.ComfyNode):
             node_id="ASCED_Overlay",
             display_name="ASCED Overlay",
             category=CATEGORY,
-            description="The images with their artifact regions tinted, outlined and labelled with their scores.",
+            description="The images with their artifact regions tinted, outlined and labelled with their scores, or "
+            "with a heat map of how much was abnormal.",
             inputs=[
-                _report_input(),
-                _image_input(
-                    "The decoded images, best the uncorrected ones, where the artifacts are still to be seen."
-                ),
+                report_input(),
+                image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
                 io.Float.Input(
-                    "opacity", default=0.45, min=0.0, max=1.0, step=0.05, tooltip="Of the tint; 0 leaves the outline."
+                    "opacity",
+                    default=0.45,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Of the tint or the heat map; 0 leaves the outline.",
+                ),
+                io.Combo.Input(
+                    "style",
+                    optional=True,
+                    options=list(STYLES),
+                    default=STYLES[0],
+                    tooltip="tint: filled and outlined. outline: the outline alone. heat: how many times the threshold "
+                    "was exceeded, on grey. side by side: the image beside its tinted copy.",
+                ),
+                io.Combo.Input(
+                    "colour",
+                    optional=True,
+                    options=list(COLOURS),
+                    default=next(iter(COLOURS)),
+                    tooltip="Of tint and outline. All are told apart by colour-blind eyes.",
+                ),
+                io.Boolean.Input(
+                    "labels",
+                    optional=True,
+                    default=True,
+                    tooltip="Writes the score beside each region; 1 is exactly at the threshold.",
                 ),
             ],
             outputs=[
@@ -140,13 +171,32 @@ class ASCED_Overlay(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, report: Report, image: torch.Tensor, opacity: float) -> io.NodeOutput:
-        masks = _masks_for(report, image)
+    def execute(
+        cls,
+        report: Report,
+        image: torch.Tensor,
+        opacity: float,
+        style: str = STYLES[0],
+        colour: str = next(iter(COLOURS)),
+        labels: bool = True,
+    ) -> io.NodeOutput:
+        masks = masks_for(report, image)
+        pictures = to_pictures(image)
+        ratios = ratios_at(report, *masks.shape[1:], len(masks)) if style == "heat" else [None] * len(masks)
         # the decoded frames of a video go without labels: each stands for several
-        found = report.images if len(image) == len(report.images) else [None] * len(image)
+        found = report.images if labels and len(image) == len(report.images) else [None] * len(image)
         drawn = [
-            draw_overlay(picture, mask > 0, () if one is None else one.regions, report.masks.shape[1:], opacity)
-            for picture, mask, one in zip(to_pictures(image), masks, found, strict=True)
+            draw_overlay(
+                picture,
+                mask > 0,
+                () if one is None else one.regions,
+                report.masks.shape[1:],
+                opacity,
+                style,
+                colour,
+                ratio,
+            )
+            for picture, mask, one, ratio in zip(pictures, masks, found, ratios, strict=True)
         ]
         return io.NodeOutput(torch.from_numpy(np.stack(drawn)).float() / 255, torch.from_numpy(masks))
 
@@ -163,7 +213,7 @@ class ASCED_Dynamics(io.ComfyNode):
             description="How the prediction changed over the steps: film strips, acceleration curves and abnormal "
             "changes, as in the paper's Fig. 1, 4 and 7.",
             inputs=[
-                _report_input(),
+                report_input(),
                 io.Int.Input(
                     "index",
                     default=-1,

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Report, Trajectory, edm_level
-from asced_core.overlay import OUTLINE, contact_sheet, draw_overlay, enlarge, split_sheet
 from asced_core.plots import (
     phase,
     plot_abnormal,
@@ -20,23 +19,7 @@ from asced_core.report import RunFacts, build_report, empty_report
 from asced_core.stopwatch import Stopwatch
 from asced_core.trace import FRAMES, MAPS, SIDE, Trace
 
-SIGMAS = (*np.geomspace(80, 0.05, 25).tolist(), 0.0)
-
-
-@pytest.fixture
-def report(planted):
-    frames = planted(batch=2)
-    trajectory = Trajectory(
-        DetectionSettings(mad_scale=6), CorrectionSettings(), SIGMAS, 20.0, 2.0, [edm_level(s) for s in SIGMAS]
-    )
-    for step in range(25):
-        frame = frames[min(max(0, step - trajectory.window.first), len(frames) - 1)]
-        trajectory.observe(step, frame, frame)
-        if trajectory.is_due(step):
-            trajectory.decide()
-            trajectory.correct(frame, frame)
-            trajectory.observe(step, frame, frame)  # the step is taken again
-    return build_report(trajectory, RunFacts("euler", 7, 26, 1, 1.5, 0.1, "latent", (512, 512)), ("A note.",))
+from .conftest import SIGMAS
 
 
 def _nothing_watched():
@@ -163,31 +146,6 @@ def test_a_repeated_step_is_not_drawn_twice(planted):
         trace.push(step, torch.full((1, 3, 8, 8), value))
     assert trace.map_steps == [1, 2]
     assert trace.maps()[0, :, 0, 0].tolist() == [1.0, 0.5]
-
-
-def test_overlay_draws_where_the_mask_is(report):
-    picture = np.full((64, 64, 3), 90, np.uint8)
-    drawn = draw_overlay(picture, report.masks[0], report.images[0].regions, (64, 64))
-    assert drawn.shape == (256, 256, 3)
-    changed = (drawn != 90).any(axis=2)
-    inside = report.masks[0].repeat(4, 0).repeat(4, 1)
-    assert changed[inside].all()
-    assert (drawn == OUTLINE).all(axis=2).any()
-    clean = draw_overlay(picture, report.masks[1], (), (64, 64))
-    assert np.array_equal(clean, enlarge(picture, 256))
-    with pytest.raises(ValueError, match="size"):
-        draw_overlay(picture, np.zeros((32, 32), bool))
-
-
-def test_contact_sheet_holds_every_picture():
-    pictures = [np.full((4, 6, 3), i, np.uint8) for i in range(5)]
-    sheet = contact_sheet(pictures, gap=2)
-    assert sheet.shape == (2 * 6 - 2, 3 * 8 - 2, 3)
-    assert [int((sheet == i).all(axis=2).sum()) for i in range(5)] == [24] * 5
-    usual = contact_sheet(pictures)
-    assert all(np.array_equal(a, b) for a, b in zip(split_sheet(usual, 5), pictures, strict=True))
-    with pytest.raises(ValueError, match="one size"):
-        contact_sheet([pictures[0], np.zeros((5, 6, 3), np.uint8)])
 
 
 def test_stopwatch_adds_up_also_over_errors():

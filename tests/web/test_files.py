@@ -22,6 +22,7 @@ ASCED_NODES = (
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
     "ASCED_PALDetector",
     "ASCED_VLMVerdict",
+    "ASCED_Compare", "ASCED_Gate", "ASCED_BestOfBatch", "ASCED_SaveReport",
 )  # fmt: skip
 
 

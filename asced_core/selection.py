@@ -1,0 +1,77 @@
+"""Which images of a batch are clean, by a run's report; a video is one thing, with all its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .report import Report
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run found in one image, or in all frames of one video.
+
+    Attributes:
+        score: of its strongest region, 0 (none) to 100; 1 is exactly at the threshold.
+        regions: how many there are.
+        area: share of it that is marked, 0 to 1.
+    """
+
+    score: float
+    regions: int
+    area: float
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    """What was found in each image or video of a batch."""
+    frames = report.run.frames
+    found = []
+    for first in range(0, len(report.images), frames):
+        images = report.images[first : first + frames]
+        found.append(
+            Verdict(
+                score=max(image.score for image in images),
+                regions=sum(len(image.regions) for image in images),
+                area=float(report.masks[first : first + frames].mean()),
+            )
+        )
+    return found
+
+
+def passing(report: Report, max_score: float = 0.0) -> list[int]:
+    """Places of the images or videos whose score is not above a limit; 0 lets those pass that have no region."""
+    return [place for place, found in enumerate(verdicts(report)) if found.score <= max_score]
+
+
+def cleanest(report: Report, count: int) -> list[int]:
+    """Places of the cleanest images or videos, best first: by score, then by marked area, then by place.
+
+    Raises:
+        ValueError: count is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"At least one image has to be taken, got a count of {count}.")
+    found = verdicts(report)
+    order = sorted(range(len(found)), key=lambda place: (found[place].score, found[place].area, place))
+    return order[:count]
+
+
+def part_of(report: Report, places: Sequence[int]) -> Report:
+    """The report of some images or videos of a batch, in the given order and numbered anew.
+
+    Raises:
+        ValueError: there is none at a place.
+    """
+    frames, count = report.run.frames, len(report.images) // report.run.frames
+    if any(not 0 <= place < count for place in places):
+        raise ValueError(f"This report is about {count} image(s), counted from 0; {list(places)} were asked for.")
+    images = [place * frames + frame for place in places for frame in range(frames)]
+    return replace(
+        report,
+        images=tuple(replace(report.images[old], index=new) for new, old in enumerate(images)),
+        **{
+            name: getattr(report, name)[images]
+            for name in ("masks", "ratios", "trace", "frames", "thresholds", "abnormal")
+        },
+    )

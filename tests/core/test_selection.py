@@ -1,0 +1,60 @@
+"""Which images of a batch are clean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asced_core import ImageReport, Region, Report
+from asced_core.selection import cleanest, part_of, passing, verdicts
+
+
+@pytest.fixture
+def batch(report):
+    """Six images: scores 2, 0, 1.2, 2, 1.2, 0; the last ones of two equal scores have the smaller area."""
+    scores, areas = (2.0, 0.0, 1.2, 2.0, 1.2, 0.0), (4, 0, 9, 3, 5, 0)
+    masks = np.zeros((6, 8, 8), bool)
+    for mask, area in zip(masks, areas, strict=True):
+        mask.flat[:area] = True
+    images = tuple(
+        ImageReport(i, score, (Region((0, 0, 8, 1), area, score),) if area else (), area > 0)
+        for i, (score, area) in enumerate(zip(scores, areas, strict=True))
+    )
+    spread = [0, 1, 0, 1, 0, 1]
+    arrays = {name: getattr(report, name)[spread] for name in ("trace", "frames", "thresholds", "abnormal")}
+    return replace(report, images=images, masks=masks, ratios=masks.astype(np.float16), **arrays)
+
+
+def test_a_gate_lets_the_clean_ones_pass_or_all_up_to_a_score(batch):
+    assert passing(batch) == [1, 5]
+    assert passing(batch, 1.2) == [1, 2, 4, 5]
+    assert passing(batch, 100.0) == list(range(6))
+
+
+def test_the_cleanest_come_first_by_score_then_area_then_place(batch):
+    assert cleanest(batch, 6) == [1, 5, 4, 2, 3, 0]
+    assert cleanest(batch, 3) == [1, 5, 4] and cleanest(batch, 99) == cleanest(batch, 6)
+    with pytest.raises(ValueError, match="At least one image"):
+        cleanest(batch, 0)
+
+
+def test_a_video_is_judged_with_all_its_frames(batch):
+    videos = replace(batch, run=replace(batch.run, frames=3))
+    assert [(v.score, v.regions, round(v.area * 3 * 64)) for v in verdicts(videos)] == [(2.0, 2, 13), (2.0, 2, 8)]
+    assert cleanest(videos, 2) == [1, 0] and passing(videos) == []
+    part = part_of(videos, [1])
+    assert len(part.images) == 3 and part.images[0].score == 2.0 and np.array_equal(part.masks, batch.masks[3:])
+
+
+def test_the_report_of_a_part_is_a_report_of_its_own(batch):
+    part = part_of(batch, [4, 1])
+    assert [(i.index, i.score) for i in part.images] == [(0, 1.2), (1, 0.0)]
+    assert np.array_equal(part.masks, batch.masks[[4, 1]])
+    assert part.trace.shape[0] == part.thresholds.shape[0] == 2
+    assert part.summary().startswith("1 region in 1 of 2 images; 1 image corrected")
+    again = Report.from_json(part.to_json())
+    assert again.images == part.images and np.array_equal(again.ratios, part.ratios)
+    with pytest.raises(ValueError, match="about 6 image"):
+        part_of(batch, [6])

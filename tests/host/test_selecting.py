@@ -1,0 +1,174 @@
+"""Compare, Gate, Best of Batch and Save Report: go on with what a run found."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from .models import with_artifact
+from .test_sampling import _detection
+
+
+@pytest.fixture
+def found(hands, latent, run_node):
+    """A run of three images, the second with an artifact: LATENT, REPORT, decoded images."""
+    given = latent(3, batch_index=[4, 5, 6], noise_mask=torch.ones(3, 32, 32))
+    given["noise_mask"][2] = 0.5
+    out, _, report, _ = run_node(
+        "ASCED_KSampler", model=with_artifact(hands.eps, images=(1,)), seed=3, steps=12, cfg=2.0, sampler_name="euler",
+        scheduler="normal", positive=hands.positive, negative=hands.negative, latent_image=given, denoise=1.0,
+        detection=_detection(run_node),
+    )  # fmt: skip
+    assert [image.flagged for image in report.images] == [False, True, False]
+    return SimpleNamespace(latent=out, report=report, images=hands.vae.decode(out["samples"]))
+
+
+def _blocked(value):
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return isinstance(value, ExecutionBlocker) and value.message is None
+
+
+def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
+    kept, rejected, score, regions, clean, summary, report = run_node(
+        "ASCED_Gate", samples=found.latent, report=found.report
+    )
+    assert torch.equal(kept["samples"], found.latent["samples"][[0, 2]]) and kept["batch_index"] == [4, 6]
+    assert torch.equal(kept["noise_mask"], found.latent["noise_mask"][[0, 2]])
+    assert torch.equal(rejected["samples"], found.latent["samples"][[1]]) and rejected["batch_index"] == [5]
+    assert score == found.report.images[1].score > 1 and regions == 1 and clean is False
+    assert summary == found.report.summary()
+    assert [image.index for image in report.images] == [0, 1] and not any(i.flagged for i in report.images)
+    assert found.latent["batch_index"] == [4, 5, 6]  # what came in is as it was
+
+
+def test_what_is_empty_stops_what_is_behind_it(found, run_node):
+    kept, rejected, _, _, clean, _, _ = run_node("ASCED_Gate", samples=found.latent, report=found.report, max_score=100)
+    assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
+    only = {"samples": found.latent["samples"][[1]]}
+    from asced.asced_core.selection import part_of
+
+    part = part_of(found.report, [1])
+    kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part)
+    assert _blocked(kept) and _blocked(report) and torch.equal(rejected["samples"], only["samples"])
+    assert rejected["batch_index"] == [0]
+
+
+def test_best_of_batch_gives_the_cleanest_first(found, run_node):
+    best, report, indices, score = run_node("ASCED_BestOfBatch", samples=found.latent, report=found.report, count=2)
+    assert indices == "0, 2" and score == 0.0 and best["batch_index"] == [4, 6]
+    assert torch.equal(best["samples"], found.latent["samples"][[0, 2]])
+    every, _, indices, score = run_node("ASCED_BestOfBatch", samples=found.latent, report=found.report, count=9)
+    assert indices == "0, 2, 1" and score == found.report.images[1].score
+    assert len(every["samples"]) == 3 and len(report.images) == 2
+
+
+def test_a_mask_for_all_and_a_latent_without_indices(found, run_node):
+    given = {"samples": found.latent["samples"], "noise_mask": torch.ones(1, 32, 32)}
+    best = run_node("ASCED_BestOfBatch", samples=given, report=found.report, count=1)[0]
+    assert best["noise_mask"] is given["noise_mask"] and best["batch_index"] == [0]
+
+
+@pytest.mark.parametrize("node", ["ASCED_Gate", "ASCED_BestOfBatch"])
+def test_a_latent_of_another_run_is_refused(found, run_node, node):
+    more = {"count": 1} if node == "ASCED_BestOfBatch" else {}
+    with pytest.raises(ValueError, match=r"3 image.* but the latent holds 2"):
+        run_node(node, samples={"samples": torch.zeros(2, 3, 8, 8)}, report=found.report, **more)
+
+
+def _execute(pack, node_id, **inputs):
+    cls = pack[node_id]
+    cls.hidden = SimpleNamespace(
+        unique_id="1", prompt={"1": {"class_type": node_id}}, extra_pnginfo={"workflow": {"nodes": []}}
+    )
+    return cls.execute(**inputs)
+
+
+def _file(saved):
+    import folder_paths
+
+    folder = folder_paths.get_directory_by_type(saved["type"])
+    return f"{folder}/{saved['subfolder']}/{saved['filename']}"
+
+
+def test_compare_shows_both_and_names_their_files(found, pack):
+    before, after = found.images, found.images.flip(1)
+    done = _execute(pack, "ASCED_Compare", before=before, after=after)
+    (still,) = done.args
+    assert still.shape == (3, 256, 514, 3)
+    refs = done.ui["asced_compare"][0]
+    for name, images in (("before", before), ("after", after)):
+        assert len(refs[name]) == 3 and all(set(ref) == {"filename", "subfolder", "type"} for ref in refs[name])
+        for ref, image in zip(refs[name], images, strict=True):
+            assert ref["type"] == "temp"
+            shown = np.asarray(Image.open(_file(ref)), np.float32)
+            np.testing.assert_allclose(shown, image.clamp(0, 1).numpy() * 255, atol=1)
+    assert len(done.ui["images"]) == 3 and Image.open(_file(done.ui["images"][0])).size == (514, 256)
+    marked = _execute(pack, "ASCED_Compare", before=before, after=after, report=found.report).args[0]
+    assert [torch.equal(a, b) for a, b in zip(marked, still, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (torch.zeros(2, 32, 32, 3), "Before is 3 images of 32×32 but after is 2 images of 32×32"),
+        (torch.zeros(3, 16, 24, 3), "but after is 3 images of 24×16: connect images"),
+    ],
+)
+def test_compare_refuses_what_does_not_belong_together(found, pack, after, words):
+    with pytest.raises(ValueError, match=words):
+        _execute(pack, "ASCED_Compare", before=found.images, after=after)
+
+
+def test_save_report_saves_as_save_image_and_the_findings_beside(found, pack, host):
+    from asced.asced_core import Report
+
+    done = _execute(pack, "ASCED_SaveReport", image=found.images, report=found.report, filename_prefix="folder/hands")
+    saved = done.ui["images"]
+    assert [s["filename"] for s in saved] == [f"hands_{i:05}_.png" for i in (1, 2, 3)]
+    assert all(s["subfolder"] == "folder" and s["type"] == "output" for s in saved)
+    usual = host.SaveImage().save_images(found.images, "usual", {"1": {"class_type": "ASCED_SaveReport"}},
+                                         {"workflow": {"nodes": []}})["ui"]["images"]  # fmt: skip
+    for place, (ours, theirs) in enumerate(zip(saved, usual, strict=True)):
+        with Image.open(_file(ours)) as picture, Image.open(_file(theirs)) as expected:
+            assert np.array_equal(np.asarray(picture), np.asarray(expected))
+            texts = dict(picture.text)
+            told = json.loads(texts.pop("asced"))
+            assert texts == expected.text
+        assert bool(told["images"][0]["regions"]) == (place == 1) and told["summary"]
+        with open(_file(ours).replace(".png", ".json"), encoding="utf-8") as file:
+            report = Report.from_json(file.read())
+        assert np.array_equal(report.masks[0], found.report.masks[place])
+    again = _execute(pack, "ASCED_SaveReport", image=found.images, report=found.report, filename_prefix="folder/hands")
+    assert again.ui["images"][0]["filename"] == "hands_00004_.png"
+
+
+def test_without_metadata_the_png_holds_no_text(found, pack, monkeypatch):
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, "disable_metadata", True)
+    done = _execute(pack, "ASCED_SaveReport", image=found.images, report=found.report, filename_prefix="bare")
+    with Image.open(_file(done.ui["images"][0])) as picture:
+        assert not picture.text
+
+
+def test_save_report_refuses_images_of_another_run(found, pack):
+    with pytest.raises(ValueError, match=r"about 3 image\(s\) but 2 came in"):
+        _execute(pack, "ASCED_SaveReport", image=torch.zeros(2, 8, 8, 3), report=found.report, filename_prefix="x")
+
+
+@pytest.mark.parametrize("style", ["tint", "outline", "heat", "side by side"])
+def test_overlay_draws_in_every_style(found, run_node, style):
+    plain = run_node("ASCED_Overlay", report=found.report, image=found.images, opacity=0.45)
+    drawn = run_node("ASCED_Overlay", report=found.report, image=found.images, opacity=0.45, style=style, labels=False)
+    assert drawn[0].shape == (3, 256, 516 if style == "side by side" else 256, 3)
+    assert torch.equal(drawn[1], plain[1])
+    assert (drawn[0][1, :, :256] != plain[0][1]).any()  # the label is gone, if nothing else
+    assert torch.equal(drawn[0][0, :, :256], plain[0][0]) != (
+        style == "heat"
+    )  # a clean image is left alone, but for grey
