@@ -65,7 +65,8 @@ def draw_overlay(
     plain = canvas.copy() if style == "side by side" else None
     if style == "heat":
         assert ratio is not None
-        canvas = _heat(canvas, cv2.resize(ratio.astype(np.float32), (width, height), interpolation=0), opacity)
+        at_size = cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+        canvas = _heat(canvas, np.asarray(at_size, np.float32), opacity)
     elif style != "outline":
         inside = big > 0
         tint = np.array(COLOURS[colour], np.float32)
@@ -93,14 +94,14 @@ def _check(
 
 def _heat(canvas: Picture, ratio: NDArray[np.float32], opacity: float) -> Picture:
     """Where the threshold was exceeded, by how much, over the picture in grey; with a scale below on the left."""
-    grey = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    level = np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)
+    grey: Picture = np.repeat(np.asarray(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
+    level = (np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)).astype(np.float32)
     hot = ratio > 0
-    grey[hot] = (grey[hot] * (1 - opacity) + _cividis(level)[hot] * opacity).astype(np.uint8)
+    grey[hot] = (grey[hot].astype(np.float32) * (1 - opacity) + _cividis(level)[hot] * opacity).astype(np.uint8)
     height, width = grey.shape[:2]
     size, edge = height // 40, height // 64
     top, right = height - edge - size, edge + width // 3
-    grey[top : top + size, edge:right] = _cividis(np.linspace(0, 1, right - edge, dtype=np.float32)[None])
+    grey[top : top + size, edge:right] = _cividis(np.linspace(0, 1, right - edge)[None].astype(np.float32))
     draw_label(grey, "1x", edge, top)
     draw_label(grey, f"{HOTTEST}x", right - height // 12, top)
     return grey

@@ -145,21 +145,22 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
     columns = np.linspace(0, report.steps - 1, len(cells))
     chosen = np.unique([int(np.abs(np.array(steps) - step).argmin()) for step in columns])
     top = float(np.quantile(pictures, 0.995)) or 1.0
-    shown, axes = None, None
+    drawn: list[Axes] = []
     for cell, i in zip(cells, chosen, strict=False):
         axes = figure.add_subplot(cell)
         if kind == "frames":
             axes.imshow(((pictures[i].transpose(1, 2, 0) + 1) / 2).clip(0, 1))
         else:
-            shown = axes.imshow(pictures[i], cmap="magma", vmin=0, vmax=top)
+            axes.imshow(pictures[i], cmap="magma", vmin=0, vmax=top)
+        drawn.append(axes)
         _outline(axes, report.masks[image], (pictures[i].shape[-2], pictures[i].shape[-1]))
         axes.set_xticks([])
         axes.set_yticks([])
         title = f"{phase(report, steps[i])}, step {steps[i] + 1}" if kind == "frames" else f"|Δ| to step {steps[i] + 1}"
         axes.set_title(title, fontsize=8, pad=3)
-    if shown is not None and axes is not None:
-        scale = axes.inset_axes((1.06, 0, 0.07, 1))
-        figure.colorbar(shown, cax=scale).ax.tick_params(labelsize=7)
+    if kind == "trace":
+        scale = drawn[-1].inset_axes((1.06, 0, 0.07, 1))
+        figure.colorbar(drawn[-1].images[0], cax=scale).ax.tick_params(labelsize=7)
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, int]) -> None:

@@ -182,7 +182,9 @@ class ASCED_Overlay(io.ComfyNode):
     ) -> io.NodeOutput:
         masks = masks_for(report, image)
         pictures = to_pictures(image)
-        ratios = ratios_at(report, *masks.shape[1:], len(masks)) if style == "heat" else [None] * len(masks)
+        ratios = (
+            ratios_at(report, masks.shape[1], masks.shape[2], len(masks)) if style == "heat" else [None] * len(masks)
+        )
         # the decoded frames of a video go without labels: each stands for several
         found = report.images if labels and len(image) == len(report.images) else [None] * len(image)
         drawn = [

@@ -17,7 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
-ANY_CHECKPOINT = "ASCED - any checkpoint"
+BY_SCREENSHOT = {  # need models that are not here: the left part of their graph is shown
+    "ASCED - any checkpoint": 1450, "ASCED - SDXL and hires": 1850, "ASCED - Flux": 1560, "ASCED - video": 1210,
+}  # fmt: skip
 PICTURES = {  # by the titles of the nodes that show them
     "ASCED - first look": ("Before", "What was found", "Mask", "After"),
     "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
@@ -25,6 +27,15 @@ PICTURES = {  # by the titles of the nodes that show them
     "ASCED - detailer": ("Before", "Mask", "After"),
     "ASCED - rivals": ("Before", "TTC", "State replacement", "Score clipping"),
 }
+# node, place among its pictures, label; wide pictures take a row
+SHEETS = {
+    "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
+    "ASCED - best of batch": (
+        ("Kept: saved with their report", 2, "Kept"), ("Kept: saved with their report", 4, "Kept"),
+        ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
+    ),
+    "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
+}  # fmt: skip
 SIDE = 512  # the template browser shows squares
 MAX_BYTES = 100_000
 
@@ -64,6 +75,24 @@ def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Ima
     return sheet
 
 
+def sheet_of(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
+    """Some of the pictures that a template shows."""
+    outputs = server.run(prompt)
+    by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    half, left, top = SIDE // 2 - 2, 0, 0
+    for title, place, label in SHEETS[name]:
+        picture = Image.open(io.BytesIO(server.view(outputs[by_title[title]]["images"][place]))).convert("RGB")
+        wide = picture.width > 1.5 * picture.height
+        picture = picture.resize((SIDE if wide else half, half), Image.Resampling.LANCZOS)
+        if label:
+            _label(picture, label)
+        sheet.paste(picture, (left, top))
+        left = (left + half + 4) % (SIDE + 4) if not wide else 0
+        top += (half + 4) * (left == 0)
+    return sheet.crop((0, 0, SIDE, max(half, top - 4 if left == 0 else top + half)))
+
+
 def _label(picture: Image.Image, text: str) -> None:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=20)
     box = draw.textbbox((10, 8), text, font=font)
@@ -71,11 +100,11 @@ def _label(picture: Image.Image, text: str) -> None:
     draw.text((10, 8), text, fill="white", font=font)
 
 
-def any_checkpoint(page: ComfyPage, work: Path) -> Image.Image:
+def left_part(page: ComfyPage, name: str, edge: int, work: Path) -> Image.Image:
     """A screenshot of the graph without its note and its empty pictures."""
-    graph = read(ANY_CHECKPOINT)
-    graph["nodes"] = [node for node in graph["nodes"] if node["type"] != "MarkdownNote" and node["pos"][0] < 1450]
-    graph["groups"] = [group for group in graph["groups"] if group["bounding"][0] < 1450]
+    graph = read(name)
+    graph["nodes"] = [node for node in graph["nodes"] if node["type"] != "MarkdownNote" and node["pos"][0] < edge]
+    graph["groups"] = [group for group in graph["groups"] if group["bounding"][0] < edge]
     kept = {node["id"] for node in graph["nodes"]}
     graph["links"] = [link for link in graph["links"] if link[1] in kept and link[3] in kept]
     for node in graph["nodes"]:
@@ -93,18 +122,20 @@ def any_checkpoint(page: ComfyPage, work: Path) -> Image.Image:
 
 
 def main() -> None:
-    """Makes all pictures."""
+    """Makes the pictures of all templates, or of those that the command line names."""
     if reason := missing():
         sys.exit(f"Thumbnails need a browser: {reason}.")
+    asked = sys.argv[1:] or [*BY_SCREENSHOT, *PICTURES, *SHEETS]
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         with chromium() as browser, ComfyPage(browser, server.url, (1500, 1700)) as page:
             prompts = {}
-            for name in PICTURES:
+            for name in (name for name in asked if name not in BY_SCREENSHOT):
                 page.load(read(name))
                 prompts[name] = page.prompt()
-            save(any_checkpoint(page, Path(folder)), ANY_CHECKPOINT)
+            for name in (name for name in asked if name in BY_SCREENSHOT):
+                save(left_part(page, name, BY_SCREENSHOT[name], Path(folder)), name)
         for name, prompt in prompts.items():  # the browser's event loop has ended
-            save(compare(server, name, prompt), name)
+            save((sheet_of if name in SHEETS else compare)(server, name, prompt), name)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,16 @@ import pytest
 from .conftest import SHOTS, TEMPLATES, read
 
 FIRST_LOOK = "ASCED - first look"
+# By the titles of the nodes that show pictures, and how many of which widths.
+RUNS = {
+    "ASCED - detailer": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
+    "ASCED - inpaint the mask": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
+    "ASCED - latent space": {"Before": [256] * 4, "After": [256] * 4},
+    "ASCED - rivals": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
+    "ASCED - compare": {"ASCED Compare": [514] * 4, "Heat map": [256] * 4, "Side by side": [516] * 4},
+    "ASCED - best of batch": {"The best two": [256] * 2},
+    "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
+}
 SET_WIDGET = """([type, name, value]) => {
   app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name).value = value
 }"""
@@ -71,19 +81,29 @@ def test_first_look_opens_and_runs_by_hand(page):
     assert page.errors == []
 
 
-@pytest.mark.parametrize("name", [name for name in TEMPLATES if name not in (FIRST_LOOK, "ASCED - any checkpoint")])
+@pytest.mark.parametrize("name", RUNS)
 def test_a_template_of_the_demo_models_runs(page, name):
     page.errors.clear()
     page.load(read(name))
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{name}, run.png")
     widths = dict(page.page.evaluate(PICTURES))
-    for title in ("Before", "TTC" if name == "ASCED - rivals" else "After"):
-        assert widths[title] == [256] * 4, title
-    assert len(widths["ASCED Mask Preview"]) == 4
-    texts = " ".join(page.texts().values())
-    assert "of 4 images" in texts
+    for title, expected in RUNS[name].items():
+        assert widths[title] == expected, title
+    assert " image" in " ".join(page.texts().values())
     assert page.errors == []
+
+
+def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
+    page.load(read("ASCED - best of batch"))
+    for limit, kept in ((0.0, 6), (100.0, 8)):
+        page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_score", limit])
+        assert page.run() == "success"
+        widths = dict(page.page.evaluate(PICTURES))
+        assert len(widths["Kept: saved with their report"]) == kept
+        if kept < 8:  # nothing rejected: the node is not run, and goes on showing what it had
+            assert len(widths["Rejected"]) == 8 - kept
+        assert f"{kept} kept, {8 - kept} rejected." in page.texts().values()
 
 
 def test_a_wrong_setting_is_told_in_one_sentence_and_the_next_run_works(page):
