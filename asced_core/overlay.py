@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .heat import cividis
 from .regions import Region
 
 Picture = NDArray[np.uint8]
@@ -95,22 +96,16 @@ def _check(
 def _heat(canvas: Picture, ratio: NDArray[np.float32], opacity: float) -> Picture:
     """Where the threshold was exceeded, by how much, over the picture in grey; with a scale below on the left."""
     grey: Picture = np.repeat(np.asarray(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
-    level = (np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)).astype(np.float32)
+    level = np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)
     hot = ratio > 0
-    grey[hot] = (grey[hot].astype(np.float32) * (1 - opacity) + _cividis(level)[hot] * opacity).astype(np.uint8)
+    grey[hot] = (grey[hot].astype(np.float32) * (1 - opacity) + cividis(level)[hot] * opacity).astype(np.uint8)
     height, width = grey.shape[:2]
     size, edge = height // 40, height // 64
     top, right = height - edge - size, edge + width // 3
-    grey[top : top + size, edge:right] = _cividis(np.linspace(0, 1, right - edge)[None].astype(np.float32))
+    grey[top : top + size, edge:right] = cividis(np.linspace(0, 1, right - edge)[None])
     draw_label(grey, "1x", edge, top)
     draw_label(grey, f"{HOTTEST}x", right - height // 12, top)
     return grey
-
-
-def _cividis(level: NDArray[np.float32]) -> Picture:
-    """A colour map that grows brighter all along and reads alike with and without colour blindness; RGB."""
-    coloured = cv2.applyColorMap((level * 255).round().astype(np.uint8), cv2.COLORMAP_CIVIDIS)
-    return np.asarray(coloured[..., ::-1], np.uint8)
 
 
 def draw_label(canvas: Picture, text: str, left: int, top: int) -> None:
