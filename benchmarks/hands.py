@@ -181,8 +181,12 @@ def correct(
     detection: DetectionSettings,
     correction: CorrectionSettings,
     judge: Callable[[Tensor], BoolMap] | None = None,
+    on_state: Callable[[Tensor], object] | None = None,
 ) -> Outcome:
-    """Shows a recorded run to a trajectory, and goes on by itself from where that changes something."""
+    """Shows a recorded run to a trajectory, and goes on by itself from where that changes something.
+
+    ``on_state`` is told the state that each step starts from, a corrected one where it is.
+    """
     start, end, last = (
         sampler.schedule.percent_to_sigma(percent)
         for percent in (detection.start_percent, detection.end_percent, correction.last_percent)
@@ -211,6 +215,8 @@ def correct(
             steered[now] = sampler.denoise(x[now], step, run.labels[now])
             trajectory.observe(step, x, steered)
             rows = rows | now
+        if on_state is not None:
+            on_state(x)
         rows = rows | (steered != denoised).flatten(1).any(1)
         x = sampler.next_state(x, steered, step)
     images = run.images.clone()

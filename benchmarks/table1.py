@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asced_core.overlay import contact_sheet
 from benchmarks.farm import CHUNK, collect, load
@@ -36,31 +37,27 @@ def made(bed: str, images: int, names: Sequence[str], address: str | None) -> Ma
     return {name: load(files) for name, files in collect(bed, images, OUT / bed, names, address).items()}
 
 
-def judge(data: Made) -> dict[str, dict[str, np.ndarray]]:
+def judge(data: Made) -> dict[str, dict[str, NDArray[Any]]]:
     """What the judges say of each image, by method; what a method left alone is looked at once."""
-    landmarks = landmark_file(OUT / "models")
-    original: dict[str, np.ndarray] | None = None
-    verdicts = {}
-    for name in [ORIGINAL, *(n for n in data if n != ORIGINAL)]:
-        images, labels = data[name]["images"], data[name]["labels"]
-        new = np.ones(len(images), bool) if original is None else data[name]["corrected"]
-        seen, digits = describe(images[new]) if new.any() else (None, None)
-        own = {
-            "features": seen,
-            "right": None if digits is None else digits == labels[new],
-            "malformed": presence(images[new], landmarks) < PRESENT,
-            "stray": np.array([bool(stray_components(image)) for image in images[new]], bool),
-        }
-        if original is None:
-            original = own
-        else:
-            for column, values in own.items():
-                merged = original[column].copy()
-                if values is not None:
-                    merged[new] = values
-                own[column] = merged
-        verdicts[name] = own
-    return {name: verdicts[name] for name in data}
+    stock = _verdicts(data[ORIGINAL]["images"], data[ORIGINAL]["labels"])
+    out = {}
+    for name, row in data.items():
+        new = row["corrected"] if name != ORIGINAL else np.zeros(len(row["seeds"]), bool)
+        own = _verdicts(row["images"][new], row["labels"][new]) if new.any() else {}
+        out[name] = {column: values.copy() for column, values in stock.items()}
+        for column, values in own.items():
+            out[name][column][new] = values
+    return out
+
+
+def _verdicts(images: NDArray[np.uint8], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    features, digits = describe(images)
+    return {
+        "features": features.astype(np.float64),
+        "right": digits == labels,
+        "malformed": presence(images, landmark_file(OUT / "models")) < PRESENT,
+        "stray": np.array([bool(stray_components(image)) for image in images]),
+    }
 
 
 def evaluate(data: Made, distances: bool = True) -> dict[str, dict[str, Any]]:
@@ -69,13 +66,11 @@ def evaluate(data: Made, distances: bool = True) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {name: {} for name in data}
     if distances:
         real = np.load(WEIGHTS / "real.npz", allow_pickle=False)["features"].astype(np.float64)
-        features = {name: row["features"].astype(np.float64) for name, row in verdicts.items()}
-        for name, row in compare(real, features, ORIGINAL).items():
+        for name, row in compare(real, {n: v["features"] for n, v in verdicts.items()}, ORIGINAL).items():
             table[name].update(row)
     stock = verdicts[ORIGINAL]
-    for name, row in table.items():
-        own = verdicts[name]
-        row |= {
+    for name, own in verdicts.items():
+        table[name] |= {
             "label_accuracy": rate(own["right"]),
             "malformed": rate(own["malformed"]),
             "malformed_change": paired_change(stock["malformed"], own["malformed"]),
@@ -84,7 +79,7 @@ def evaluate(data: Made, distances: bool = True) -> dict[str, dict[str, Any]]:
             "stray_new": rate(own["stray"][~stock["stray"]]),
             "images_changed": rate(data[name]["corrected"]),
         }
-        row["calls"] = round(float(STEPS + data[name]["calls"].sum() / len(data[name]["seeds"])), 2)
+        table[name]["calls"] = round(float(STEPS + data[name]["calls"].sum() / len(data[name]["seeds"])), 2)
     return {name: _plain(row) for name, row in table.items()}
 
 

@@ -6,6 +6,8 @@ The posteriors are fitted on photographs: ``python -m benchmarks.uncertainty --d
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +101,12 @@ def fit(bed: str, images: np.ndarray, labels: np.ndarray) -> None:
     tap = last_layer(sampler)
     laplace = LastLayerLaplace(tap.layer)
 
-    def pairs():  # type: ignore[no-untyped-def]
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for pick, x0 in zip(picks, clean.split(1), strict=True):
             step = int(torch.randint(len(sampler.timesteps), (1,), generator=generator))
             noise, label = torch.randn(x0.shape, generator=generator), torch.tensor([int(labels[pick])])
             x = x0 + sampler.sigmas[step] * noise
-            yield fit_pair(tap, lambda x, s=step, y=label: sampler.denoise(x, s, y), x, x0, sampler.sigmas[step])
+            yield fit_pair(tap, partial(sampler.denoise, step=step, labels=label), x, x0, sampler.sigmas[step])
 
     with tap:
         laplace.fit(pairs())

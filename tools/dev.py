@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environ
 from matrix import write_tables
 from server import link_folder
 
-SUITES = ("core", "host", "web")
+SUITES = ("host", "core", "web")  # the longest one first
+LANES = 2
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
 TOOLS = [
     word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails") for word in ("-m", name)
@@ -75,18 +77,19 @@ def lint(env: Environment) -> int:
 
 
 def test(env: Environment, extra: list[str]) -> int:
-    """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout."""
+    """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout.
+
+    Two of them at a time: each keeps to one core, because contended threads are far slower on tiny models.
+    """
     prepare_bench(env.python)
     failed = lint(env) != 0
     totals, words = [0, 0, 0], []
     host = ROOT / "tests" / "host"
-    suites = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES]
+    suites: list[Suite] = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES]
     if not env.own_comfyui:
         older = prepare(True, OLDER_VERSION)
         suites.append((f"host on {OLDER_VERSION}", older, [host / name for name in ON_OLDER]))
-    for suite, where, paths in suites:
-        print(f"\n== {suite}", flush=True)
-        code, counts = _pytest(where, suite, paths, extra)
+    for suite, (code, counts) in zip([name for name, *_ in suites], _side_by_side(suites, extra), strict=True):
         failed |= code not in (0, 5) or (code == 5 and not extra)
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
         words.append(f"{suite}: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
@@ -97,19 +100,62 @@ def test(env: Environment, extra: list[str]) -> int:
     return 1 if failed else 0
 
 
+Suite = tuple[str, Environment, list[Path]]
+
+
+def _side_by_side(suites: list[Suite], extra: list[str]) -> list[tuple[int, list[int]]]:
+    """Exit code and counts of each; what a suite says is printed when it has ended."""
+    waiting, results = list(suites), {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < min(LANES, os.cpu_count() or 1):
+                name, env, paths = waiting.pop(0)
+                running[name] = _start_pytest(env, name, paths, extra, HOST / "results" / f"{name}.log")
+            for name, child in list(running.items()):
+                if child.poll() is not None:
+                    del running[name]
+                    results[name] = child.returncode, _counts(_junit(name))
+                    log = (HOST / "results" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+                    print(f"\n== {name}\n{log}", flush=True)
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        for child in running.values():
+            _end(child)
+        raise
+    return [results[name] for name, *_ in suites]
+
+
 def _pytest(env: Environment, name: str, paths: list[Path], extra: list[str]) -> tuple[int, list[int]]:
     """A pytest run of its own; exit code and counts."""
-    results = HOST / "results"
-    results.mkdir(exist_ok=True)
-    out = results / f"{name}.xml"
-    out.unlink(missing_ok=True)
-    options: list[str | Path] = [f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml", f"--junitxml={out}", *extra]
-    if name == "core":
-        coverage = [] if extra else ["--cov=asced_core", "--cov-report=term"]
-        code = _call(env, "-m", "pytest", *paths, "-q", "-o", "pythonpath=.", *coverage, *options)
-    else:
-        code = _call(env, "-m", "pytest", *paths, "-q", *options, cwd=results)
-    return code, _counts(out)
+    child = _start_pytest(env, name, paths, extra, None)
+    try:
+        return child.wait(), _counts(_junit(name))
+    except KeyboardInterrupt:
+        _end(child)
+        raise
+
+
+def _junit(name: str) -> Path:
+    return HOST / "results" / f"{name}.xml"
+
+
+def _start_pytest(
+    env: Environment, name: str, paths: list[Path], extra: list[str], log: Path | None
+) -> subprocess.Popen[bytes]:
+    _junit(name).parent.mkdir(exist_ok=True)
+    _junit(name).unlink(missing_ok=True)
+    core = name == "core"  # the others must not see the checkout
+    own: list[str | Path] = ["-o", "pythonpath=."] if core else []
+    if core and not extra:
+        own += ["--cov=asced_core", "--cov-report=term"]
+    command = [env.python, "-m", "pytest", *paths, "-q", *own, f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml",
+               f"--junitxml={_junit(name)}", *extra]  # fmt: skip
+    with log.open("wb") if log else contextlib.nullcontext() as out:
+        return subprocess.Popen(
+            [str(word) for word in command], cwd=ROOT if core else _junit(name).parent, env=env.variables(),
+            stdout=out, stderr=subprocess.STDOUT if log else None,
+        )  # fmt: skip
 
 
 def matrix(extra: list[str]) -> int:

@@ -56,8 +56,8 @@ class LastLayerLaplace:
         for features, gradient in pairs:
             with torch.inference_mode(False), torch.enable_grad():
                 # tensors of an inference mode cannot be saved for a gradient; copies can
-                w, b, h = (t.detach().to(weight.device, torch.float32).clone() for t in (self._layer.weight,
-                           self._layer.bias, features))  # fmt: skip
+                given = (self._layer.weight, self._layer.bias, features)
+                w, b, h = (t.detach().to(weight.device, torch.float32).clone() for t in given if t is not None)
                 answer = self._apply(h, w.requires_grad_(), b.requires_grad_())
                 gradients = torch.autograd.grad(answer, (w, b), gradient.to(answer).clone())
             for total, own in zip((weight, bias), gradients, strict=True):
@@ -73,7 +73,7 @@ class LastLayerLaplace:
         weight, bias = weight.to(features.device), bias.to(features.device)
         if isinstance(layer, nn.Linear):
             return F.linear(features, weight, bias)
-        return F.conv2d(features, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
+        return F.conv2d(features, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def save(self, path: Path) -> None:
         """Writes the posterior as safetensors."""
