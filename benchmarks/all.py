@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 OVER_SEEDS = ("table1", "sweeps")  # these take --images and --address as well
-PARTS = ("table1", "table2", "sweeps")
+PARTS = ("table1", "table2", "sweeps", "figures", "cost")
 
 
 def main() -> int:

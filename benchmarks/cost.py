@@ -1,0 +1,107 @@
+"""What each method costs an image: ``python -m benchmarks.cost``, a part of ``make bench``.
+
+All methods in turn on the same recorded runs, several rounds in one process on one thread; the median counts. Run it on
+a quiet machine: seconds are its own, the ratios travel. Writes docs/benchmarks/cost.json and cost.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from asced_core import DetectionSettings, detect
+from benchmarks.detector import frames_with_artifact
+from benchmarks.hands import HandSampler, record
+from benchmarks.methods import TABLE, supervised
+from benchmarks.table1 import DOCS, STEPS
+
+IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 32, 5, 8, 1
+FIRST = 40000  # seed
+LARGE, FRAMES = 512, 8  # pixels, and predictions in the window of 25 steps
+
+
+def by_method(images: int, rounds: int) -> dict[str, Any]:
+    """Seconds of an image in detection and correction, and in the model, and calls of the model."""
+    sampler = HandSampler("final")
+    run = record(sampler, list(range(FIRST, FIRST + images)))
+    own: dict[str, list[float]] = {name: [] for name in TABLE}
+    calls: dict[str, float] = {}
+    spent, made = sampler.seconds, sampler.calls
+    for _ in range(rounds):
+        for name, method in TABLE.items():
+            outcome = method(sampler, run)
+            own[name].append(outcome.seconds / images)
+            calls[name] = STEPS + outcome.calls / images
+    call = (sampler.seconds - spent) / (sampler.calls - made)
+    return {
+        name: {"own": statistics.median(seconds), "calls": calls[name], "model": call * calls[name]}
+        for name, seconds in own.items()
+    }
+
+
+def at_512(rounds: int) -> dict[str, float]:
+    """Seconds for one image of 512 pixels: the dynamics of the whole window, and one look of the trained detector.
+
+    The detector is PAL's form with a network many times smaller than PAL's.
+    """
+    frames = torch.from_numpy(frames_with_artifact(LARGE, FRAMES)).movedim(-1, 1).float() / 127.5 - 1
+    trained = supervised(HandSampler("final"))
+    looks: dict[str, Callable[[], object]] = {
+        "ASCED robust": lambda: detect(frames, DetectionSettings()),
+        "ASCED reference": lambda: detect(frames, DetectionSettings(mode="reference")),
+        "supervised": lambda: trained(frames[-1:]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in looks}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, look in looks.items():
+            begin = time.perf_counter()
+            look()
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    """Both tables."""
+    stock = result["methods"]["original"]["model"]
+    lines = [
+        "# What it costs", "", f"Written by `make bench`: {result['images']} images of 64 pixels, 25 steps, one CPU "
+        f"thread, median of {result['rounds']} rounds in one process. *Own*: in detection and correction, without the "
+        "model; its share is that of the model's time for the image as usual.", "",
+        "| method | own, ms | own / model as usual | model calls | all / as usual |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, row in result["methods"].items():
+        lines.append(
+            f"| {name} | {row['own'] * 1000:.2f} | {row['own'] / stock:.1%} | {row['calls']:.1f} "
+            f"| {(row['own'] + row['model']) / stock:.2f} |"
+        )
+    lines += ["", f"One image of {LARGE} pixels, {FRAMES} predictions:", "", "| detector | ms |", "|---|---|"]
+    lines += [f"| {name} | {seconds * 1000:.1f} |" for name, seconds in result["at_512"].items()]
+    lines += ["", "The paper has 0.09 s for itself and 0.79 s for PAL, a ratio of 8.8, on a data-centre GPU."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few images, printed and not written")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    images, rounds = (QUICK_IMAGES, QUICK_ROUNDS) if args.quick else (IMAGES, ROUNDS)
+    result = {
+        "images": images, "rounds": rounds, "methods": by_method(images, rounds), "at_512": at_512(rounds),
+    }  # fmt: skip
+    text = as_markdown(result)
+    print(text)
+    if not args.quick:
+        DOCS.mkdir(parents=True, exist_ok=True)
+        (DOCS / "cost.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        (DOCS / "cost.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
