@@ -104,3 +104,32 @@ def test_what_is_not_painted_is_certain(bayes):
 def test_wrong_inputs_get_one_sentence(bayes, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         bayes(**changes)
+
+
+class Encoder:
+    """Stands in for the VAEs of these families, which are too large; latents of the right shape."""
+
+    def __init__(self, shape):
+        self.shape, self.latent_channels = shape, shape[0]
+
+    def encode(self, image):
+        return torch.randn(1, *self.shape, generator=torch.Generator().manual_seed(int(image.sum())))
+
+
+@pytest.mark.parametrize("name", ["SD 1.5, eps", "SD 2, v", "SD 3, flow"])
+def test_real_checkpoints_of_a_unet_and_of_a_transformer(run_node, core_node, tmp_path, name):
+    """A convolution is last in the one, a linear layer in the other; the images stay the host's own."""
+    from .families import FAMILIES, load_family
+
+    family = FAMILIES[name]
+    common = {
+        "model": load_family(name, tmp_path), "seed": 1, "steps": 3, "cfg": 2.0, "scheduler": "simple",
+        "positive": family.conditioning(), "negative": family.conditioning(1), "latent_image": family.empty(1),
+    }  # fmt: skip
+    latent, _, mask, score, _ = run_node(
+        "ASCED_BayesDiff", **common, posterior="fit on the images", every=2, draws=2, save_as="",
+        images=torch.rand(2, 64, 64, 3), vae=Encoder(family.latent),
+    )  # fmt: skip
+    stock = core_node("KSampler", **common, sampler_name="euler", denoise=1.0)[0]["samples"]
+    torch.testing.assert_close(latent["samples"], stock, rtol=1e-3, atol=1e-3)
+    assert score > 0 and mask.isfinite().all() and mask.unique().numel() > 100
