@@ -29,6 +29,7 @@ def draw_overlay(
     regions: Sequence[Region] = (),
     signal_size: tuple[int, int] | None = None,
     opacity: float = 0.45,
+    colour: tuple[int, int, int] = OUTLINE,
 ) -> Picture:
     """The picture with its artifact regions tinted, outlined and labelled with their scores.
 
@@ -38,6 +39,7 @@ def draw_overlay(
         regions: for the labels; their boxes are in cells of the signal.
         signal_size: height and width of the signal that the boxes refer to.
         opacity: of the tint, 0 to 1.
+        colour: of tint and outline, RGB.
 
     Raises:
         ValueError: mask and picture differ in size.
@@ -48,10 +50,10 @@ def draw_overlay(
     height, width = canvas.shape[:2]
     big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     inside = big > 0
-    tint = np.array(OUTLINE, np.float32)
+    tint = np.array(colour, np.float32)
     canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, OUTLINE, max(1, height // 256))
+    cv2.drawContours(canvas, contours, -1, colour, max(1, height // 256))
     if signal_size is not None:
         for region in regions:
             left, top = region.box[0] * width // signal_size[1], region.box[1] * height // signal_size[0]

@@ -2,13 +2,25 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import custom_sampling, demo_model, ksampler, model_patch, rivals, settings, stitching, uncertainty, views
+from . import (
+    custom_sampling,
+    demo_model,
+    ksampler,
+    model_patch,
+    rivals,
+    settings,
+    stitching,
+    uncertainty,
+    view_settings,
+    views,
+)
 
 
 class AscedExtension(ComfyExtension):
     """What the host loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        view_settings.add_route()  # here, because ComfyUI 0.3 does not call on_load
         return [
             *ksampler.NODES,
             *custom_sampling.NODES,

@@ -24,6 +24,7 @@ from ..asced_core.signal import frames_of
 from ..asced_core.stopwatch import Stopwatch
 from .choices import CorrectionChoice, DetectionChoice
 from .lane import Lane, NoiseTape
+from .live import Live
 from .plan import Plan, image_size
 from .samplers import SamplerFunction
 from .types import log
@@ -56,7 +57,7 @@ def patch_model(
         seed = int(extra_args.get("seed") or 0)
         run = _Run(guider, executor.class_obj, sigmas, noise, seed, detection, correction, items)
         with run.attached():
-            samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+            samples = executor(guider, sigmas, extra_args, run.live.painted(callback), noise, *args, **kwargs)
         on_report(guider.inner_model.process_latent_out(samples.to(torch.float32)), run.report())
         return samples
 
@@ -122,6 +123,7 @@ class _Run:
         self._stopwatch = Stopwatch(noise.device)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
+        self.live = Live()
         self._calls, self._restarts = 0, 0
 
     @contextmanager
@@ -174,6 +176,8 @@ class _Run:
                 watched.follow(lane, images, function.calls_behind, (extra_args or {}).get("denoise_mask"))
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
+            if self._trajectory is not None:
+                self.live.tell(self._trajectory, info["i"])
             if callback is not None:
                 callback(info)
 
