@@ -1,13 +1,12 @@
-"""ASCED_MaskPreview, ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
+"""ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.masks import shaped_masks, spread_over_frames
@@ -18,11 +17,11 @@ from . import types
 CATEGORY = "ASCED/view"
 
 
-def _report_input() -> Any:
+def report_input() -> Any:
     return types.Report.Input("report", tooltip="From an ASCED sampler node or ASCED Collect Run.")
 
 
-def _image_input(tooltip: str, optional: bool = False) -> Any:
+def image_input(tooltip: str, optional: bool = False) -> Any:
     return io.Image.Input("image", optional=optional, tooltip=tooltip)
 
 
@@ -31,7 +30,7 @@ def to_pictures(image: torch.Tensor) -> np.ndarray:
     return (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def _masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
+def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
     """Masks [B,H,W] at the size of ``image`` [B,H,W,C], or of the decoded image without one."""
     if image is None:
         return shaped_masks(report, *report.size, **shape)
@@ -48,72 +47,6 @@ def _masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.n
     return spread_over_frames(masks, latent_frames, len(image) // videos)
 
 
-class ASCED_MaskPreview(io.ComfyNode):
-    """Shows the artifact mask on the node."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ASCED_MaskPreview",
-            display_name="ASCED Mask Preview",
-            category=CATEGORY,
-            description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
-            "mask for inpainting.",
-            inputs=[
-                _report_input(),
-                _image_input(
-                    "The decoded images: the masks take their size. Without it: the model's usual size.", True
-                ),
-                io.Int.Input(
-                    "grow",
-                    optional=True,
-                    default=0,
-                    min=0,
-                    max=512,
-                    tooltip="The mask grows by so many pixels of your image.",
-                ),
-                io.Int.Input(
-                    "feather",
-                    optional=True,
-                    default=0,
-                    min=0,
-                    max=512,
-                    tooltip="Around that, the mask fades out over so many pixels of your image.",
-                ),
-                io.Float.Input(
-                    "min_score",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
-                ),
-            ],
-            outputs=[
-                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
-                types.mask_output(),
-            ],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        report: Report,
-        image: torch.Tensor | None = None,
-        grow: int = 0,
-        feather: int = 0,
-        min_score: float = 0.0,
-    ) -> io.NodeOutput:
-        mask = torch.from_numpy(_masks_for(report, image, grow=grow, soft=feather, min_score=min_score))
-        types.tell(cls.hidden.unique_id, report.summary())
-        shown = ui.PreviewMask(mask, cls=cls).as_dict()
-        shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
-        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
-
-
 class ASCED_Overlay(io.ComfyNode):
     """Draws the artifact regions into the images."""
 
@@ -125,10 +58,8 @@ class ASCED_Overlay(io.ComfyNode):
             category=CATEGORY,
             description="The images with their artifact regions tinted, outlined and labelled with their scores.",
             inputs=[
-                _report_input(),
-                _image_input(
-                    "The decoded images, best the uncorrected ones, where the artifacts are still to be seen."
-                ),
+                report_input(),
+                image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
                 io.Float.Input(
                     "opacity", default=0.45, min=0.0, max=1.0, step=0.05, tooltip="Of the tint; 0 leaves the outline."
                 ),
@@ -141,7 +72,7 @@ class ASCED_Overlay(io.ComfyNode):
 
     @classmethod
     def execute(cls, report: Report, image: torch.Tensor, opacity: float) -> io.NodeOutput:
-        masks = _masks_for(report, image)
+        masks = masks_for(report, image)
         # the decoded frames of a video go without labels: each stands for several
         found = report.images if len(image) == len(report.images) else [None] * len(image)
         drawn = [
@@ -163,7 +94,7 @@ class ASCED_Dynamics(io.ComfyNode):
             description="How the prediction changed over the steps: film strips, acceleration curves and abnormal "
             "changes, as in the paper's Fig. 1, 4 and 7.",
             inputs=[
-                _report_input(),
+                report_input(),
                 io.Int.Input(
                     "index",
                     default=-1,
@@ -182,4 +113,4 @@ class ASCED_Dynamics(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(plot_dynamics(report, index)[None]).float() / 255)
 
 
-NODES = [ASCED_MaskPreview, ASCED_Overlay, ASCED_Dynamics]
+NODES = [ASCED_Overlay, ASCED_Dynamics]
