@@ -122,7 +122,6 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
         for place, found in enumerate(report.images)
     ]
     return {
-        "summary": report.summary(),
         "steps": report.steps,
         "window": list(report.window),
         "decision": report.decision,
