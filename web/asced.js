@@ -3,7 +3,7 @@
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
-import { addStyleSheet } from "./dom.js"
+import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
 import { CompareSlider } from "./slider.js"
 
@@ -57,16 +57,6 @@ function changing(id) {
 function paint({ colour, opacity } = viewSettings()) {
   document.documentElement.style.setProperty("--asced-colour", colour)
   document.documentElement.style.setProperty("--asced-opacity", `${opacity * 100}%`)
-}
-
-/** Calls another function behind a method of a node. @param {any} node @param {string} name @param {Function} also */
-function chain(node, name, also) {
-  const original = node[name]
-  node[name] = function (/** @type {any[]} */ ...given) {
-    const result = original?.apply(this, given)
-    also(...given)
-    return result
-  }
 }
 
 app.registerExtension({
@@ -131,6 +121,6 @@ app.registerExtension({
 
   loadedGraphNode(/** @type {any} */ node) {
     // a workflow that comes back into view brings its last results, a moment after its nodes
-    if (node[VIEW]) setTimeout(() => node.graph && node[VIEW].show(app.nodeOutputs?.[String(node.id)]), 100)
+    if (node[VIEW]) setTimeout(() => node[VIEW].show(app.nodeOutputs?.[String(node.id)]), 100)
   },
 })

@@ -34,6 +34,16 @@ export function addStyleSheet() {
   document.head.append(element("link", "", { id, rel: "stylesheet", href }))
 }
 
+/** Calls another function behind a method of a node. @param {any} node @param {string} name @param {Function} also */
+export function chain(node, name, also) {
+  const original = node[name]
+  node[name] = function (/** @type {any[]} */ ...given) {
+    const result = original?.apply(this, given)
+    also(...given)
+    return result
+  }
+}
+
 /**
  * Puts an element on a node, in both of ComfyUI's renderers.
  * @param {any} node
@@ -45,15 +55,25 @@ export function placeOnNode(node, root, minHeight) {
   root.addEventListener("pointerdown", (event) => event.stopPropagation())
   const options = { serialize: false, hideOnZoom: false, getMinHeight: minHeight }
   node.addDOMWidget("asced_panel", "ASCED_PANEL", root, options).serialize = false
+  chain(node, "onAdded", () => setTimeout(() => settle(node, root), 100))
 }
 
-/** Makes a node tall enough for what it shows now. @param {any} node */
-export function fit(node) {
+/**
+ * Makes a node tall enough for what it shows now, and its element seen.
+ *
+ * Nodes 2.0 keeps a node's place in the page for the next node of that id, as of a workflow that is loaded anew, and
+ * with it the element of the last one.
+ * @param {any} node
+ * @param {HTMLElement} root
+ */
+export function settle(node, root) {
+  if (!node.graph) return
+  if (!root.isConnected) document.querySelector(`[data-node-id="${node.id}"] .asced-panel`)?.replaceWith(root)
   const [width, height] = node.computeSize()
   if (node.size[0] < width || node.size[1] < height) {
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
   }
-  node.graph?.setDirtyCanvas(true, true)
+  node.graph.setDirtyCanvas(true, true)
 }
 
 /** The images of a batch, one at a time: two arrows and a line of words. */

@@ -2,7 +2,7 @@
 /** The panel of ASCED_MaskPreview: regions to leave out of the mask, and the steps of the run to walk along. */
 
 import { app } from "../../scripts/app.js"
-import { element, fileUrl, fit, Pager, placeOnNode } from "./dom.js"
+import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
 
 /**
  * @typedef {{step: number, phase: string, mean: number, threshold: number | null, share: number | null}} Step
@@ -54,7 +54,7 @@ export class RegionPanel {
   /** @param {any} output what the node gave to the page */
   show(output) {
     const run = output?.asced_panel?.[0]
-    if (!run) return
+    if (!run) return settle(this.node, this.root)
     if (!this.run) {
       const scores = run.images.map((/** @type {Picture} */ image) => image.score)
       this.pager.index = scores.indexOf(Math.max(...scores)) // the one with most to see
@@ -62,7 +62,7 @@ export class RegionPanel {
     this.run = run
     this.active = null
     this.#draw()
-    fit(this.node)
+    settle(this.node, this.root)
   }
 
   dispose() {

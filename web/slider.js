@@ -1,7 +1,7 @@
 // @ts-check
 /** Before and after on one place, with a line to move: the slider of ASCED_Compare. */
 
-import { element, fileUrl, fit, Pager, placeOnNode } from "./dom.js"
+import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
 
 const HEIGHT = 220 // pixels, the least
 const EMPTY = 24
@@ -49,10 +49,10 @@ export class CompareSlider {
   /** @param {any} output what the node gave to the page */
   show(output) {
     const pairs = output?.asced_compare?.[0]
-    if (!pairs) return
+    if (!pairs) return settle(this.node, this.root)
     this.pairs = pairs
     this.#draw()
-    fit(this.node)
+    settle(this.node, this.root)
   }
 
   dispose() {
