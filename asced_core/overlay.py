@@ -13,14 +13,16 @@ from .heat import cividis
 from .regions import Region
 
 Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]  # RGB, 0 to 255 each
 
 STYLES = ("tint", "outline", "heat", "side by side")
 # Vermilion is apart from skin, sky and leaves, and for most colour-blind eyes; the others are of the set that Okabe and
 # Ito chose for all eyes, for pictures that are red themselves.
-COLOURS = {
+COLOURS: dict[str, Colour] = {
     "vermilion": (255, 64, 0), "sky blue": (86, 180, 233), "yellow": (240, 228, 66), "green": (0, 158, 115),
     "purple": (204, 121, 167), "white": (255, 255, 255), "black": (0, 0, 0),
 }  # fmt: skip
+OUTLINE = COLOURS["vermilion"]
 HOTTEST = 4  # times the threshold: the upper end of the heat map, the same for all pictures; few cells are above
 MIN_SIDE = 256  # smaller pictures are enlarged first, or their outlines would hide them
 
@@ -38,7 +40,7 @@ def draw_overlay(
     signal_size: tuple[int, int] | None = None,
     opacity: float = 0.45,
     style: str = "tint",
-    colour: str = "vermilion",
+    colour: Colour = OUTLINE,
     ratio: NDArray[np.floating] | None = None,
 ) -> Picture:
     """The picture with its artifact regions drawn in, and labelled with their scores.
@@ -52,14 +54,14 @@ def draw_overlay(
         style: ``tint`` fills and outlines the regions; ``outline`` only outlines them; ``heat`` shows by how much the
             threshold was exceeded, over the picture in grey; ``side by side`` puts the tinted picture to the right
             of the picture itself.
-        colour: name of the colour of tint and outline, one of COLOURS.
+        colour: of tint and outline, RGB; COLOURS has names for some.
         ratio: how many times the threshold was exceeded, float of the same height and width, 0 where it was not;
             needed for ``heat``.
 
     Raises:
-        ValueError: mask or ratio and picture differ in size, or style or colour is not known.
+        ValueError: mask or ratio and picture differ in size, or the style is not known.
     """
-    _check(picture, mask, style, colour, ratio)
+    _check(picture, mask, style, ratio)
     canvas = enlarge(picture, MIN_SIDE).copy()
     height, width = canvas.shape[:2]
     big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
@@ -70,10 +72,10 @@ def draw_overlay(
         canvas = _heat(canvas, np.asarray(at_size, np.float32), opacity)
     elif style != "outline":
         inside = big > 0
-        tint = np.array(COLOURS[colour], np.float32)
+        tint = np.array(colour, np.float32)
         canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, COLOURS[colour], max(1, height // 256))
+    cv2.drawContours(canvas, contours, -1, colour, max(1, height // 256))
     if signal_size is not None:
         for region in regions:
             left, top = region.box[0] * width // signal_size[1], region.box[1] * height // signal_size[0]
@@ -81,14 +83,11 @@ def draw_overlay(
     return canvas if plain is None else contact_sheet([plain, canvas], columns=2)
 
 
-def _check(
-    picture: Picture, mask: NDArray[np.bool_], style: str, colour: str, ratio: NDArray[np.floating] | None
-) -> None:
+def _check(picture: Picture, mask: NDArray[np.bool_], style: str, ratio: NDArray[np.floating] | None) -> None:
     if mask.shape != picture.shape[:2]:
         raise ValueError(f"The mask is {mask.shape} and the picture {picture.shape[:2]}; both need one size.")
-    for name, value, choices in (("style", style, STYLES), ("colour", colour, tuple(COLOURS))):
-        if value not in choices:
-            raise ValueError(f"The {name} of an overlay must be one of {', '.join(choices)}, got {value!r}.")
+    if style not in STYLES:
+        raise ValueError(f"The style of an overlay must be one of {', '.join(STYLES)}, got {style!r}.")
     if style == "heat" and (ratio is None or ratio.shape != mask.shape):
         raise ValueError(f"Style heat needs how far the threshold was exceeded, as an array of shape {mask.shape}.")
 

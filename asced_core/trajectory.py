@@ -55,6 +55,9 @@ class Trajectory:
         forbidden: bool [1,H,W] or one per image, at any size: where nothing may be found or changed.
         sigma_last: noise level of T_c's upper limit, for several rounds.
         judge: finds the artifacts of predictions [N,C,H,W] in another way, bool [N,H',W']; None: by the dynamics.
+
+    Attributes:
+        bank: the changes since the window began; None while none is open.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Trajectory:
         self._codec, self._forbidden = codec, forbidden
         self._judge = judge
         self._steering: Steering | None = None
-        self._bank: ScoreBank | None = None
+        self.bank: ScoreBank | None = None
         self._first: Tensor | None = None
         self._previous: Tensor | None = None
         self._seen: tuple[int, Tensor, Tensor] | None = None
@@ -128,12 +131,12 @@ class Trajectory:
         if (step - self._from) % self.detection.every and step != self._due[0] - 1:
             return
         signal = self.signal(denoised)
-        if self._bank is None:
+        if self.bank is None:
             frames = frames_of(tuple(denoised.shape))
             shape: tuple[int, int, int, int] = tuple(signal.shape)  # type: ignore[assignment]
-            self._bank = ScoreBank(self.detection, shape, signal.device, frames)
+            self.bank = ScoreBank(self.detection, shape, signal.device, frames)
             self.observed_steps.append([])
-        self._bank.push(signal, as_images(x), self._levels[step])
+        self.bank.push(signal, as_images(x), self._levels[step])
         self.observed_steps[-1].append(step)
 
     def steer(self, step: int, denoised: Tensor) -> Tensor:
@@ -175,7 +178,7 @@ class Trajectory:
 
     def is_due(self, step: int) -> bool:
         """True at T_c, and at every further round's decision; once each."""
-        return bool(self._due) and step == self._due[0] and self._bank is not None and self._bank.differences > 0
+        return bool(self._due) and step == self._due[0] and self.bank is not None and self.bank.differences > 0
 
     def decide(self) -> bool:
         """Reads the bank: the one copy to the host. True if at least one image is to be corrected.
@@ -183,14 +186,14 @@ class Trajectory:
         Raises:
             ValueError: nothing was observed.
         """
-        if self._bank is None or self._seen is None:
+        if self.bank is None or self._seen is None:
             raise ValueError("There is nothing to decide on before the window was observed.")
-        size = self._bank.shape[-2:]
-        found = read_bank(self._bank.result(), self.detection, self._forbidden_at(*size))
+        size = self.bank.shape[-2:]
+        found = read_bank(self.bank.result(), self.detection, self._forbidden_at(*size))
         if self._judge is not None:
             found = self._judged(found)
         self._rounds.append(found)
-        self._bank, self._from = None, self._due.pop(0)
+        self.bank, self._from = None, self._due.pop(0)
         x = self._seen[1]
         self._masks = [self._fine_mask(i, d) for i, d in enumerate(found)]
         self._cells = self._touched(*x.shape[-2:])

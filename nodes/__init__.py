@@ -8,12 +8,14 @@ from . import (
     demo_model,
     gate,
     ksampler,
+    mask_preview,
     model_patch,
     rivals,
     saving,
     settings,
     stitching,
     uncertainty,
+    view_settings,
     views,
 )
 
@@ -22,12 +24,14 @@ class AscedExtension(ComfyExtension):
     """What the host loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        view_settings.add_route()  # here, because ComfyUI 0.3 does not call on_load
         return [
             *ksampler.NODES,
             *custom_sampling.NODES,
             *model_patch.NODES,
             *stitching.NODES,
             *settings.NODES,
+            *mask_preview.NODES,
             *views.NODES,
             *compare.NODES,
             *gate.NODES,

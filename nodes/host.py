@@ -24,6 +24,7 @@ from ..asced_core.signal import frames_of
 from ..asced_core.stopwatch import Stopwatch
 from .choices import CorrectionChoice, DetectionChoice
 from .lane import Lane, NoiseTape
+from .live import Live
 from .plan import Plan, image_size
 from .samplers import SamplerFunction
 from .types import log
@@ -57,7 +58,7 @@ def patch_model(
         seed = int(extra_args.get("seed") or 0)
         run = _Run(guider, executor.class_obj, sigmas, noise, seed, detection, correction, items)
         with run.attached():
-            samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+            samples = executor(guider, sigmas, extra_args, run.live.painted(callback), noise, *args, **kwargs)
         original = None
         if run.original is not None:
             # as the host ends a sampler's function
@@ -147,6 +148,7 @@ class _Run:
         self._stopwatch = Stopwatch(noise.device)
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
+        self.live = Live()
         self._calls, self._restarts, self._double_calls = 0, 0, 0
         self._keep_original = correction.keep_original
         self.original: torch.Tensor | None = None
@@ -208,6 +210,8 @@ class _Run:
                 watched.follow(lane, images, function.calls_behind, (extra_args or {}).get("denoise_mask"))
                 self._restarts += 1
                 self._watch(info["i"], watched)  # the new prediction takes the old one's place
+            if self._trajectory is not None:
+                self.live.tell(self._trajectory, info["i"])
             if callback is not None:
                 callback({**info, "denoised": watched.shown(info["denoised"])})
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from .. import asced_core
+from .view_settings import server
 
 CATEGORY = "ASCED"
 log = logging.getLogger("ASCED")
@@ -45,10 +45,14 @@ def original_output() -> Any:
 def tell(node_id: str | None, text: str) -> None:
     """Shows a sentence on the node, and in the log; without a running server only in the log."""
     log.info("%s", text)
-    server = getattr(sys.modules.get("server"), "PromptServer", None)
-    instance = getattr(server, "instance", None)
-    if node_id and instance is not None:
-        instance.send_progress_text(text, node_id)
+    show(node_id, text)
+
+
+def show(node_id: str | None, text: str) -> None:
+    """Shows a sentence on the node, in place of the last one."""
+    running = server()
+    if node_id and running is not None:
+        running.send_progress_text(text, node_id)
 
 
 def told(node_id: str | None, report: asced_core.Report) -> tuple[torch.Tensor, asced_core.Report]:

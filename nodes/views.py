@@ -1,13 +1,12 @@
-"""ASCED_MaskPreview, ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
+"""ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.masks import ratios_at, shaped_masks, spread_over_frames
@@ -54,70 +53,6 @@ def frames_each(report: Report, image: torch.Tensor) -> int:
             "connect the images decoded from the same sampler."
         )
     return len(image) // items
-
-
-class ASCED_MaskPreview(io.ComfyNode):
-    """Shows the artifact mask on the node."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="ASCED_MaskPreview",
-            display_name="ASCED Mask Preview",
-            category=CATEGORY,
-            description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
-            "mask for inpainting.",
-            inputs=[
-                report_input(),
-                image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
-                io.Int.Input(
-                    "grow",
-                    optional=True,
-                    default=0,
-                    min=0,
-                    max=512,
-                    tooltip="The mask grows by so many pixels of your image.",
-                ),
-                io.Int.Input(
-                    "feather",
-                    optional=True,
-                    default=0,
-                    min=0,
-                    max=512,
-                    tooltip="Around that, the mask fades out over so many pixels of your image.",
-                ),
-                io.Float.Input(
-                    "min_score",
-                    optional=True,
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
-                ),
-            ],
-            outputs=[
-                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
-                types.mask_output(),
-            ],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        report: Report,
-        image: torch.Tensor | None = None,
-        grow: int = 0,
-        feather: int = 0,
-        min_score: float = 0.0,
-    ) -> io.NodeOutput:
-        mask = torch.from_numpy(masks_for(report, image, grow=grow, soft=feather, min_score=min_score))
-        types.tell(cls.hidden.unique_id, report.summary())
-        shown = ui.PreviewMask(mask, cls=cls).as_dict()
-        shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
-        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
 
 
 class ASCED_Overlay(io.ComfyNode):
@@ -195,7 +130,7 @@ class ASCED_Overlay(io.ComfyNode):
                 report.masks.shape[1:],
                 opacity,
                 style,
-                colour,
+                COLOURS[colour],
                 ratio,
             )
             for picture, mask, one, ratio in zip(pictures, masks, found, ratios, strict=True)
@@ -234,4 +169,4 @@ class ASCED_Dynamics(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(plot_dynamics(report, index)[None]).float() / 255)
 
 
-NODES = [ASCED_MaskPreview, ASCED_Overlay, ASCED_Dynamics]
+NODES = [ASCED_Overlay, ASCED_Dynamics]

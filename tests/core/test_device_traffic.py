@@ -46,7 +46,7 @@ def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype):
     with _Traffic() as watching:
         for step in range(trajectory.window.decision + 1):
             trajectory.observe(step, x, x)
-    assert trajectory._bank.differences == trajectory.window.last - trajectory.window.first >= 4
+    assert trajectory.bank.differences == trajectory.window.last - trajectory.window.first >= 4
     assert (watching.copies, watching.reads) == ([], [])
     with _Traffic() as deciding:
         trajectory.decide()

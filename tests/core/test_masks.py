@@ -5,7 +5,7 @@ import pytest
 
 from asced_core import DetectionSettings, Region
 from asced_core.facts import ImageReport, RunFacts
-from asced_core.masks import shaped_masks, spread_over_frames
+from asced_core.masks import parse_left_out, region_names, shaped_masks, spread_over_frames
 from asced_core.report import Report, empty_report
 from asced_core.settings import CorrectionSettings
 
@@ -46,6 +46,57 @@ def test_weak_regions_go_by_their_score(report):
     strong = shaped_masks(report, 128, 128, min_score=3.0)[0]
     assert strong[16:40, 16:40].all() and not strong[80:, 80:].any()
     assert not shaped_masks(report, 128, 128, min_score=9.0).any()
+
+
+def _two_regions(report, expand=0):
+    """A corner and a dot inside of the corner's box, as components of the ratios; the mask is grown by ``expand``."""
+    from dataclasses import replace
+
+    from asced_core.regions import dilate
+
+    cells = np.zeros((16, 16), bool)
+    cells[2:10, 2] = cells[9, 2:10] = cells[4:6, 6:8] = True
+    mask = dilate(cells, expand)
+    regions = (Region((2, 2, 10, 10), 15, 5.0), Region((6, 4, 8, 6), 4, 2.0))
+    return replace(
+        report,
+        images=(ImageReport(0, 5.0, regions, True),),
+        masks=mask[None],
+        ratios=cells[None].astype(np.float16) * 2,
+        detection={**report.detection, "expand": 16 * expand},
+    )
+
+
+@pytest.mark.parametrize("expand", [0, 1])
+def test_a_region_inside_of_anothers_box_is_left_out_alone(report, expand):
+    both = _two_regions(report, expand)
+    corner = shaped_masks(both, 16, 16, left_out={(0, 2)})[0] > 0
+    dot = shaped_masks(both, 16, 16, left_out={(0, 1)})[0] > 0
+    assert corner[2:10, 2].all() and not corner[4:6, 6:8].any()
+    assert dot[4:6, 6:8].all() and not dot[2:10, 2].any()
+    assert np.array_equal(corner | dot, both.masks[0])
+    assert np.array_equal(shaped_masks(both, 16, 16, min_score=3.0)[0] > 0, corner)
+    assert not shaped_masks(both, 16, 16, left_out={(0, 1), (0, 2)}).any()
+
+
+def test_left_out_of_another_image_or_of_none_changes_nothing(report):
+    plain = shaped_masks(report, 128, 128)
+    assert np.array_equal(shaped_masks(report, 128, 128, left_out=[(1, 1), (0, 3)]), plain)
+    assert region_names(report) == {(0, 1), (0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", set()), ("0:2", {(0, 2)}), (" 0:2, 1:1 ", {(0, 2), (1, 1)}), ("0:2 1:1,,0:2", {(0, 2), (1, 1)})],
+)
+def test_left_out_reads_names(text, names):
+    assert parse_left_out(text) == names
+
+
+@pytest.mark.parametrize("text", ["2", "0:0", "0:-1", "a:1", "0:1;1:1", "0: 1", "1.5:1", "9" * 10 + ":1"])
+def test_left_out_says_what_it_cannot_read(text):
+    with pytest.raises(ValueError, match=r"left_out says '.*'; image:region was expected, as in 0:2, 1:1"):
+        parse_left_out(text)
 
 
 @pytest.mark.parametrize(("latent", "decoded", "third"), [(9, 33, [9, 10, 11, 12]), (9, 9, [3]), (4, 8, [6, 7])])

@@ -169,6 +169,55 @@ def test_mask_preview_gives_masks_at_image_size_and_words(corrected, hands, run_
     assert odd.shape == (2, 77, 131) and odd[0].any() and not odd[1].any()
 
 
+def test_mask_preview_leaves_regions_out_and_says_which_are_not_there(corrected, hands, run_node, monkeypatch):
+    import asced.nodes.types as types
+
+    told = []
+    monkeypatch.setattr(types, "tell", lambda _, text: told.append(text))
+    model = with_artifact(hands.eps, images=(0, 1))
+    _, mask, report = corrected(model, settings={"detection": _detection(run_node)})
+    assert [len(image.regions) for image in report.images] == [1, 1]
+    out = run_node("ASCED_MaskPreview", report=report, left_out="1:1, 0:7")[1]
+    assert torch.equal(out[0], mask[0]) and not out[1].any()
+    assert told[-1] == f"{report.summary()} There is no region 0:7 to leave out."
+    with pytest.raises(ValueError, match="left_out says '1'; image:region was expected"):
+        run_node("ASCED_MaskPreview", report=report, left_out="1")
+
+
+def test_mask_preview_gives_its_panel_pictures_and_facts(corrected, hands, run_node, pack):
+    from types import SimpleNamespace
+
+    import folder_paths
+    from PIL import Image
+
+    def size(file):
+        assert file["type"] == "temp"
+        with Image.open(os.path.join(folder_paths.get_temp_directory(), file["subfolder"], file["filename"])) as made:
+            return made.size
+
+    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    cls = pack["ASCED_MaskPreview"]
+    cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+    image = torch.nn.functional.interpolate(hands.vae.decode(latent).movedim(-1, 1), size=(600, 1200)).movedim(1, -1)
+    for given, expected in ((image, (512, 256)), (None, (32, 32))):
+        (panel,) = cls.execute(report=report, image=given).ui["asced_panel"]
+        panel = json.loads(json.dumps(panel))
+        assert (panel["steps"], panel["window"], panel["decision"]) == (12, list(report.window), report.decision)
+        assert panel["aspect"] == 1.0 and panel["corrected_steps"] == list(report.corrected_steps)
+        flagged, clean = panel["images"]
+        assert (len(flagged["regions"]), len(clean["regions"])) == (1, 0)
+        box = flagged["regions"][0]["box"]
+        assert [round(edge * 32) for edge in box] == list(report.images[0].regions[0].box)
+        for shown in (flagged, clean):
+            assert size(shown["picture"]) == expected
+            assert size(shown["strip"]) == (32 * len(shown["timeline"]), 32)
+    none = run_node("ASCED_KSampler", model=hands.eps, seed=1, steps=2, cfg=2.0, sampler_name="euler",
+                    scheduler="normal", positive=hands.positive, negative=hands.negative,
+                    latent_image={"samples": torch.zeros(1, 4, 16, 16)}, denoise=1.0)[2]  # fmt: skip
+    (panel,) = cls.execute(report=none).ui["asced_panel"]
+    assert panel["decision"] is None and panel["images"][0]["strip"] is None and panel["images"][0]["timeline"] == []
+
+
 def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
     latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
     pixels = hands.vae.decode(latent)

@@ -33,7 +33,8 @@ def read(name):
 def server(tmp_path_factory):
     if not os.environ.get("ASCED_COMFYUI"):
         pytest.skip("ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
-    with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui")) as running:
+    options = ("--cpu", "--preview-method", "latent2rgb")
+    with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui"), options=options) as running:
         yield running
 
 
@@ -52,8 +53,13 @@ def browser(server):
         yield running
 
 
+def open_page(server, browser):
+    """A page of ComfyUI, for a ``with`` block."""
+    return _tool("browser").ComfyPage(browser, server.url)
+
+
 @pytest.fixture
 def page(server, browser):
     """A fresh page of ComfyUI."""
-    with _tool("browser").ComfyPage(browser, server.url) as opened:
+    with open_page(server, browser) as opened:
         yield opened

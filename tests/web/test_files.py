@@ -22,7 +22,7 @@ ASCED_NODES = (
     "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns", "ASCED_Detection", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
     "ASCED_PALDetector",
-    "ASCED_VLMVerdict",
+    "ASCED_VLMVerdict", "ASCED_BayesDiff",
     "ASCED_Compare", "ASCED_Gate", "ASCED_BestOfBatch", "ASCED_SaveReport",
 )  # fmt: skip
 

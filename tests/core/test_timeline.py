@@ -1,0 +1,65 @@
+"""What the panel walks along: steps, strips of changes, small pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
+from asced_core.facts import RunFacts
+from asced_core.report import build_report
+from asced_core.timeline import THUMBNAIL, change_strip, last_frame, thumbnail, timeline
+
+SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def report():
+    levels = [edm_level(s) for s in SIGMAS]
+    trajectory = Trajectory(DetectionSettings(base_size=SIDE), CorrectionSettings(), SIGMAS, 20.0, 2.0, levels)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(25):
+        denoised = (0.01 * torch.randn(2, 3, SIDE, SIDE, generator=generator)).clamp(-1, 1)
+        denoised[1, :, 8:24, 8:24] = 1.0 if step >= 9 else -1.0
+        trajectory.observe(step, denoised, denoised)
+        if trajectory.is_due(step) and trajectory.decide():
+            trajectory.correct(denoised, denoised)
+    return build_report(trajectory, RunFacts())
+
+
+def test_every_traced_step_has_its_facts(report):
+    line = timeline(report, 1)
+    assert [entry["step"] for entry in line] == list(report.trace_steps)
+    watched = [entry for entry in line if entry["threshold"] is not None]
+    assert [entry["step"] for entry in watched] == list(report.difference_steps)
+    assert [entry["share"] for entry in watched] == report.abnormal[1].tolist()
+    assert [entry["threshold"] for entry in watched] == report.thresholds[1].tolist()
+    assert max(line, key=lambda entry: entry["mean"])["step"] == 9
+    assert {entry["phase"] for entry in line} == {"Profiling", "Mutation", "Refinement"}
+    assert all(type(value) in (int, float, str, type(None)) for entry in line for value in entry.values())
+
+
+def test_the_strip_is_brightest_where_it_changed(report):
+    strip = change_strip(report, 1)
+    assert strip.shape == (SIDE, SIDE * len(report.trace_steps), 3) and strip.dtype == np.uint8
+    place = report.trace_steps.index(9)
+    grey = strip.astype(int).sum(-1).reshape(SIDE, len(report.trace_steps), SIDE)
+    assert grey[:, place].reshape(SIDE, SIDE)[8:24, 8:24].min() > 600
+    assert grey[:, np.arange(len(report.trace_steps)) != place].max() < 300
+
+
+def test_a_run_without_any_change_has_a_dark_strip(report):
+    from dataclasses import replace
+
+    still = replace(report, trace=np.zeros_like(report.trace))
+    assert change_strip(still, 0).max() <= 4  # magma's darkest
+
+
+def test_small_pictures(report):
+    frame = last_frame(report, 1)
+    assert frame.shape == (SIDE, SIDE, 3) and (frame[8:24, 8:24] == 255).all() and abs(int(frame[0, 0, 0]) - 127) < 8
+    assert thumbnail(frame) is frame
+    big = np.zeros((1024, 2048, 3), np.uint8)
+    big[:, 1024:] = 200
+    small = thumbnail(big)
+    assert small.shape == (THUMBNAIL // 2, THUMBNAIL, 3) and small[:, :250].max() == 0 and small[:, 260:].min() == 200

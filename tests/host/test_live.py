@@ -1,0 +1,209 @@
+"""What a run shows while it samples, by the host's own callback, progress bar and words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from .conftest import STEPS
+from .models import with_artifact
+
+CLIENT = "a browser tab"
+
+
+@pytest.fixture
+def screen(host, monkeypatch):
+    """What a client would see: pictures by step, and words by node; previews on."""
+    import comfy.utils
+    from comfy.cli_args import LatentPreviewMethod, args
+    from comfy_execution.utils import CurrentNodeContext
+
+    seen = SimpleNamespace(frames=[], words=[], bars=0, settings={})
+    server = SimpleNamespace(
+        client_id=CLIENT,
+        sockets_metadata={CLIENT: {"feature_flags": {}}},
+        send_progress_text=lambda text, node_id: seen.words.append((node_id, text)),
+    )
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
+    monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
+
+    def hook(value, total, preview, node_id=None):
+        seen.frames.append((value, total, preview))
+
+    bar = comfy.utils.ProgressBar.__init__
+
+    def count(self, *given, **options):
+        seen.bars += 1
+        bar(self, *given, **options)
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+    monkeypatch.setattr(comfy.utils.ProgressBar, "__init__", count)
+    seen.server, seen.args, seen.none = server, args, LatentPreviewMethod.NoPreviews
+    with CurrentNodeContext("prompt", "7"):
+        yield seen
+
+
+def _view_settings():
+    return sys.modules["asced.nodes.view_settings"]
+
+
+def _pictures(screen):
+    return [np.asarray(preview[1]).astype(int) for _, _, preview in screen.frames]
+
+
+def test_pictures_and_words_of_a_run(screen, hands, corrected, settings):
+    model = with_artifact(hands.eps)
+    samples, mask, report = corrected(model, settings=settings)
+    words = [text for node, text in screen.words if node == "7"]
+    first, last = report.window
+    assert words[0] == f"Watching starts at step {first + 1} of {STEPS}"
+    assert words[1:-1] == [f"Watching, step {step + 1} of {STEPS}" for step in range(first, last + 1)]
+    assert words[-1] == f"1 region, corrected at step {report.decision + 1}"
+    # the host's own bar, one update a step, each with a picture
+    assert screen.bars == 1
+    assert [(value, total) for value, total, _ in screen.frames] == [(i + 1, STEPS) for i in range(STEPS)]
+    assert all(kind == "JPEG" and side == screen.args.preview_size for _, _, (kind, _, side) in screen.frames)
+    live = _pictures(screen)
+    screen.frames.clear()
+    screen.server.sockets_metadata[CLIENT][_view_settings().KEY] = _view_settings().ViewSettings(live=False)
+    again = corrected(model, settings=settings)[0]
+    plain = _pictures(screen)
+    assert torch.equal(samples, again)
+    for step, (painted, bare) in enumerate(zip(live, plain, strict=True)):
+        if step <= first:
+            assert np.array_equal(painted, bare)
+            continue
+        factor = painted.shape[0] // bare.shape[0]
+        changed = (painted != bare.repeat(factor, 0).repeat(factor, 1)).any(-1)
+        assert changed.any(), step
+        if step >= report.decision:  # the kept region and its outline, nowhere else
+            where = mask[0].numpy().repeat(changed.shape[0] // mask.shape[1], 0).repeat(
+                changed.shape[1] // mask.shape[2], 1) > 0  # fmt: skip
+            assert not (changed & ~where).any() and changed[where].mean() > 0.9
+
+
+def test_any_sampler_with_a_patched_model_shows_it_too(screen, hands, stock, run_node, settings):
+    patched = run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), **settings)[0]
+    stock(patched, sampler="dpmpp_2m")
+    assert screen.bars == 1 and len(screen.frames) == STEPS
+    assert screen.words[-1][0] == "7" and ", corrected at step " in screen.words[-1][1]
+    assert {np.asarray(p[1]).shape[0] for _, _, p in screen.frames} == {32, 256}  # plain, and enlarged to be drawn on
+
+
+def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, run_node, core_node, latent, settings):
+    def sample():
+        model = with_artifact(hands.eps)
+        noise = core_node("RandomNoise", noise_seed=3)[0]
+        guider = core_node("CFGGuider", model=model, positive=hands.positive, negative=hands.negative, cfg=2.0)[0]
+        sampler = core_node("KSamplerSelect", sampler_name="euler")[0]
+        sigmas = core_node("BasicScheduler", model=model, scheduler="normal", steps=STEPS, denoise=1.0)[0]
+        return run_node(
+            "ASCED_SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
+            latent_image=latent(), **settings,
+        )  # fmt: skip
+
+    shown = sample()
+    assert len(screen.frames) == STEPS
+    screen.args.preview_method = screen.none
+    hidden = sample()
+    for a, b in zip(shown[:2], hidden[:2], strict=True):
+        assert torch.equal(a["samples"], b["samples"])
+
+
+def test_nothing_of_the_callback_changes_where_previews_are_off(screen, hands):
+    import latent_preview
+
+    live = sys.modules["asced.nodes.live"].Live()
+    screen.args.preview_method = screen.none
+    callback = latent_preview.prepare_callback(hands.eps, STEPS)
+    assert live.painted(callback) is callback
+    assert live.painted(None) is None
+    assert live.painted(print) is print  # another pack's
+
+
+def test_with_previews_off_a_run_reads_nothing_for_them(screen, hands, corrected, settings, monkeypatch):
+    live = sys.modules["asced.nodes.live"]
+    monkeypatch.setattr(live, "marked_so_far", lambda *_: pytest.fail("read without a preview to paint"))
+    screen.args.preview_method = screen.none
+    corrected(with_artifact(hands.eps), settings=settings)
+    assert [preview for _, _, preview in screen.frames] == [None] * STEPS
+
+
+def test_final_latents_are_the_same_with_and_without_previews(screen, hands, stock, corrected, settings):
+    for model in (hands.eps, with_artifact(hands.eps)):
+        screen.args.preview_method = screen.none
+        bare = corrected(model, settings=settings)[0]
+        screen.args.preview_method = type(screen.none).Latent2RGB
+        assert torch.equal(corrected(model, settings=settings)[0], bare)
+    assert torch.equal(corrected(hands.eps, settings=settings)[0], stock(hands.eps))
+
+
+def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(pack):
+    live = sys.modules["asced.nodes.live"]
+
+    class Silent:
+        rate = 8
+
+        def decode_latent_to_preview_image(self, kind, x0):
+            return None
+
+    painted = live._Painted(Silent(), lambda picture: pytest.fail("there is no picture"))
+    assert painted.decode_latent_to_preview_image("JPEG", None) is None
+    assert painted.rate == 8
+
+
+def test_colour_and_opacity_are_the_clients(screen):
+    view = _view_settings()
+    live = sys.modules["asced.nodes.live"]
+    screen.server.sockets_metadata[CLIENT][view.KEY] = view.read_settings(
+        {"live": True, "colour": "#0072b2", "opacity": 1}
+    )
+    run = live.Live()
+    run._trajectory = SimpleNamespace(bank=None, detections=[SimpleNamespace(mask=np.ones((4, 4), bool))])
+    drawn = np.asarray(run._paint(Image.new("RGB", (4, 4))))
+    assert (drawn == (0x00, 0x72, 0xB2)).all()
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ([], "live is None; true or false was expected."),
+        ({"live": 1, "colour": "#ff4000", "opacity": 0.4}, "live is 1; true or false was expected."),
+        ({"live": True, "colour": "red", "opacity": 0.4}, "colour is 'red'; six hexadecimal digits behind # were"),
+        ({"live": True, "colour": "#ff4000", "opacity": 2}, "opacity is 2; a number from 0 to 1 was expected."),
+        ({"live": True, "colour": "#ff4000", "opacity": True}, "opacity is True; a number from 0 to 1 was expected."),
+    ],
+)
+def test_wrong_settings_are_told_in_one_sentence(pack, sent, sentence):
+    with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
+        _view_settings().read_settings(sent)
+
+
+def test_the_route_keeps_each_clients_settings_apart(screen):
+    view, handlers = _view_settings(), {}
+    screen.server.routes = SimpleNamespace(post=lambda path: lambda f: handlers.setdefault(path, f))
+    screen.server.sockets_metadata["another"] = {}
+    view.add_route()
+
+    def post(body):
+        async def text():
+            return json.loads(body)
+
+        answer = asyncio.run(handlers[view.ROUTE](SimpleNamespace(json=text)))
+        return answer.status, json.loads(answer.text)
+
+    good = {"live": False, "colour": "#ff4000", "opacity": 0.5}
+    assert post(json.dumps({**good, "client_id": "another"})) == (200, {})
+    assert view.settings_of_client().live
+    screen.server.client_id = "another"
+    assert view.settings_of_client() == view.ViewSettings(False, (255, 64, 0), 0.5)
+    assert post(json.dumps({**good, "client_id": "nobody"}))[0] == 404
+    assert post("{")[0] == 400
+    assert "opacity" in post(json.dumps({**good, "opacity": "x"}))[1]["error"]

@@ -1,0 +1,280 @@
+"""What the web part shows: live preview, the panel, the slider and the settings, in both of the page's renderers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from .conftest import ROOT, SHOTS, open_page
+
+RENDERERS = ("canvas", "nodes 2.0")
+# A graph of the demo model in the page; the detector is so keen that it marks several regions.
+BUILD = """([batch, compare]) => {
+  app.graph.clear()
+  const made = {}
+  const add = (name, type, pos, size, widgets = {}) => {
+    const node = LiteGraph.createNode(type)
+    node.pos = pos
+    app.graph.add(node)
+    if (size) node.setSize(size)
+    for (const [key, value] of Object.entries(widgets)) node.widgets.find((w) => w.name === key).value = value
+    made[name] = node
+  }
+  const link = (from, output, to, input) => {
+    const [a, b] = [made[from], made[to]]
+    const slot = (list, name) => list.findIndex((s) => s.name === name)
+    a.connect(slot(a.outputs, output), b, slot(b.inputs, input))
+  }
+  add('model', 'ASCED_DemoModel', [0, 0], null)
+  add('empty', 'EmptyLatentImage', [0, 220], null, { width: 512, height: 512, batch_size: batch })
+  add('detection', 'ASCED_Detection', [0, 400], null, { threshold: 2.0, min_area: 20, min_width: 0 })
+  const run = { seed: 7, steps: 25, cfg: 2, sampler_name: 'ddim', scheduler: 'normal' }
+  add('sampler', 'ASCED_KSampler', [330, 0], [300, 420], run)
+  made.sampler.widgets.find((w) => w.name === 'control_after_generate').value = 'fixed'
+  add('decode', 'VAEDecode', [330, 520], null)
+  add('preview', 'ASCED_MaskPreview', [680, 0], [360, 620])
+  link('model', 'MODEL', 'sampler', 'model')
+  link('model', 'positive', 'sampler', 'positive')
+  link('model', 'negative', 'sampler', 'negative')
+  link('empty', 'LATENT', 'sampler', 'latent_image')
+  link('detection', 'DETECTION', 'sampler', 'detection')
+  link('sampler', 'LATENT', 'decode', 'samples')
+  link('model', 'VAE', 'decode', 'vae')
+  link('sampler', 'REPORT', 'preview', 'report')
+  link('decode', 'IMAGE', 'preview', 'image')
+  if (compare) {
+    add('invert', 'ImageInvert', [680, 700], null)
+    add('compare', 'ASCED_Compare', [1080, 0], [360, 520])
+    link('decode', 'IMAGE', 'invert', 'image')
+    link('decode', 'IMAGE', 'compare', 'before')
+    link('invert', 'IMAGE', 'compare', 'after')
+  }
+}"""
+# Counts blue pixels of each picture by node, and collects words by node, in their order.
+RECORD = """() => {
+  window.ascedSeen = { blue: {}, words: [] }
+  app.api.addEventListener('b_preview_with_metadata', async ({ detail }) => {
+    const of = (ascedSeen.blue[detail.nodeId] ??= [])
+    const place = of.push(0) - 1
+    const bitmap = await createImageBitmap(detail.blob)
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d')
+    context.drawImage(bitmap, 0, 0)
+    const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height)
+    for (let i = 0; i < data.length; i += 4) of[place] += data[i] < 60 && data[i + 1] < 60 && data[i + 2] > 180
+  })
+  app.api.addEventListener('progress_text', ({ detail }) => ascedSeen.words.push([String(detail.nodeId), detail.text]))
+}"""
+NODE = "(type) => app.graph.nodes.find((n) => n.type === type)"
+WIDGET = f"([type, name]) => ({NODE})(type).widgets.find((w) => w.name === name).value"
+SET = f"([type, name, value]) => {{ ({NODE})(type).widgets.find((w) => w.name === name).value = value }}"
+SETTING = "([id, value]) => app.extensionManager.setting.set(id, value)"
+MASK = f"""async () => {{
+  const file = app.nodeOutputs[({NODE})('ASCED_MaskPreview').id].images[1]
+  const answer = await fetch(app.api.apiURL('/view?' + new URLSearchParams(file)))
+  const bitmap = await createImageBitmap(await answer.blob())
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height)
+  const context = canvas.getContext('2d')
+  context.drawImage(bitmap, 0, 0)
+  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height).data
+  return pixels.filter((value, i) => i % 4 === 0 && value > 127).length
+}}"""
+
+
+@pytest.fixture(scope="module")
+def page(server, browser):
+    """One page for all of these tests: to open one takes longer than most of them."""
+    with open_page(server, browser) as opened:
+        yield opened
+
+
+@pytest.fixture
+def view(page, request):
+    """The page with the renderer of the test's parameter; the classic one without."""
+    renderer = getattr(request, "param", RENDERERS[0])
+    page.page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", renderer == "nodes 2.0"])
+    page.errors.clear()  # from before the pack had its turn
+    page.renderer = renderer
+    yield page
+    assert page.errors == []
+    for name, value in (("ASCED.Live", True), ("ASCED.Colour", "ff4000"), ("ASCED.Opacity", 0.45)):
+        page.page.evaluate(SETTING, [name, value])
+
+
+def _build(view, batch=2, compare=False):
+    view.page.evaluate(BUILD, [batch, compare])
+    view.page.wait_for_timeout(300)
+    view.page.evaluate(
+        "() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [90, 200]; app.canvas.setDirty(true, true) }"
+    )
+
+
+def test_live_preview_paints_and_speaks_until_it_is_switched_off(view):
+    _build(view)
+    sampler = str(view.page.evaluate(f"({NODE})('ASCED_KSampler').id"))
+    view.page.evaluate(RECORD)
+    view.page.evaluate(SET, ["ASCED_KSampler", "seed", 8])
+    view.page.evaluate(SETTING, ["ASCED.Colour", "0000ff"])
+    view.page.evaluate(SETTING, ["ASCED.Opacity", 1])
+    view.page.wait_for_timeout(300)
+    assert view.run() == "success"
+    seen = view.page.evaluate("ascedSeen")
+    blue = seen["blue"][sampler]
+    assert len(blue) == 25  # one picture a step
+    assert blue[0] == 0 and max(blue[6:12]) > 0  # of hands, that are not blue
+    words = [text for node, text in seen["words"] if node == sampler]
+    assert words[0] == "Watching starts at step 6 of 25"
+    assert words[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
+    assert words[8].endswith(", corrected at step 13")
+    assert words[9].endswith("corrected at step 13 of 25.") and len(words) == 10  # the node's own last word
+    view.page.evaluate(SETTING, ["ASCED.Live", False])
+    view.page.wait_for_timeout(300)
+    view.page.evaluate("() => { ascedSeen.blue = {}; ascedSeen.words = [] }")
+    view.page.evaluate(SET, ["ASCED_KSampler", "seed", 9])
+    assert view.run() == "success"
+    seen = view.page.evaluate("ascedSeen")
+    assert seen["blue"][sampler] == [0] * 25
+    assert len([text for node, text in seen["words"] if node == sampler]) == 1
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
+    page = view.page
+    _build(view)
+    page.get_by_text("Run to see regions and steps.").wait_for()
+    assert view.run() == "success"
+    regions = page.locator(".asced-region")
+    assert regions.count() >= 2
+    view.screenshot(SHOTS / f"panel, {view.renderer}.png", whole_graph=False)
+    whole = page.evaluate(MASK)
+    first, second = (regions.nth(i).get_attribute("data-name") for i in (0, 1))
+    regions.first.click()
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == first
+    assert regions.first.get_attribute("aria-pressed") == "true"
+    assert "left out of the mask" in regions.first.get_attribute("aria-label")
+    regions.nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == f"{first}, {second}"
+    page.keyboard.press("Enter")
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == first
+    shown = page.evaluate(f"({NODE})('ASCED_MaskPreview').id")
+    assert view.prompt()[str(shown)]["inputs"]["left_out"] == first
+    assert view.run() == "success"
+    assert 0 < page.evaluate(MASK) < whole
+    assert regions.first.get_attribute("aria-pressed") == "true"
+    view.screenshot(SHOTS / f"panel left out, {view.renderer}.png", whole_graph=False)
+    saved = view.graph()
+    view.load(saved)
+    before, after = ({n["id"]: n.get("widgets_values") for n in g["nodes"]} for g in (saved, view.graph()))
+    assert after[shown][:4] == [0, 0, 0, first]
+    for node, values in after.items():  # words that the page showed stand behind a node's own values
+        assert (before[node] or [])[: len(values or [])] == (values or [])
+    assert view.run() == "success"  # the panel of the loaded node is the one that is seen
+    assert regions.first.get_attribute("aria-pressed") == "true"
+    regions.first.click()
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == ""
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_steps_are_walked_by_pointer_and_keys(view):
+    page = view.page
+    _build(view)
+    assert view.run() == "success"
+    steps, words = page.locator(".asced-steps"), page.locator(".asced-panel > .asced-words")
+    change = page.locator(".asced-change")
+    assert change.is_hidden()
+    box = steps.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.38, box["y"] + box["height"] / 2)
+    assert "Mutation" in words.inner_text() and "% abnormal" in words.inner_text()
+    assert change.is_visible()
+    assert page.evaluate("(e) => getComputedStyle(e).backgroundImage", change.element_handle()).startswith("url(")
+    view.screenshot(SHOTS / f"panel at a step, {view.renderer}.png", whole_graph=False)
+    page.mouse.move(5, 500)
+    assert change.is_hidden()
+    steps.focus()
+    first = int(steps.get_attribute("aria-valuenow"))
+    page.keyboard.press("ArrowRight")
+    assert int(steps.get_attribute("aria-valuenow")) == first + 1
+    page.keyboard.press("End")
+    assert steps.get_attribute("aria-valuetext").startswith("Step 25, Refinement")
+    page.keyboard.press("Escape")
+    assert change.is_hidden()
+    first = page.locator(".asced-panel .asced-pager .asced-words").inner_text()
+    page.get_by_label("Next image").click()
+    assert page.locator(".asced-panel .asced-pager .asced-words").inner_text() != first
+
+
+def test_a_removed_node_lets_go_of_its_panel(view):
+    page = view.page
+    _build(view)
+    assert view.run() == "success"
+    assert page.locator(".asced-region").count()
+    page.evaluate(f"() => {{ app.graph.remove(({NODE})('ASCED_MaskPreview')) }}")
+    page.wait_for_timeout(300)
+    assert page.locator(".asced-panel").count() == 0
+
+
+def test_settings_are_on_their_page_and_the_badge_on_its(view):
+    page = view.page
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
+    page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()
+    for name in ("Show the artifact map while sampling", "Colour of the artifact map", "Opacity of the artifact map"):
+        page.get_by_text(name).wait_for()
+    view.screenshot(SHOTS / "settings.png", whole_graph=False)
+    page.get_by_role("dialog").get_by_text("About", exact=True).first.click()
+    badge = page.get_by_role("dialog").locator("a[href*='comfyui-asced']")
+    badge.wait_for()
+    assert badge.inner_text().strip() == "ASCED"
+    page.keyboard.press("Escape")
+    page.evaluate(SETTING, ["ASCED.Colour", "0072b2"])
+    page.evaluate(SETTING, ["ASCED.Opacity", 0.8])
+    style = "(name) => document.documentElement.style.getPropertyValue(name)"
+    assert page.evaluate(style, "--asced-colour") == "#0072b2"
+    assert page.evaluate(style, "--asced-opacity") == "80%"
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_the_slider_moves_by_pointer_and_keys(view, node_info):
+    if "ASCED_Compare" not in node_info:
+        pytest.skip("no ASCED_Compare")
+    page = view.page
+    _build(view, compare=True)
+    page.get_by_text("Run to compare.").wait_for()
+    assert view.run() == "success"
+    slider, frame = page.get_by_label("How much of the image shows before"), page.locator(".asced-compare")
+    page.wait_for_function("() => document.querySelector('.asced-before').naturalWidth > 0")
+    shown = "(e) => getComputedStyle(e.querySelector('.asced-before')).clipPath"
+    middle = page.evaluate(shown, frame.element_handle())
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
+    assert 20 <= int(slider.input_value()) <= 30
+    assert page.evaluate(shown, frame.element_handle()) != middle
+    at = int(slider.input_value())
+    page.keyboard.press("ArrowRight")
+    assert int(slider.input_value()) == at + 1 and slider.get_attribute("aria-valuetext") == f"{at + 1} % before"
+    view.screenshot(SHOTS / f"slider, {view.renderer}.png", whole_graph=False)
+    before = page.locator(".asced-before").get_attribute("src")
+    page.get_by_label("Next image").last.click()
+    assert page.locator(".asced-before").get_attribute("src") != before
+
+
+def test_the_scripts_are_small_and_served(server):
+    import urllib.request
+
+    files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
+    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "asced.css"}
+    assert sum(path.stat().st_size for path in files) < 150_000
+    for path in files:
+        with urllib.request.urlopen(f"{server.url}/extensions/asced/{path.name}", timeout=30) as answer:
+            assert answer.read() == path.read_bytes()
+
+
+def test_the_scripts_are_well_typed():
+    if not shutil.which("npx"):
+        pytest.skip("no node: the types of the scripts are not checked")
+    command = ["npx", "--yes", "-p", "typescript@5.9", "tsc", "-p", "tools/tsconfig.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    if done.returncode and "error TS" not in done.stdout:
+        pytest.skip(f"typescript cannot be fetched: {done.stderr[-200:]}")
+    assert done.stdout == ""

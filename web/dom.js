@@ -1,0 +1,109 @@
+// @ts-check
+/** What panel and slider share: elements, addresses of files, a place on a node. */
+
+import { api } from "../../scripts/api.js"
+
+/** @typedef {{filename: string, subfolder: string, type: string}} FileRef a file in the server's folders */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {string} style its class
+ * @param {Record<string, string>} [attributes]
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function element(tag, style, attributes = {}) {
+  const made = document.createElement(tag)
+  made.className = style
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value)
+  return made
+}
+
+/** @param {FileRef | null | undefined} file @returns {string} where the page finds it; empty for none */
+export function fileUrl(file) {
+  if (!file) return ""
+  const { filename, subfolder, type } = file
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
+}
+
+/** Loads the style sheet, once. */
+export function addStyleSheet() {
+  const id = "asced-style"
+  if (document.getElementById(id)) return
+  const href = new URL("./asced.css", import.meta.url).href
+  document.head.append(element("link", "", { id, rel: "stylesheet", href }))
+}
+
+/** Calls another function behind a method of a node. @param {any} node @param {string} name @param {Function} also */
+export function chain(node, name, also) {
+  const original = node[name]
+  node[name] = function (/** @type {any[]} */ ...given) {
+    const result = original?.apply(this, given)
+    also(...given)
+    return result
+  }
+}
+
+/**
+ * Puts an element on a node, in both of ComfyUI's renderers.
+ * @param {any} node
+ * @param {HTMLElement} root
+ * @param {() => number} minHeight in pixels
+ */
+export function placeOnNode(node, root, minHeight) {
+  // a press here must not drag the node, in the renderer where the panel lies inside of it
+  root.addEventListener("pointerdown", (event) => event.stopPropagation())
+  const options = { serialize: false, hideOnZoom: false, getMinHeight: minHeight }
+  node.addDOMWidget("asced_panel", "ASCED_PANEL", root, options).serialize = false
+  chain(node, "onAdded", () => setTimeout(() => settle(node, root), 100))
+}
+
+/**
+ * Makes a node tall enough for what it shows now, and its element seen.
+ *
+ * Nodes 2.0 keeps a node's place in the page for the next node of that id, as of a workflow that is loaded anew, and
+ * with it the element of the last one.
+ * @param {any} node
+ * @param {HTMLElement} root
+ */
+export function settle(node, root) {
+  if (!node.graph) return
+  if (!root.isConnected) document.querySelector(`[data-node-id="${node.id}"] .asced-panel`)?.replaceWith(root)
+  const [width, height] = node.computeSize()
+  if (node.size[0] < width || node.size[1] < height) {
+    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
+  }
+  node.graph.setDirtyCanvas(true, true)
+}
+
+/** The images of a batch, one at a time: two arrows and a line of words. */
+export class Pager {
+  /** @param {(index: number) => void} onTurn */
+  constructor(onTurn) {
+    this.index = 0
+    this.count = 0
+    this.root = element("div", "asced-pager")
+    this.words = element("span", "asced-words")
+    this.back = this.#arrow("◀", "Previous image", -1, onTurn)
+    this.forth = this.#arrow("▶", "Next image", 1, onTurn)
+    this.root.append(this.back, this.words, this.forth)
+  }
+
+  /** @param {number} count */
+  reset(count) {
+    this.count = count
+    this.index = Math.min(this.index, Math.max(0, count - 1))
+    this.back.hidden = this.forth.hidden = count < 2
+  }
+
+  /** @param {string} sign @param {string} label @param {number} by @param {(index: number) => void} onTurn */
+  #arrow(sign, label, by, onTurn) {
+    const button = element("button", "asced-arrow", { type: "button", "aria-label": label })
+    button.textContent = sign
+    button.addEventListener("click", () => {
+      this.index = (this.index + by + this.count) % this.count
+      onTurn(this.index)
+    })
+    return button
+  }
+}

@@ -1,0 +1,263 @@
+// @ts-check
+/** The panel of ASCED_MaskPreview: regions to leave out of the mask, and the steps of the run to walk along. */
+
+import { app } from "../../scripts/app.js"
+import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
+
+/**
+ * @typedef {{step: number, phase: string, mean: number, threshold: number | null, share: number | null}} Step
+ * @typedef {{box: number[], score: number}} Region box: left, top, right, bottom as shares of the image
+ * @typedef {{index: number, score: number, corrected: boolean, picture: import("./dom.js").FileRef | null,
+ *   strip: import("./dom.js").FileRef | null, timeline: Step[], regions: Region[]}} Picture
+ * @typedef {{steps: number, window: number[], decision: number | null, corrected_steps: number[],
+ *   aspect: number, images: Picture[]}} Run
+ */
+
+const HEIGHT = 240 // pixels, the least
+const EMPTY = 24
+const LEFT_OUT = "left_out"
+const HINT = "Click a region to leave it out; point at a step to see what changed."
+
+export class RegionPanel {
+  /** @param {any} node */
+  constructor(node) {
+    this.node = node
+    /** @type {Run | null} */
+    this.run = null
+    /** @type {number | null} place in the timeline */
+    this.active = null
+    this.root = element("div", "asced-panel", { role: "group", "aria-label": "Artifact regions and steps" })
+    this.pager = new Pager(() => this.#draw())
+    this.stage = element("div", "asced-stage")
+    this.frame = element("div", "asced-frame")
+    this.picture = element("img", "asced-picture", { alt: "", draggable: "false" })
+    this.change = element("div", "asced-change")
+    this.regions = element("div", "asced-regions")
+    this.frame.append(this.picture, this.change, this.regions)
+    this.stage.append(this.frame)
+    this.steps = element("div", "asced-steps", {
+      role: "slider",
+      tabindex: "0",
+      "aria-label": "Sampling steps: how much changed at each",
+    })
+    this.words = element("div", "asced-words")
+    this.root.append(this.pager.root, this.stage, this.steps, this.words)
+    this.picture.addEventListener("load", () =>
+      this.frame.classList.toggle("asced-small", this.picture.naturalWidth < 256),
+    )
+    this.#listenToSteps()
+    this.#listenToWidgets()
+    placeOnNode(node, this.root, () => (this.run ? HEIGHT : EMPTY))
+    this.#draw()
+  }
+
+  /** @param {any} output what the node gave to the page */
+  show(output) {
+    const run = output?.asced_panel?.[0]
+    if (!run) return settle(this.node, this.root)
+    if (!this.run) {
+      const scores = run.images.map((/** @type {Picture} */ image) => image.score)
+      this.pager.index = scores.indexOf(Math.max(...scores)) // the one with most to see
+    }
+    this.run = run
+    this.active = null
+    this.#draw()
+    settle(this.node, this.root)
+  }
+
+  dispose() {
+    this.picture.removeAttribute("src")
+    this.change.style.backgroundImage = ""
+    this.regions.replaceChildren()
+    this.steps.replaceChildren()
+    this.run = null
+  }
+
+  /** @returns {Picture | undefined} */
+  get image() {
+    return this.run?.images[this.pager.index]
+  }
+
+  /** @param {string} name @returns {any} */
+  #widget(name) {
+    return this.node.widgets?.find((/** @type {any} */ widget) => widget.name === name)
+  }
+
+  /** @returns {Set<string>} names of the regions that are left out, as image:region */
+  #leftOut() {
+    const names = String(this.#widget(LEFT_OUT)?.value ?? "").matchAll(/(\d+):([1-9]\d*)/g)
+    return new Set([...names].map(([, image, region]) => `${Number(image)}:${Number(region)}`))
+  }
+
+  /** Leaves a region out, or takes it back. @param {string} name */
+  #toggle(name) {
+    const widget = this.#widget(LEFT_OUT)
+    if (!widget) return
+    if (this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === LEFT_OUT)?.link != null) {
+      this.words.textContent = "left_out comes from another node: change it there."
+      return
+    }
+    const names = this.#leftOut()
+    if (!names.delete(name)) names.add(name)
+    const place = (/** @type {string} */ text) => text.split(":").map(Number)
+    const sorted = [...names].sort((a, b) => place(a)[0] - place(b)[0] || place(a)[1] - place(b)[1])
+    widget.value = sorted.join(", ")
+    widget.callback?.(widget.value)
+    this.#mark()
+    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.() // for undo and the unsaved mark
+  }
+
+  #listenToWidgets() {
+    for (const name of [LEFT_OUT, "min_score"]) {
+      const widget = this.#widget(name)
+      if (!widget) continue
+      const original = widget.callback
+      widget.callback = (/** @type {any[]} */ ...given) => {
+        original?.apply(widget, given)
+        this.#mark()
+      }
+    }
+  }
+
+  #listenToSteps() {
+    const at = (/** @type {PointerEvent} */ event) => {
+      const count = this.image?.timeline.length ?? 0
+      const { left, width } = this.steps.getBoundingClientRect()
+      return count ? Math.min(count - 1, Math.max(0, Math.floor(((event.clientX - left) / width) * count))) : null
+    }
+    this.steps.addEventListener("pointermove", (event) => this.#goTo(at(event)))
+    this.steps.addEventListener("pointerleave", () => this.#goTo(null))
+    this.steps.addEventListener("blur", () => this.#goTo(null))
+    this.steps.addEventListener("focus", () => {
+      if (this.active === null) this.#goTo(this.#firstWatched())
+    })
+    this.steps.addEventListener("keydown", (event) => {
+      const count = this.image?.timeline.length ?? 0
+      const here = this.active ?? this.#firstWatched() ?? 0
+      const places = /** @type {Record<string, number | null>} */ ({
+        ArrowLeft: Math.max(0, here - 1),
+        ArrowRight: Math.min(count - 1, here + 1),
+        Home: 0,
+        End: count - 1,
+        Escape: null,
+      })
+      if (!count || !(event.key in places)) return
+      event.preventDefault()
+      event.stopPropagation()
+      this.#goTo(places[event.key])
+    })
+  }
+
+  /** @returns {number | null} */
+  #firstWatched() {
+    const place = this.image?.timeline.findIndex((step) => step.share !== null) ?? -1
+    return place < 0 ? null : place
+  }
+
+  /** Shows a step's change in place of the picture. @param {number | null} place in the timeline, null for none */
+  #goTo(place) {
+    this.active = place
+    const line = this.image?.timeline ?? []
+    const step = place === null ? undefined : line[place]
+    this.change.hidden = !step || !this.image?.strip
+    this.steps.querySelectorAll(".asced-step").forEach((bar, i) => bar.classList.toggle("asced-active", i === place))
+    if (place !== null && line.length > 1) {
+      this.change.style.backgroundPosition = `${(place / (line.length - 1)) * 100}% 0`
+    }
+    const said = step ? describe(step) : ""
+    this.words.textContent = said || HINT
+    this.steps.setAttribute("aria-valuenow", String(step ? step.step + 1 : 0))
+    this.steps.setAttribute("aria-valuetext", said || "no step")
+  }
+
+  #draw() {
+    const { run, image } = this
+    this.pager.reset(run?.images.length ?? 0)
+    for (const part of [this.stage, this.steps, this.words]) part.hidden = !image
+    if (!run || !image) {
+      this.pager.words.textContent = "Run to see regions and steps."
+      return
+    }
+    const count = image.regions.length
+    const found = count ? `${count} region${count === 1 ? "" : "s"}, score ${image.score.toFixed(1)}` : "clean"
+    this.pager.words.textContent = `Image ${image.index} of ${run.images.length}: ${found}`
+    this.frame.style.setProperty("--asced-aspect", String(run.aspect))
+    this.picture.hidden = !image.picture
+    this.picture.alt = `Image ${image.index}`
+    if (image.picture) this.picture.src = fileUrl(image.picture)
+    const strip = fileUrl(image.strip)
+    this.change.style.backgroundImage = strip && `url("${strip}")`
+    this.change.style.backgroundSize = `${image.timeline.length * 100}% 100%`
+    this.#drawRegions(image)
+    this.#drawSteps(run, image)
+    this.#goTo(null)
+  }
+
+  /** @param {Picture} image */
+  #drawRegions(image) {
+    const boxes = image.regions.map(({ box: [left, top, right, bottom] }, place) => {
+      const button = element("button", "asced-region", { type: "button" })
+      const share = (/** @type {number} */ part) => `${part * 100}%`
+      Object.assign(button.style, {
+        left: share(left),
+        top: share(top),
+        width: share(right - left),
+        height: share(bottom - top),
+        zIndex: String(1 + Math.round((1 - (right - left) * (bottom - top)) * 1000)), // small ones stay in reach
+      })
+      const badge = element("span", "asced-badge")
+      badge.textContent = String(place + 1)
+      button.append(badge)
+      button.dataset.name = `${image.index}:${place + 1}`
+      button.addEventListener("click", () => this.#toggle(`${image.index}:${place + 1}`))
+      button.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") event.stopPropagation() // a press, not the canvas's key
+      })
+      return button
+    })
+    this.regions.replaceChildren(...boxes)
+    this.#mark()
+  }
+
+  /** Shows which regions are in the mask. */
+  #mark() {
+    const names = this.#leftOut()
+    const least = Number(this.#widget("min_score")?.value ?? 0)
+    this.regions.querySelectorAll("button").forEach((button, place) => {
+      const region = this.image?.regions[place]
+      if (!region) return
+      const out = names.has(button.dataset.name ?? "")
+      const weak = region.score < least
+      const state = out ? "left out of the mask" : weak ? "left out, below min_score" : "in the mask"
+      button.classList.toggle("asced-out", out || weak)
+      button.setAttribute("aria-pressed", String(out))
+      button.title = `Region ${place + 1}, score ${region.score.toFixed(1)}, ${state}`
+      button.setAttribute("aria-label", button.title)
+    })
+  }
+
+  /** @param {Run} run @param {Picture} image */
+  #drawSteps(run, image) {
+    const largest = Math.max(...image.timeline.map((step) => step.mean), 1e-9)
+    const bars = image.timeline.map((step) => {
+      const bar = element("span", "asced-step")
+      bar.style.setProperty("--asced-height", `${Math.max(2, (step.mean / largest) * 100)}%`)
+      bar.classList.toggle("asced-watched", step.step >= run.window[0] && step.step <= run.window[1])
+      const decisions = run.corrected_steps.length ? run.corrected_steps : [run.decision]
+      bar.classList.toggle("asced-decision", decisions.includes(step.step))
+      return bar
+    })
+    this.steps.replaceChildren(...bars)
+    this.steps.setAttribute("aria-valuemin", "1")
+    this.steps.setAttribute("aria-valuemax", String(run.steps))
+    this.steps.hidden = !bars.length
+  }
+}
+
+/** @param {Step} step @returns {string} */
+function describe(step) {
+  const words = [`Step ${step.step + 1}, ${step.phase}`, `mean change ${step.mean.toPrecision(2)}`]
+  if (step.threshold !== null) words.push(`threshold ${step.threshold.toPrecision(2)}`)
+  if (step.share !== null) words.push(`${(step.share * 100).toFixed(1)} % abnormal`)
+  return words.join(" · ")
+}
