@@ -1,4 +1,4 @@
-"""Table 1: every correction on the same seeds: ``make bench`` (or ``make bench-quick`` for 128 images a bed).
+"""Table 1: every correction on the same seeds: ``make bench`` (or ``make bench-quick`` for 96 images a bed).
 
 Writes docs/benchmarks/table1.json, table1.md and a picture for each bed. An interrupted run goes on where it was; the
 images lie in output/bench.
@@ -26,7 +26,7 @@ from benchmarks.quality import Figure, compare, paired_change, rate
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "benchmarks"
 OUT = ROOT / "output" / "bench"
-FULL, QUICK = 2048, 128
+FULL, QUICK = 2048, 96
 SHOWN = 10
 STEPS = 25
 Made = dict[str, dict[str, Any]]  # what the farm made, by method
