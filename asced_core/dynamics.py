@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .lasting import LastingChange, lasting_ratio
 from .noise import NoiseLevel, score
 from .settings import DetectionSettings
 from .smoothing import GaussianSmoother, median, smoothing_matrix
@@ -27,10 +28,11 @@ class _Mode:
     mix_channels: bool
     median_based: bool  # median + k * 1.4826 * MAD; else the plain MAD of Eq. 4
     mean_floor: bool  # thresholds never lie under the mean of the bank's dynamics
+    lasting: bool = False  # looks at the net change as well
 
 
 _MODES = {
-    "robust": _Mode("denoised", smooth=True, mix_channels=False, median_based=True, mean_floor=True),
+    "robust": _Mode("denoised", smooth=True, mix_channels=False, median_based=True, mean_floor=True, lasting=True),
     "reference": _Mode("uint8", smooth=True, mix_channels=True, median_based=True, mean_floor=False),
     "paper": _Mode("weighted_score", smooth=False, mix_channels=False, median_based=False, mean_floor=True),
 }
@@ -52,11 +54,13 @@ class BankResult:
             that exceeded it, 0 to 1 (the paper's Fig. 7).
         floor: [B] float32; the mean of the bank's dynamics, a lower bound of the thresholds in force
             (0 in ``reference``).
+        lasting: [B,H,W] float32, the same as ``ratio`` for the change that lasts (``robust`` alone, see lasting.py).
     """
 
     ratio: Tensor
     steps: Tensor
     floor: Tensor
+    lasting: Tensor | None = None
 
 
 class ScoreBank:
@@ -87,6 +91,7 @@ class ScoreBank:
         if frames > 1 and settings.smooth_frames > 0:
             matrix = smoothing_matrix(frames, settings.smooth_frames)
             self._over_time = torch.tensor(matrix, dtype=torch.float32, device=device)
+        self._lasting = LastingChange() if self._mode.lasting else None
         self._last: Tensor | None = None
         self._peak = torch.zeros(batch, height, width, device=device)
         self._level = torch.zeros(batch, height, width, device=device)
@@ -115,12 +120,17 @@ class ScoreBank:
     def push_value(self, value: Tensor) -> None:
         """Takes a value that is already in the units of the mode's signal, float32 [B,C,H,W]."""
         if self._last is not None:
-            dynamics = self._smooth((value - self._last).abs())
-            if self._over_time is not None:
-                videos = dynamics.view(-1, len(self._over_time), dynamics[0].numel())
-                dynamics = (self._over_time @ videos).view_as(dynamics)
-            self._add(dynamics)
+            self._add(self._smoothed((value - self._last).abs()))
         self._last = value
+        if self._lasting is not None:
+            self._lasting.push(value)
+
+    def _smoothed(self, maps: Tensor) -> Tensor:
+        """Over the image, and over the frames of a video."""
+        maps = self._smooth(maps)
+        if self._over_time is None:
+            return maps
+        return (self._over_time @ maps.view(-1, len(self._over_time), maps[0].numel())).view_as(maps)
 
     def replace_last(self, value: Tensor) -> None:
         """The next value is compared with this one, float [B,C,H,W], in place of the one that came last."""
@@ -165,4 +175,8 @@ class ScoreBank:
         in_force = torch.maximum(self._level, floor[:, None, None])
         found = (self._peak > 0) & (self._peak > floor[:, None, None])
         ratio = (self._peak / in_force).clamp(max=MAX_RATIO)
-        return BankResult(torch.where(found, ratio, 0.0), torch.stack(self._steps, dim=1), floor)
+        lasting = None
+        if self._lasting is not None:
+            distance = self._smoothed(self._lasting.distance()[:, None])[:, 0]
+            lasting = lasting_ratio(distance, self.settings.mad_scale).clamp(max=MAX_RATIO)
+        return BankResult(torch.where(found, ratio, 0.0), torch.stack(self._steps, dim=1), floor, lasting)
