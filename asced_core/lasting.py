@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CONTRAST = 0.35  # a change counts from mad_scale times this share of the image's contrast on
+CONTRAST = 0.4  # a change counts from mad_scale times this share of the image's contrast on
 OUTSTANDING = 2 / 3  # and from mad_scale times this share of the image's root mean square change on
 SHRINKAGE = 0.1  # of the covariance towards equal channels (Ledoit and Wolf 2004): no channel weighs without bound
 KEPT = 5  # earlier values at most

@@ -1,0 +1,255 @@
+"""Signals and rules for finding artifacts, side by side: ``python -m benchmarks.detection [--quick]``.
+
+On stray pieces, on images judged by eye, on planted patches and on patches that go away again; then what TTC makes of
+the best. Chosen on one half of the seeds, reported on the other. Every part is kept in output/bench/detection, and
+not run again; ``--part`` runs one. Writes docs/benchmarks/detection.json, .md and detection.jpg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from asced_core import CorrectionSettings
+from asced_core.regions import BoolMap, dilate
+from benchmarks.detection_beds import (
+    HALVES,
+    ClothesSampler,
+    boxed,
+    judged,
+    one_signed,
+    recordings,
+    seeds_of,
+    strays,
+    window,
+    with_patches,
+)
+from benchmarks.detection_report import DOCS, as_markdown, picture
+from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, calibrated, verification
+from benchmarks.hands import ROOT, HandSampler, Recording, correct, to_uint8
+from benchmarks.judges import PRESENT, landmark_file, presence, stray_components
+from benchmarks.methods import SEED, one_thread
+from benchmarks.quality import Figure, figure, paired_change, rate
+from benchmarks.table2 import CONTRASTS, SIZES
+
+OUT = ROOT / "output" / "bench" / "detection"
+IMAGES, QUICK = {"choosing": 128, "reporting": 384}, {"choosing": 20, "reporting": 40}
+PATCHES, QUICK_PATCHES = 48, 8
+FALSE_IMAGES = 0.005
+NEAR = 1  # cells around a box that still count as touched
+CORRECTED = ("reference", "steps (robust before)", "lasting", "robust: steps or lasting")
+ELSEWHERE = "robust's masks elsewhere"
+RESAMPLES = 500
+Row = dict[str, Any]
+
+
+def looked(found: list[Found]) -> Found:
+    """Batches in one."""
+    return Found(np.concatenate([f.scores for f in found]), np.concatenate([f.masks for f in found]), found[0].calls)
+
+
+def touched(masks: BoolMap, boxes: list[list[tuple[int, int, int, int]]]) -> NDArray[np.bool_]:
+    """For each box of all images, whether a mask reaches it."""
+    return np.array([boxed([[box]], mask.shape[0])[0][dilate(mask, NEAR)].any() for mask, inside in zip(masks, boxes, strict=True) for box in inside])  # fmt: skip
+
+
+def stray_pieces(half: str, images: int) -> dict[str, Row]:
+    """Every signal on the early bed, and what verification and calibration add."""
+    sampler, sampled = HandSampler("early"), seeds_of(half, images)
+    found: dict[str, list[Found]] = {}
+    boxes, seconds = [], dict.fromkeys(SIGNALS, 0.0)
+    for run in recordings(sampler, sampled):
+        frames = window(sampler, run, SETTINGS)
+        boxes += strays(run)
+        for name, signal in SIGNALS.items():
+            begin = time.perf_counter()
+            found.setdefault(name, []).append(signal(frames))
+            seconds[name] += time.perf_counter() - begin
+        found.setdefault("re-noised and predicted again", []).append(_verified(sampler, run))
+    everything = {name: looked(parts) for name, parts in found.items()}
+    lasting = everything["net change"].scores
+    bad = np.array([bool(b) for b in boxes])
+    everything["net change, calibrated by cell"] = calibrated(lasting, lasting[::2])  # no label in it
+    truth = boxed(boxes, lasting.shape[-1])
+    table = {}
+    for name, one in everything.items():
+        hits = touched(one.masks, boxes)
+        limit = np.quantile(one.scores[~bad].max((1, 2)), 1 - FALSE_IMAGES)
+        peaks = np.array([s[boxed([[b]], len(s))[0]].max() for s, i in zip(one.scores, boxes, strict=True) for b in i])
+        table[name] = {
+            "auroc": round(float(roc_auc_score(truth[bad].ravel(), one.scores[bad].ravel())), 3),
+            "ap": round(float(average_precision_score(truth[bad].ravel(), one.scores[bad].ravel())), 3),
+            "recall_at_0.5%": asdict(rate(peaks > limit)),
+            "touched": asdict(rate(hits)),
+            "clean_flagged": asdict(rate(one.masks[~bad].any((1, 2)))),
+            "ms": round(1000 * seconds.get(name, 0.0) / len(sampled), 2),
+            "calls": one.calls,
+        }
+    return table
+
+
+@torch.inference_mode()
+def _verified(sampler: HandSampler, run: Recording) -> Found:
+    step = sampler.watched(SETTINGS)[-1] + 1
+    return verification(
+        lambda x: sampler.denoise(x, step, run.labels), sampler.sigmas[step], run.predictions[step]
+    )  # fmt: skip
+
+
+def by_eye(half: str, _: int) -> dict[str, Row]:
+    """Every signal on the images judged by eye."""
+    seeds, boxes = judged(half)
+    sampler = HandSampler("final")
+    frames = [window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)]
+    bad = np.array([bool(b) for b in boxes])
+    inside = boxed(boxes, 64)
+    table = {}
+    for name, signal in SIGNALS.items():
+        one = looked([signal(part) for part in frames])
+        flags: NDArray[np.bool_] = one.masks.any((1, 2))
+        places = [roc_auc_score(inside[i].ravel(), one.scores[i].ravel()) for i in np.flatnonzero(bad)]
+        table[name] = {
+            "accuracy": asdict(rate(flags == bad)),
+            "found": asdict(rate(flags[bad])),
+            "false_alarms": asdict(rate(flags[~bad])),
+            "boxes_touched": asdict(rate(touched(one.masks, boxes))),
+            "auroc_place": round(float(np.mean(places)), 3),
+            "auroc_image": round(float(roc_auc_score(bad, one.scores.mean((1, 2)))), 3),
+        }
+    return table
+
+
+def planted(half: str, patches: int) -> dict[str, Row]:
+    """Every signal on planted patches, of both domains, and on patches that go away again."""
+    table: dict[str, Row] = {name: {} for name in SIGNALS}
+    for domain, sampler in (("hands", HandSampler("final")), ("clothes", ClothesSampler())):
+        seeds = seeds_of(half, patches)
+        frames = torch.cat([window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)], dim=1)
+        for contrast, strength in CONTRASTS.items():
+            for size, radius in SIZES.items():
+                for lasting in (True, False):
+                    truth = with_patches(frames, seeds, strength, radius, lasting)
+                    grey = one_signed(seeds, strength, radius)
+                    for name, signal in SIGNALS.items():
+                        found = signal(truth.frames)
+                        kind = "lasting" if lasting else "passing"
+                        table[name][f"{domain}, {kind}, {contrast}, {size}"] = _overlap(found, truth.masks, grey)
+    return table
+
+
+def _overlap(found: Found, masks: BoolMap, grey: NDArray[np.bool_]) -> Row:
+    both, either = (found.masks & masks).sum((1, 2)), (found.masks | masks).sum((1, 2))
+    marked = both / masks.sum((1, 2)) > 0.5
+    return {
+        "iou": round(float((both / either.clip(1)).mean()), 3),
+        "found": asdict(rate(marked)),
+        "found_one_signed": round(float(marked[grey].mean()), 3) if grey.any() else None,
+        "auroc": round(float(roc_auc_score(masks.ravel(), found.scores.ravel())), 3),
+    }
+
+
+def elsewhere(masks: BoolMap, seeds: list[int]) -> BoolMap:
+    """The control: the same masks at random places."""
+    shifts = [np.random.default_rng((SEED, seed)).integers(8, 57, 2) for seed in seeds]
+    return np.stack([np.roll(m, shift, (0, 1)) for m, shift in zip(masks, shifts, strict=True)])
+
+
+def corrected(half: str, images: int) -> dict[str, Any]:
+    """Bad images before and after TTC, by each of the best signals, on both beds."""
+    landmarks = landmark_file(ROOT / "output" / "bench" / "models")
+
+    def pieces(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return np.array([bool(stray_components(image)) for image in images])
+
+    def malformed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return presence(images, landmarks) < PRESENT
+
+    beds = {"early": ("stray", pieces, images), "final": ("malformed", malformed, images // 2)}
+    return {bed: {"label": label, "rows": _bed(bed, half, n, judge)} for bed, (label, judge, n) in beds.items()}
+
+
+def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> dict[str, Row]:
+    sampler = HandSampler(bed)
+    before, after, marked = [], {}, {}  # type: ignore[var-annotated]
+    for run in recordings(sampler, seeds_of(half, images)):
+        before.append(bad(to_uint8(run.images)))
+        frames = window(sampler, run, SETTINGS)
+        masks = {name: SIGNALS[name](frames).masks for name in CORRECTED}
+        masks[ELSEWHERE] = elsewhere(masks[CORRECTED[-1]], run.seeds)
+        for name, mask in masks.items():
+            outcome = correct(sampler, run, SETTINGS, CorrectionSettings(), lambda _, m=mask: m)  # type: ignore[misc]
+            after.setdefault(name, []).append(bad(outcome.images))
+            marked.setdefault(name, []).append(mask)
+    was = np.concatenate(before)
+    rows = {}
+    for name, parts in after.items():
+        now, masks = np.concatenate(parts), np.concatenate(marked[name])
+        rows[name] = {
+            "before": asdict(rate(was)),
+            "after": asdict(rate(now)),
+            "ratio": asdict(ratio(was, now)),
+            "change": asdict(paired_change(was, now)),
+            "new": asdict(rate(now[~was])),
+            "flagged": asdict(rate(masks.any((1, 2)))),
+            "area": round(float(masks.mean()), 4),
+        }
+    return rows
+
+
+def ratio(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Figure:
+    """Share of bad images after over that before, by resampling images."""
+    rng = np.random.default_rng(0)
+    picks = [rng.integers(len(before), size=len(before)) for _ in range(RESAMPLES)]
+    drawn = [float(after[p].sum() / max(1, before[p].sum())) for p in picks]
+    return figure(float(after.sum() / max(1, before.sum())), drawn)
+
+
+PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "strays": stray_pieces, "judged": by_eye, "planted": planted, "corrected": corrected,
+}  # fmt: skip
+
+
+def measure(part: str, quick: bool) -> dict[str, Any]:
+    """A part on both halves; what is in its file is not run again. Corrections are run on the reporting half alone."""
+    file = OUT / f"{part}{'-quick' if quick else ''}.json"
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    images = QUICK if quick else IMAGES
+    patches = QUICK_PATCHES if quick else PATCHES
+    halves = HALVES[1:] if part == "corrected" else HALVES
+    result = {half: PARTS[part](half, patches if part == "planted" else images[half]) for half in halves}
+    OUT.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few images, printed and not written to docs")
+    parser.add_argument("--part", choices=list(PARTS), help="runs this part alone and keeps its figures")
+    args = parser.parse_args()
+    one_thread()
+    if args.part:
+        measure(args.part, args.quick)
+        return
+    result = {part: measure(part, args.quick) for part in PARTS}
+    text = as_markdown(result)
+    print(text)
+    if args.quick:
+        return
+    picture()
+    (DOCS / "detection.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (DOCS / "detection.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
