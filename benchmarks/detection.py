@@ -59,7 +59,10 @@ def looked(found: list[Found]) -> Found:
 
 def touched(masks: BoolMap, boxes: list[list[tuple[int, int, int, int]]]) -> NDArray[np.bool_]:
     """For each box of all images, whether a mask reaches it."""
-    return np.array([boxed([[box]], mask.shape[0])[0][dilate(mask, NEAR)].any() for mask, inside in zip(masks, boxes, strict=True) for box in inside])  # fmt: skip
+    grown = [dilate(mask, NEAR) for mask in masks]
+    return np.array(
+        [boxed([[box]], len(m))[0][m].any() for m, inside in zip(grown, boxes, strict=True) for box in inside]
+    )
 
 
 def stray_pieces(half: str, images: int) -> dict[str, Row]:

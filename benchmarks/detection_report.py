@@ -1,16 +1,110 @@
-"""The table and the picture of detection.py."""
+"""The tables and the picture of detection.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
+from asced_core.overlay import contact_sheet
+from benchmarks.detection_beds import recordings, seeds_of, window, with_patches
+from benchmarks.detection_signals import SETTINGS, SIGNALS
+from benchmarks.hands import HandSampler, to_uint8
+from benchmarks.pictures import draw
+
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+SHOWN = 8
+CONTRAST, RADIUS = 0.15, 6  # of the patches in the picture
+ROBUST = "robust: steps or lasting"
+
+
+def _cell(value: dict[str, float]) -> str:
+    return f"{value['value']:.2f} ({value['low']:.2f} … {value['high']:.2f})"
+
+
+def _table(title: str, note: str, columns: dict[str, str], rows: dict[str, dict[str, Any]]) -> list[str]:
+    lines = ["", f"## {title}", "", note, "", "| signal | " + " | ".join(columns.values()) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for name, row in rows.items():
+        cells = [_cell(row[key]) if isinstance(row[key], dict) else str(row[key]) for key in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _planted(rows: dict[str, dict[str, Any]]) -> list[str]:
+    keys = list(next(iter(rows.values())))
+    lines = []
+    for domain in ("hands", "clothes"):
+        for kind in ("lasting", "passing"):
+            prefix = f"{domain}, {kind}, "
+            cells = [key for key in keys if key.startswith(prefix)]
+            lines += ["", f"**{domain.capitalize()}, patches that {'stay' if kind == 'lasting' else 'pass'}**", ""]
+            lines.append("| signal | " + " | ".join(c.removeprefix(prefix) for c in cells) + " |")
+            lines.append("|---" * (len(cells) + 1) + "|")
+            for name, row in rows.items():
+                text = [f"{row[c]['iou']:.2f} · {row[c]['found']['value']:.0%} · {row[c]['auroc']:.2f}" for c in cells]
+                lines.append(f"| {name} | " + " | ".join(text) + " |")
+    return lines
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    return ""
+    """All tables, of the reporting half."""
+    half = "reporting"
+    lines = [
+        "# Signals for finding artifacts",
+        "",
+        "Written by `python -m benchmarks.detection`; the reporting half of the seeds, in brackets the 95 % interval "
+        "of a bootstrap over images. What to make of it: [detection](../detection.md).",
+    ]
+    lines += _table(
+        "Stray pieces",
+        "Early weights. AUROC and average precision over pixels of images with a piece; the share of pieces whose peak "
+        "exceeds all but 0.5 % of the clean images; the share of pieces that a region touches; clean images with a "
+        "region; milliseconds and extra model calls an image.",
+        {"auroc": "AUROC", "ap": "AP", "recall_at_0.5%": "recall at 0.5 % clean", "touched": "pieces touched",
+         "clean_flagged": "clean flagged", "ms": "ms", "calls": "calls"},
+        result["strays"][half],
+    )  # fmt: skip
+    lines += _table(
+        "Judged by eye",
+        "Final weights. AUROC of place: cells in the judge's box against the others, mean over images; of image: the "
+        "mean of the map, artifact against clean.",
+        {"accuracy": "accuracy", "found": "artifacts flagged", "false_alarms": "clean flagged",
+         "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "auroc_image": "AUROC of image"},
+        result["judged"][half],
+    )  # fmt: skip
+    lines += ["", "## Planted patches", "", "IoU, share of which at least half is marked, AUROC over pixels."]
+    lines += _planted(result["planted"][half])
+    for bed, part in result["corrected"][half].items():
+        lines += _table(
+            f"After TTC, {bed} weights",
+            f"Share of {part['label']} images; *new*: among those that were clean.",
+            {"before": "before", "after": "after", "ratio": "after / before", "new": "new", "flagged": "flagged",
+             "area": "area"},
+            part["rows"],
+        )  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def picture() -> None:
-    pass
+    """docs/benchmarks/detection.jpg: faint patches found, missed, and other places marked in images without a patch."""
+    sampler, seeds = HandSampler("final"), seeds_of("reporting", 4 * SHOWN)
+    rows: dict[str, list[np.ndarray]] = {"found": [], "missed": [], "false alarm": []}
+    for run in recordings(sampler, seeds):
+        frames = window(sampler, run, SETTINGS)
+        truth = with_patches(frames, run.seeds, CONTRAST, RADIUS, lasting=True)
+        patched, plain = (SIGNALS[ROBUST](f).masks for f in (truth.frames, frames))
+        images = to_uint8(truth.frames[-1]), to_uint8(frames[-1])
+        for i, mask in enumerate(truth.masks):
+            ys, xs = np.nonzero(mask)
+            box = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+            found = (patched[i] & mask).sum() > 0.5 * mask.sum()
+            rows["found" if found else "missed"].append(draw(images[0][i], patched[i], box))
+            if plain[i].any():
+                rows["false alarm"].append(draw(images[1][i], plain[i], None))
+    blank = np.full_like(rows["found"][0], 255)
+    tiles = [tile for row in rows.values() for tile in (row + [blank] * SHOWN)[:SHOWN]]
+    sheet = cv2.cvtColor(contact_sheet(tiles, columns=SHOWN), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(DOCS / "detection.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])

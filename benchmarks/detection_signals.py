@@ -43,7 +43,9 @@ def bank_of(frames: Tensor, settings: DetectionSettings) -> BankResult:
     return bank.result()
 
 
-def by_bank(settings: DetectionSettings, keep: Callable[[BankResult], BankResult] = lambda r: r) -> Callable[..., Found]:
+def by_bank(
+    settings: DetectionSettings, keep: Callable[[BankResult], BankResult] = lambda r: r
+) -> Callable[..., Found]:
     """The detector itself, or a part of what its bank holds."""
 
     def signal(frames: Tensor) -> Found:
@@ -101,7 +103,9 @@ def novelty(frames: Tensor) -> Found:
 
 def stall(frames: Tensor) -> Found:
     """Acceleration, then stall: the peak of a cell's change less its last change."""
-    change = np.stack([blur((b - a).square().mean(1).sqrt().numpy(), 0.5) for a, b in zip(frames, frames[1:], strict=False)])
+    change = np.stack(
+        [blur((b - a).square().mean(1).sqrt().numpy(), 0.5) for a, b in zip(frames, frames[1:], strict=False)]
+    )
     return ruled((change.max(0) - change[-1]).clip(0))
 
 
@@ -144,7 +148,9 @@ def verification(predict: Callable[[Tensor], Tensor], sigma: float, clean: Tenso
     generator = torch.Generator().manual_seed(0)
     total = torch.zeros_like(clean[:, 0])
     for _ in range(DRAWS):
-        total += (predict(clean + sigma * torch.randn(clean.shape, generator=generator)) - clean).square().mean(1).sqrt()
+        total += (
+            (predict(clean + sigma * torch.randn(clean.shape, generator=generator)) - clean).square().mean(1).sqrt()
+        )
     return replace(ruled(blur(total.numpy(), 0.5)), calls=DRAWS)
 
 
