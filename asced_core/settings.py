@@ -37,6 +37,7 @@ class DetectionSettings:
     Attributes:
         mode: ``robust`` for use, ``reference`` equal to the authors' code, ``paper`` Eq. 4 as printed.
         mad_scale: k of the threshold ``median + k * 1.4826 * MAD``; higher finds less. Not used by ``paper``.
+            In ``robust`` it scales the thresholds of the lasting change, too (lasting.py).
         min_area: regions must be larger than this (strictly), px^2 of a 256-px image.
         max_area: regions must be smaller than this (strictly), px^2 of a 256-px image.
         min_width: regions must hold a full square of this side, px of a 256-px image.

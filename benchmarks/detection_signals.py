@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,9 +104,7 @@ def novelty(frames: Tensor) -> Found:
 
 def stall(frames: Tensor) -> Found:
     """Acceleration, then stall: the peak of a cell's change less its last change."""
-    change = np.stack(
-        [blur((b - a).square().mean(1).sqrt().numpy(), 0.5) for a, b in zip(frames, frames[1:], strict=False)]
-    )
+    change = np.stack([blur((b - a).square().mean(1).sqrt().numpy(), 0.5) for a, b in itertools.pairwise(frames)])
     return ruled((change.max(0) - change[-1]).clip(0))
 
 
