@@ -39,7 +39,7 @@ def test_a_language_has_all_words_and_no_others(words, language):
         if path[-1] in ("tooltip", "description"):  # names such as LATENT are the same everywhere
             assert text != said, path
             assert re.search(NOT_LATIN.get(language, ""), text), path
-            assert set(re.findall(r"\d+", text)) == set(re.findall(r"\d+", said)), path
+            assert set(re.findall(r"\d+", said)) <= set(re.findall(r"\d+", text)), path
 
 
 def test_the_server_hands_them_to_the_page(server, words):
