@@ -1,0 +1,60 @@
+"""Every language of the page knows every word of the nodes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from .conftest import ROOT, _tool
+
+NOT_LATIN = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]",
+             "ru": r"[\u0400-\u04ff]"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tool():
+    import sys
+
+    sys.modules.setdefault("server", _tool("server"))
+    return _tool("locales")
+
+
+@pytest.fixture(scope="module")
+def words(tool):
+    return {language: tool.flat(tool.read(language)) for language in tool.LANGUAGES}
+
+
+def test_english_is_what_the_nodes_say(tool, node_info):
+    assert tool.read("en") == tool.english(node_info), "run python tools/locales.py"
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "ko", "fr", "de", "es", "ru"])
+def test_a_language_has_all_words_and_no_others(words, language):
+    assert list(words[language]) == list(words["en"])
+    for path, text in words[language].items():
+        said = words["en"][path]
+        assert text.strip() == text and text, path
+        if path[-1] in ("tooltip", "description"):  # names such as LATENT are the same everywhere
+            assert text != said, path
+            assert re.search(NOT_LATIN.get(language, ""), text), path
+            assert set(re.findall(r"\d+", said)) <= set(re.findall(r"\d+", text)), path
+
+
+def test_the_server_hands_them_to_the_page(server, words):
+    served = server.get("/i18n")
+    for language in words:
+        assert served[language]["nodeDefs"]["ASCED_Gate"]["display_name"]
+
+
+def test_what_changed_is_emptied_and_what_is_known_is_used_again(tool):
+    before = {"A": {"x": "seed", "y": "old"}, "B": {"x": "gone"}}
+    translated = {"A": {"x": "Startwert", "y": "alt"}, "B": {"x": "weg"}}
+    now = {"A": {"x": "seed", "y": "new"}, "C": {"z": "seed", "w": "unknown"}}
+    assert tool.renewed(now, before, translated) == {"A": {"x": "Startwert", "y": ""}, "C": {"z": "Startwert", "w": ""}}
+
+
+def test_the_files_are_plain_json():
+    for path in (ROOT / "locales").glob("*/*.json"):
+        json.loads(path.read_text(encoding="utf-8"))
