@@ -118,7 +118,7 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
     table = {}
     for name, signal in SIGNALS.items():
         one = looked([signal(part) for part in frames])
-        flags: NDArray[np.bool_] = one.masks.any((1, 2))
+        flags = np.asarray(one.masks.any((1, 2)))
         places = [roc_auc_score(inside[i].ravel(), one.scores[i].ravel()) for i in np.flatnonzero(bad)]
         table[name] = {
             "accuracy": asdict(rate(flags == bad)),
@@ -182,7 +182,9 @@ def corrected(half: str, images: int) -> dict[str, Any]:
 
 def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> dict[str, Row]:
     sampler = HandSampler(bed)
-    before, after, marked = [], {}, {}  # type: ignore[var-annotated]
+    before: list[NDArray[np.bool_]] = []
+    after: dict[str, list[NDArray[np.bool_]]] = {}
+    marked: dict[str, list[NDArray[np.bool_]]] = {}
     for run in recordings(sampler, seeds_of(half, images)):
         before.append(bad(to_uint8(run.images)))
         frames = window(sampler, run, SETTINGS)
@@ -195,15 +197,15 @@ def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], ND
     was = np.concatenate(before)
     rows = {}
     for name, parts in after.items():
-        now, masks = np.concatenate(parts), np.concatenate(marked[name])
+        now, shown = np.concatenate(parts), np.concatenate(marked[name])
         rows[name] = {
             "before": asdict(rate(was)),
             "after": asdict(rate(now)),
             "ratio": asdict(ratio(was, now)),
             "change": asdict(paired_change(was, now)),
             "new": asdict(rate(now[~was])),
-            "flagged": asdict(rate(masks.any((1, 2)))),
-            "area": round(float(masks.mean()), 4),
+            "flagged": asdict(rate(np.asarray(shown.any((1, 2))))),
+            "area": round(float(shown.mean()), 4),
         }
     return rows
 
@@ -225,7 +227,7 @@ def measure(part: str, quick: bool) -> dict[str, Any]:
     """A part on both halves; what is in its file is not run again. Corrections are run on the reporting half alone."""
     file = OUT / f"{part}{'-quick' if quick else ''}.json"
     if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads(file.read_text(encoding="utf-8"))
     images = QUICK if quick else IMAGES
     patches = QUICK_PATCHES if quick else PATCHES
     halves = HALVES[1:] if part == "corrected" else HALVES

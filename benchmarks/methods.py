@@ -73,7 +73,6 @@ TABLE: dict[str, Method] = {
     "ASCED reference": ours(TTC, REFERENCE),
     "ASCED": ours(TTC),
     "ASCED's masks elsewhere": elsewhere,
-    "ASCED, gamma 0.3": ours(replace(TTC, gamma=0.3)),
 }
 
 SWEEPS: dict[str, list[dict[str, float | str | int]]] = {

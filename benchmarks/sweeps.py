@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Plot
 from benchmarks.methods import DEFAULTS, ORIGINAL, SETTINGS, SWEEPS, setting_name
 from benchmarks.table1 import DOCS, Made, evaluate, made
 
-FULL, QUICK = 256, 32
+FULL, QUICK = 128, 32
 HALVES = {"choosing": 0, "reporting": 1}
 SHOWN = ("stray", "malformed", "images_changed")
 JUDGED_BY = {"early": "stray", "final": "malformed"}

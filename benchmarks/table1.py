@@ -26,7 +26,7 @@ from benchmarks.quality import Figure, compare, paired_change, rate
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "benchmarks"
 OUT = ROOT / "output" / "bench"
-FULL, QUICK = 2048, 96
+FULL, QUICK = {"early": 2048, "final": 2048, "latent": 512}, 96
 SHOWN = 10
 STEPS = 25
 Made = dict[str, dict[str, Any]]  # what the farm made, by method
@@ -146,24 +146,25 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=FULL, help=f"seeds of each bed, a multiple of {CHUNK}")
+    parser.add_argument("--images", type=int, help=f"seeds of each bed, a multiple of {CHUNK}; as usual {FULL}")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} images of each bed, printed and not written")
     parser.add_argument("--beds", nargs="+", choices=list(BEDS), default=beds_here())
     parser.add_argument("--methods", nargs="+", choices=list(TABLE), help="only make their images, no table")
     parser.add_argument("--address", help="of a running Ray cluster")
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
-    images = QUICK if args.quick else args.images
-    if args.methods:
-        for bed in args.beds:
-            collect(bed, images, OUT / bed, args.methods, args.address)
-        return
     result = {}
     for bed in args.beds:
+        images = QUICK if args.quick else args.images or FULL[bed]
+        if args.methods:
+            collect(bed, images, OUT / bed, args.methods, args.address)
+            continue
         data = made(bed, images, list(TABLE), args.address)
         if not args.quick:
             picture(bed, data)
         result[bed] = {"images": images, "methods": evaluate(data)}
+    if args.methods:
+        return
     text = as_markdown(result)
     if args.quick:
         print(text)

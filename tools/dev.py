@@ -24,7 +24,7 @@ SUITES = ("host", "core", "web")  # the longest one first
 LANES = 2
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
 TOOLS = [
-    word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails") for word in ("-m", name)
+    word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "locales") for word in ("-m", name)
 ]  # as modules, for mypy
 COMMANDS = [
     "demo", "test", "matrix", "spaces", "bench", "bench-quick", "serve", "setup", "lint", "format", "clean",
