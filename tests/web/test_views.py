@@ -274,7 +274,7 @@ def test_the_scripts_are_well_typed():
     if not shutil.which("npx"):
         pytest.skip("no node: the types of the scripts are not checked")
     command = ["npx", "--yes", "-p", "typescript@5.9", "tsc", "-p", "tools/tsconfig.json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if done.returncode and "error TS" not in done.stdout:
         pytest.skip(f"typescript cannot be fetched: {done.stderr[-200:]}")
     assert done.stdout == ""
