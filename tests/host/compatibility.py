@@ -110,7 +110,7 @@ class Kit:
             base_size=pack.BASE_SIZE,
         )  # fmt: skip
         chosen = pack.DetectionChoice(detection), pack.CorrectionChoice()
-        return pack.patch_model(model, *chosen, lambda _, report: reports.append(report))
+        return pack.patch_model(model, *chosen, lambda _, report, original: reports.append(report))
 
 
 def measure(case: Case, kit: Kit) -> Row:
