@@ -73,7 +73,8 @@ def test_first_look_opens_and_runs_by_hand(page):
     texts = {told[node]: text for node, text in page.texts().items()}
     assert set(texts) == {"ASCED_KSampler", "ASCED_MaskPreview"}
     assert "of 4 images" in texts["ASCED_KSampler"]
-    shown = "() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.at(-1).value"
+    shown = """() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.find(
+      (w) => w.type === 'progressText').value"""
     assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node when the run has ended
     before, after = _values(read(FIRST_LOOK)), _values(page.graph())
     for node, values in before.items():  # the page saves the words that it shows behind a node's own values
@@ -96,7 +97,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
 
 def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
     page.load(read("ASCED - best of batch"))
-    for limit, kept in ((0.0, 6), (100.0, 8)):
+    for limit, kept in ((0.0, 4), (100.0, 8)):
         page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_score", limit])
         assert page.run() == "success"
         widths = dict(page.page.evaluate(PICTURES))
