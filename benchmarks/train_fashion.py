@@ -7,10 +7,7 @@ Debian's package ``dataset-fashion-mnist`` lays it out. Twelve minutes on one CP
 from __future__ import annotations
 
 import argparse
-import copy
 import gzip
-import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +17,12 @@ from torch import Tensor
 
 from benchmarks.judges import WEIGHTS
 from demo.hand_unet import NULL_CLASS, HandUNet, alphas_cumprod
-from demo.train import initialise, save, velocity_loss
+from demo.train import fit, initialise, save, velocity_loss
 
 FILE = WEIGHTS / "fashion32.safetensors"
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SIDE, PAD = 32, 2
-BATCH, LEARNING_RATE, LABEL_DROP, EMA = 32, 1e-3, 0.1, 0.999
+BATCH, LEARNING_RATE, WEIGHT_DECAY, LABEL_DROP, EMA = 32, 1e-3, 1e-2, 0.1, 0.999
 
 
 def make_network() -> HandUNet:
@@ -48,27 +45,15 @@ def train(folder: Path, minutes: float) -> None:
     images, kinds = load_clothes(folder)
     model, abar = make_network(), alphas_cumprod()
     initialise(model)
-    ema = copy.deepcopy(model).requires_grad_(False)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
-    start, step, losses = time.time(), 0, []
-    while (elapsed := (time.time() - start) / 60) < minutes:
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * elapsed / minutes))
+
+    def loss() -> Tensor:
         pick = torch.randint(len(images), (BATCH,))
         labels = kinds[pick].masked_fill(torch.rand(BATCH) < LABEL_DROP, NULL_CLASS)
-        loss = velocity_loss(model, images[pick].float() / 127.5 - 1, labels, abar)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            for mean, parameter in zip(ema.parameters(), model.parameters(), strict=True):
-                mean.lerp_(parameter, 1 - min(EMA, (1 + step) / (10 + step)))
-        step += 1
-        losses.append(loss.item())
-        if step % 200 == 0:
-            print(f"{elapsed:.1f} min, step {step}, loss {np.mean(losses[-200:]):.4f}", flush=True)
-    save(ema, FILE)
+        return velocity_loss(model, images[pick].float() / 127.5 - 1, labels, abar)
+
+    fit(
+        model, loss, lambda m: save(m, FILE), minutes=minutes, lr=LEARNING_RATE, ema=EMA, weight_decay=WEIGHT_DECAY,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -10,13 +10,14 @@ import argparse
 import copy
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .hand_unet import NULL_CLASS, STEPS, HandUNet, alphas_cumprod
 
@@ -52,6 +53,53 @@ def initialise(model: HandUNet) -> None:
             torch.nn.init.zeros_(parameter)
 
 
+def fit(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    keep: Callable[[nn.Module], None],
+    *,
+    minutes: float,
+    lr: float,
+    ema: float,
+    weight_decay: float = 1e-4,
+    every: int = 200,
+) -> None:
+    """Minimises a loss by AdamW, with a warm-up and a cosine; what is kept is a running mean of the weights.
+
+    Args:
+        model: in training; those of its parameters that want a gradient are changed.
+        loss: of the next batch.
+        keep: writes the running mean; called now and then, and at the end.
+        minutes: wall-clock time.
+        lr: the highest learning rate.
+        ema: weight of the past in the running mean; shorter in the beginning.
+        weight_decay: of AdamW.
+        every: steps from one printed line and one copy to the next.
+    """
+    mean = copy.deepcopy(model).requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    start, step, losses = time.time(), 0, []
+    while (elapsed := (time.time() - start) / 60) < minutes:
+        for group in optimiser.param_groups:
+            decay = 0.5 * (1 + math.cos(math.pi * elapsed / minutes))
+            group["lr"] = lr * min(1.0, (step + 1) / WARMUP) * decay
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            for ours, theirs in zip(mean.parameters(), model.parameters(), strict=True):
+                ours.lerp_(theirs, 1 - min(ema, (1 + step) / (10 + step)))
+        step += 1
+        losses.append(value.item())
+        if step % every == 0:
+            print(f"{elapsed:.1f} min, step {step}, loss {sum(losses[-every:]) / every:.4f}", flush=True)
+            keep(mean)
+    keep(mean)
+
+
 def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -61,16 +109,11 @@ def train(args: argparse.Namespace) -> None:
     initialise(model)
     if args.init:
         model.load_state_dict(load_file(args.init))
-    ema = copy.deepcopy(model).requires_grad_(False)
     abar = alphas_cumprod()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-
-    start, step, losses = time.time(), 0, []
     order = torch.randperm(len(images))
-    while (elapsed := (time.time() - start) / 60) < args.minutes:
-        for group in optimiser.param_groups:
-            decay = 0.5 * (1 + math.cos(math.pi * elapsed / args.minutes))
-            group["lr"] = args.lr * min(1.0, (step + 1) / WARMUP) * decay
+
+    def loss() -> Tensor:
+        nonlocal order
         if len(order) < args.batch:
             order = torch.randperm(len(images))
         pick, order = order[: args.batch], order[args.batch :]
@@ -78,27 +121,18 @@ def train(args: argparse.Namespace) -> None:
         flip = torch.rand(len(x0)) < 0.5
         x0[flip] = x0[flip].flip(-1)
         labels[torch.rand(len(x0)) < LABEL_DROP] = NULL_CLASS
+        return velocity_loss(model, x0, labels, abar)
 
-        loss = velocity_loss(model, x0, labels, abar)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            for mean, parameter in zip(ema.parameters(), model.parameters(), strict=True):
-                mean.lerp_(parameter, 1 - min(EMA, (1 + step) / (10 + step)))
-        step += 1
-        losses.append(loss.item())
-        if step % 500 == 0:
-            print(f"{elapsed:.1f} min, step {step}, loss {np.mean(losses[-500:]):.4f}", flush=True)
-            save(ema, args.out)
-    save(ema, args.out)
+    fit(model, loss, lambda m: save(m, args.out), minutes=args.minutes, lr=args.lr, ema=EMA, every=500)
 
 
-def save(model: HandUNet, path: Path) -> None:
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """fp16 halves the file; the host loads it back to float32."""
-    state = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, path)
+    return {name: value.half().contiguous() for name, value in state.items()}
+
+
+def save(model: nn.Module, path: Path) -> None:
+    save_file(halved(model.state_dict()), path)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import copy
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from .hand_unet import LATENT, NULL_CLASS, HandUNet
 from .latent_space import AUTOENCODER, DOWNSCALE, FORMAT_KEYS
-from .train import LABEL_DROP, initialise, load_photographs, velocity_loss
+from .train import LABEL_DROP, fit, halved, initialise, load_photographs, save, velocity_loss
 
 KL = 1e-6  # weight of the divergence, as in latent diffusion (Rombach et al. 2022, arXiv 2112.10752, Sec. 3.1)
 EMA = 0.999
@@ -86,29 +85,9 @@ def picture_loss(out: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def fit(model: nn.Module, loss: Callable[[], Tensor], save: Callable[[nn.Module], None], args: Any) -> None:
-    """Minimises a loss for some minutes; a running mean of the weights is what is saved."""
-    mean = copy.deepcopy(model).requires_grad_(False)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    start, step, losses = time.time(), 0, []
-    while (share := (time.time() - start) / 60 / args.minutes) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * share))
-        value = loss()
-        optimiser.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            for ours, theirs in zip(mean.parameters(), model.parameters(), strict=True):
-                ours.lerp_(theirs, 1 - min(EMA, (1 + step) / (10 + step)))
-        step += 1
-        losses.append(value.item())
-        if step % 200 == 0:
-            print(f"{share:.0%}, step {step}, loss {sum(losses[-200:]) / 200:.4f}", flush=True)
-            save(mean)
-    save(mean)
+def fit_for(args: Any, model: nn.Module, loss: Callable[[], Tensor]) -> None:
+    """As the command line says."""
+    fit(model, loss, lambda m: save(m, args.out), minutes=args.minutes, lr=args.lr, ema=EMA)
 
 
 def train_autoencoder(args: Any, images: Tensor, _: Tensor) -> None:
@@ -125,7 +104,7 @@ def train_autoencoder(args: Any, images: Tensor, _: Tensor) -> None:
         divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum((1, 2, 3)).mean()
         return picture_loss(out, x) + KL * divergence
 
-    fit(model, loss, lambda m: save_file(_half(m.state_dict()), args.out), args)
+    fit_for(args, model, loss)
     finish_autoencoder(args.out, images)
 
 
@@ -146,7 +125,7 @@ def finish_autoencoder(path: Path, images: Tensor) -> None:
         torch.cat([flat, torch.ones(len(flat), 1)], 1), colours.movedim(1, -1).reshape(-1, 3)
     ).solution
     format_ = dict(zip(FORMAT_KEYS, (scale.reshape(1), fitted[:-1], fitted[-1]), strict=True))
-    save_file({**_half(state), **{k: v.contiguous() for k, v in format_.items()}}, path)
+    save_file({**halved(state), **{k: v.contiguous() for k, v in format_.items()}}, path)
     print(json.dumps({"latent std": float(latents.std()), "means": latents.mean((0, 2, 3)).tolist()}))
 
 
@@ -173,7 +152,7 @@ def train_decoder(args: Any, images: Tensor, _: Tensor) -> None:
         inner = (..., slice(8, -8), slice(8, -8))  # what the crop's edge does not spoil
         return picture_loss(out[inner], target[inner])
 
-    fit(model, loss, lambda m: save_file(_half(m.state_dict()), args.out), args)
+    fit_for(args, model, loss)
 
 
 def train_denoiser(args: Any, images: Tensor, digits: Tensor) -> None:
@@ -199,11 +178,7 @@ def train_denoiser(args: Any, images: Tensor, digits: Tensor) -> None:
         y[torch.rand(len(y)) < LABEL_DROP] = NULL_CLASS
         return velocity_loss(model, latents[pick], y, abar)
 
-    fit(model, loss, lambda m: save_file(_half(m.state_dict()), args.out), args)
-
-
-def _half(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.half().contiguous() for name, value in state.items()}
+    fit_for(args, model, loss)
 
 
 PARTS = {"autoencoder": train_autoencoder, "decoder": train_decoder, "denoiser": train_denoiser}
