@@ -21,7 +21,7 @@ def settings_inputs() -> list[Any]:
     ]
 
 
-def seed_input(name: str) -> Any:
+def seed_input(name: str, tooltip: str = "The seed of the noise, and of the correction's.") -> Any:
     """The seed, under the name that it has in the host's node."""
     return io.Int.Input(
         name,
@@ -29,28 +29,26 @@ def seed_input(name: str) -> Any:
         min=0,
         max=0xFFFFFFFFFFFFFFFF,
         control_after_generate=True,
-        tooltip="The seed of the noise, and of the correction's.",
+        tooltip=tooltip,
     )
 
 
-def sampling_inputs() -> list[Any]:
-    """From ``steps`` to ``latent_image``, as in the host's KSampler nodes."""
+def cfg_input() -> Any:
+    """As in the host's KSampler nodes."""
+    return io.Float.Input(
+        "cfg",
+        default=8.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip="Guidance scale, as in KSampler.",
+    )
+
+
+def schedule_inputs() -> list[Any]:
+    """From ``scheduler`` to ``latent_image``, as in the host's KSampler nodes."""
     return [
-        io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps; 10 or more, better 20."),
-        io.Float.Input(
-            "cfg",
-            default=8.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            round=0.01,
-            tooltip="Guidance scale, as in KSampler.",
-        ),
-        io.Combo.Input(
-            "sampler_name",
-            options=list(comfy.samplers.KSampler.SAMPLERS),
-            tooltip="Corrected are all but dpm_adaptive, which chooses its steps on the way and is not watched.",
-        ),
         io.Combo.Input(
             "scheduler",
             options=list(comfy.samplers.KSampler.SCHEDULERS),
@@ -59,6 +57,20 @@ def sampling_inputs() -> list[Any]:
         io.Conditioning.Input("positive", tooltip="What the image should show."),
         io.Conditioning.Input("negative", tooltip="What it should not show."),
         io.Latent.Input("latent_image", tooltip="The latent to denoise."),
+    ]
+
+
+def sampling_inputs() -> list[Any]:
+    """From ``steps`` to ``latent_image``, as in the host's KSampler nodes."""
+    return [
+        io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps; 10 or more, better 20."),
+        cfg_input(),
+        io.Combo.Input(
+            "sampler_name",
+            options=list(comfy.samplers.KSampler.SAMPLERS),
+            tooltip="Corrected are all but dpm_adaptive, which chooses its steps on the way and is not watched.",
+        ),
+        *schedule_inputs(),
     ]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..asced_core.heat import cividis
 from ..asced_core.rivals.bayesdiff import DRAWS, EVERY, map_of, score_of
 from . import types
-from .inputs import check_conditioning, check_latent
+from .inputs import cfg_input, check_conditioning, check_latent, schedule_inputs, seed_input
 from .plan import image_size
 from .rivals import CATEGORY, FOLDER
 from .spaces import check_vae
@@ -47,26 +47,10 @@ class ASCED_BayesDiff(io.ComfyNode):
             "model's last layer, fitted on a few images that the model should know, or read from a file.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The seed of the noise, and of the draws.",
-                ),
+                seed_input("seed", "The seed of the noise, and of the draws."),
                 io.Int.Input("steps", default=25, min=2, max=10000, tooltip="Sampling steps."),
-                io.Float.Input(
-                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Guidance, as in KSampler."
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(comfy.samplers.KSampler.SCHEDULERS),
-                    tooltip="How the noise is removed over the steps.",
-                ),
-                io.Conditioning.Input("positive", tooltip="What the image should show."),
-                io.Conditioning.Input("negative", tooltip="What it should not show."),
-                io.Latent.Input("latent_image", tooltip="The latent to denoise."),
+                cfg_input(),
+                *schedule_inputs(),
                 io.Combo.Input(
                     "posterior",
                     options=[FIT, *posterior_files()],
