@@ -1,8 +1,11 @@
 """Many seeds over many workers, by Ray: resumable; a killed worker's work is run again.
 
 What a method makes of a chunk of seeds is a file: ``output/bench/BED/METHOD/SEED.npz``. A new method costs its own work
-alone; deleting a method's folder measures it anew. Local by default: one node on 127.0.0.1, no dashboard. ``--address``
-names a running cluster; nothing else changes.
+alone; deleting a method's folder measures it anew. Local by default: one node on 127.0.0.1, no dashboard.
+
+On a cluster: ``ray start --head --port=6379`` on one machine, ``ray start --address=HEAD:6379`` on the others, and
+``--address HEAD:6379`` here, with ``RAY_AUTH_MODE=token`` in front where Ray says that the cluster wants a token. This
+folder is sent along; its Python packages must be there, and for the latent bed the folder in ``ASCED_COMFYUI``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.hands import COMFYUI, HandSampler, record
+
 CHUNK = 32  # images
 RETRIES = 5
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +32,6 @@ Task = Callable[[str, list[int], list[str]], dict[str, bytes]]
 
 def run_chunk(bed: str, seeds: list[int], names: list[str]) -> dict[str, bytes]:
     """These methods on these seeds, each as a compressed .npz."""
-    from benchmarks.hands import HandSampler, record
     from benchmarks.methods import METHODS, one_thread
 
     one_thread()
@@ -89,11 +93,20 @@ def _farm(
 
     variables = {"OMP_NUM_THREADS": "1"}
     if address:
-        ray.init(address=address, runtime_env={"working_dir": str(ROOT), "excludes": LEFT_OUT, "env_vars": variables})
+        if COMFYUI in os.environ:  # the workers of this machine inherit it
+            variables[COMFYUI] = os.environ[COMFYUI]
+        sent = {"working_dir": str(ROOT), "excludes": LEFT_OUT, "env_vars": variables}
+        try:
+            ray.init(address=address, runtime_env=sent)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"No Ray cluster lets us in at {address}: start one by `ray start --head`, or set RAY_AUTH_MODE=token "
+                "if it wants a token."
+            ) from error
     else:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        ray.init(
-            include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False,
+        ray.init(  # "local": or else Ray would join a cluster that runs on this machine
+            address="local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False,
             runtime_env={"env_vars": {**variables, "PYTHONPATH": path}},
         )  # fmt: skip
     try:
