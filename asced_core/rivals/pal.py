@@ -18,6 +18,9 @@ from ..regions import BoolMap, resize_mask
 SIDE = 512  # what the network takes
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 ARTIFACT = 1  # of the label map
+FORM = (
+    f"it has to take a float32 picture 1x3x{SIDE}x{SIDE} and answer whole-number labels {SIDE}x{SIDE}, 1 for artifact"
+)
 
 
 def letterbox(picture: Tensor, side: int = SIDE) -> tuple[Tensor, tuple[int, int, int, int]]:
@@ -58,15 +61,14 @@ class PALDetector:
         Raises:
             ValueError: the file is missing, or is no TorchScript file.
         """
-        wanted = "expected a TorchScript file such as PAL's end2end.pt"
+        wanted = "expected a TorchScript file such as PAL's end2end.pt, as torch.jit.save writes it"
         if not path.is_file():
             raise ValueError(f"There is no file {path.name}: {wanted}.")
-        code = False
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                code = any("/code/" in name for name in archive.namelist())
-        if not code:
-            raise ValueError(f"{path.name} holds weights alone or something else: {wanted}, exported with its code.")
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path.name} is of another kind, or only a part of its file: {wanted}.")
+        with zipfile.ZipFile(path) as archive:
+            if not any("/code/" in name for name in archive.namelist()):
+                raise ValueError(f"{path.name} holds weights without the network's code: {wanted}.")
         try:
             return cls(torch.jit.load(str(path), map_location="cpu"))
         except RuntimeError as error:
@@ -77,7 +79,7 @@ class PALDetector:
         """The artifacts of RGB pictures [B,3,H,W] in -1 to 1, bool [B,H,W].
 
         Raises:
-            ValueError: the network's answer is no label map.
+            ValueError: the network does not take pictures, or its answer is no label map.
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3:
             raise ValueError(f"The detector takes RGB pictures [B,3,H,W], got {tuple(pictures.shape)}.")
@@ -91,11 +93,17 @@ class PALDetector:
         mean, std = (torch.tensor(v, device=picture.device).view(1, 3, 1, 1) for v in (MEAN, STD))
         levels = (picture.float().clamp(-1, 1) + 1) * 127.5
         box, (top, left, bottom, right) = letterbox((levels - mean) / std)
-        with torch.inference_mode():
-            labels = self._network(box)
+        try:
+            with torch.inference_mode():
+                labels = self._network(box)
+        except torch.cuda.OutOfMemoryError:
+            raise  # the host knows what to do
+        except (RuntimeError, torch.jit.Error) as error:  # TorchScript tells its whole stack; the reason comes last
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"The detector's network fails on a picture ({reason}): {FORM}.") from error
         if not isinstance(labels, Tensor) or labels.numel() != SIDE * SIDE or labels.is_floating_point():
-            what = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-            raise ValueError(f"The detector answered {what}; whole-number labels of {SIDE}x{SIDE} were expected.")
+            what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            raise ValueError(f"The detector's network answered {what.removeprefix('torch.')}: {FORM}.")
         mask = (labels.reshape(SIDE, SIDE)[top:bottom, left:right] == ARTIFACT).cpu().numpy()
         return resize_mask(mask, picture.shape[-2], picture.shape[-1])
 

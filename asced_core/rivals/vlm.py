@@ -6,6 +6,7 @@ Speaks to any endpoint of the OpenAI kind, such as a local Ollama or llama.cpp s
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import re
 import urllib.error
@@ -100,14 +101,32 @@ class Judge:
     def _post(self, body: dict[str, object]) -> str:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         address = self.endpoint.rstrip("/") + "/chat/completions"
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
+            request = urllib.request.Request(address, json.dumps(body).encode(), headers)
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                return str(json.load(response)["choices"][0]["message"]["content"])
+                answer = response.read()
         except urllib.error.HTTPError as error:
-            reason = error.read(300).decode(errors="replace").strip()
-            raise ValueError(f"{address} refused with {error.code}: {reason or error.reason}.") from error
-        except (OSError, TimeoutError) as error:
-            raise ValueError(f"No answer from {address} ({error}); start the model's server, or correct it.") from error
+            raise ValueError(f"{address} refused with {error.code}: {_reason(error)}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # a ValueError: of the address
+            reason = getattr(error, "reason", None) or error
+            raise ValueError(
+                f"No answer from {address} ({reason}): start the model's server, correct the endpoint, or raise the "
+                "timeout."
+            ) from error
+        try:
+            return str(json.loads(answer)["choices"][0]["message"]["content"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{address} did not answer in the form of chat completions; expected /v1.") from error
+            raise ValueError(
+                f"{address} did not answer in the form of chat completions: the endpoint has to be the address of a "
+                "server that speaks as OpenAI does, up to /v1."
+            ) from error
+
+
+def _reason(refusal: urllib.error.HTTPError) -> str:
+    """The server's own sentence, and what can be done."""
+    text = refusal.read(2000).decode(errors="replace").strip()
+    try:
+        text = str(json.loads(text)["error"]["message"])
+    except (KeyError, TypeError, ValueError):
+        text = text[:200] or str(refusal.reason)
+    return f"{text.rstrip('.')}. Check the model's name, the endpoint, and the key if it wants one."

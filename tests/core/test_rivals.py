@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Trajectory
@@ -184,22 +187,67 @@ def test_the_letterbox_centres_and_keeps_proportions():
     assert float(box[..., 128:384, :].min()) == 1.0 and float(box[..., :128, :].abs().max()) == 0.0
 
 
-@pytest.mark.parametrize("what", ["missing", "pickle", "weights", "text"])
-def test_other_files_are_refused_in_words(tmp_path, what):
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("missing", "There is no file"),
+        ("pickle", "without the network's code"),
+        ("weights", "without the network's code"),
+        ("safetensors", "of another kind"),
+        ("text", "of another kind"),
+        ("half", "only a part of its file"),
+        ("hollow", "cannot be read"),
+    ],
+)
+def test_other_files_are_refused_in_words(tmp_path, what, words):
     file = tmp_path / "detector.pt"
     if what == "pickle":
         torch.save(Reddish(), file)
     elif what == "weights":
         torch.save({"a": torch.zeros(1)}, file)
+    elif what == "safetensors":
+        save_file({"a": torch.zeros(1)}, str(file))
     elif what == "text":
         file.write_text("hello")
-    with pytest.raises(ValueError, match="TorchScript"):
+    elif what == "half":
+        torch.jit.script(Reddish()).save(str(file))
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif what == "hollow":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("detector/code/__torch__.py", "")
+    with pytest.raises(ValueError, match=words) as caught:
         pal.PALDetector.load(file)
+    assert str(caught.value).endswith(
+        "expected a TorchScript file such as PAL's end2end.pt, as torch.jit.save writes it."
+    )
 
 
-def test_a_network_that_answers_no_labels_is_refused():
-    with pytest.raises(ValueError, match="labels of 512x512"):
-        pal.PALDetector(nn.Identity())(torch.zeros(1, 3, 8, 8))
+class FourChannels(nn.Module):
+    """Wants an input that it does not get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (nn.Identity(), r"answered float32 \(1, 3, 512, 512\)"),
+        (nn.MaxPool2d(2, return_indices=True), "answered tuple"),
+        (torch.jit.script(FourChannels()), "fails on a picture .*expected input.* to have 4 channels"),
+    ],
+)
+def test_a_network_of_another_form_is_refused_in_one_sentence(network, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        pal.PALDetector(network)(torch.zeros(1, 3, 8, 8))
+    assert "whole-number labels 512x512" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_detector_takes_colours_alone():
     with pytest.raises(ValueError, match="RGB pictures"):
         pal.PALDetector(nn.Identity())(torch.zeros(1, 4, 8, 8))
 

@@ -27,8 +27,10 @@ def server():
             self.server.seen.append((self.path, dict(self.headers), json.loads(body)))
             status, answer = self.server.reply
             self.send_response(status)
+            if answer is None:  # the line breaks in mid-answer
+                self.send_header("Content-Length", "100")
             self.end_headers()
-            self.wfile.write(answer.encode())
+            self.wfile.write((answer or "").encode())
 
         def log_message(self, *args):
             pass
@@ -98,7 +100,10 @@ def test_verdicts(answer, yes_is_artifact, verdict):
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        ((404, "model not found"), "refused with 404: model not found"),
+        ((404, "model not found"), "refused with 404: model not found. Check the model's name"),
+        ((404, '{"error": {"message": "no model eyes."}}'), "refused with 404: no model eyes. Check the model"),
+        ((401, ""), "refused with 401: Unauthorized. Check"),
+        ((200, None), "No answer from .*IncompleteRead.*start the model's server"),
         ((200, "<html>"), "form of chat completions"),
         ((200, '{"choices": []}'), "form of chat completions"),
         (says("I know nothing of eyesight"), "neither yes nor no"),
@@ -116,5 +121,8 @@ def test_nobody_there_and_no_address(server):
     closed.server_close()
     with pytest.raises(ValueError, match="No answer from"):
         Judge(f"http://127.0.0.1:{port}/v1", "eyes", timeout=2).ask(PICTURE, Question("?"))
+    for address in ("http://", "http://[::1/v1", "http://127.0.0.1/a b"):
+        with pytest.raises(ValueError, match="start the model's server, correct the endpoint"):
+            Judge(address, "eyes", timeout=2).ask(PICTURE, Question("?"))
     with pytest.raises(ValueError, match="no address"):
         Judge("file:///etc/passwd", "eyes")
