@@ -1,0 +1,109 @@
+"""Latents of images and videos with the defaults alone: a patch that lasts is found, and nothing where there is none.
+
+The predictions are those of a real run: Euler steps on the noise levels of SD, or of a flow model with SD3's shift, by
+the exact posterior mean of a known prior, an object of smooth waves before an empty background.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from asced_core import CorrectionSettings, DetectionSettings, Trajectory, detect, edm_level, flow_level
+from asced_core.noise import DiscreteSchedule, FlowSchedule
+from asced_core.signal import as_images
+
+SIDE, STEPS, WAVES = 64, 25, 5
+# the levels of latent diffusion: betas linear in their square roots
+_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+SD = (4, DiscreteSchedule.from_alphas_cumprod((1 - _BETAS).cumprod(0).tolist()), edm_level)
+FLOW = (16, FlowSchedule(shift=3.0), flow_level)
+MODELS = pytest.mark.parametrize("model", [SD, FLOW], ids=["SD, 4 channels", "flow, 16 channels"])
+CONTRAST = 0.6  # of the patch; the object's channels spread by 0.3 to 1.5
+LASTS, PASSES, NEVER = [0, 0, 0, 0.3, 0.6, 1, 1, 1], [0, 0, 0.5, 1, 0.5, 0, 0, 0], [0] * 8  # over the window's 8 steps
+PATCH = np.zeros((SIDE, SIDE), bool)
+PATCH[24:36, 30:42] = True
+
+
+class Posterior:
+    """``E[x0 | x]`` where x0 is a sum of waves with independent normal weights, in channels mixed at random."""
+
+    def __init__(self, channels, rng):
+        y, x = torch.meshgrid(torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij")
+        shape = torch.exp(-((x / 0.55) ** 4 + (y / 0.55) ** 4))
+        waves = [
+            shape * torch.cos(torch.pi * i * (x + 1) / 2) * torch.cos(torch.pi * j * (y + 1) / 2) / (1 + i + j)
+            for i in range(WAVES)
+            for j in range(WAVES)
+        ]
+        self.waves = torch.stack(waves).flatten(1)
+        self.mixing = torch.linalg.qr(torch.randn(channels, channels, generator=rng))[0]
+        self.spread = torch.linspace(1.5, 0.3, channels)
+
+    def __call__(self, x, level):
+        own = torch.einsum("ij,bj...->bi...", self.mixing, as_images(x)).flatten(2)
+        clean = torch.empty_like(own)
+        for channel, spread in enumerate(self.spread):
+            basis = level.alpha * spread * self.waves
+            normal = basis @ basis.T + level.sigma**2 * torch.eye(len(basis))
+            weights = torch.linalg.solve(normal, basis @ own[:, channel].T)
+            clean[:, channel] = weights.T @ (spread * self.waves)
+        clean = torch.einsum("ji,bj...->bi...", self.mixing, clean).view_as(as_images(x))
+        return clean if x.ndim == 4 else clean.unflatten(0, (len(x), -1)).movedim(1, 2)
+
+
+def _run(model, seed, weights, places=(0,), frames=()):
+    """A run of two items whose predictions get a patch at these images, by these weights over the window's steps.
+
+    Returns what was found in each image, and the window's predictions [N,B,C,H,W].
+    """
+    channels, schedule, level_of = model
+    rng = torch.Generator().manual_seed(seed)
+    denoise = Posterior(channels, rng)
+    patch = torch.randn(channels, 1, 1, generator=rng) * torch.from_numpy(PATCH)
+    patch *= CONTRAST / patch[:, PATCH].square().mean().sqrt()
+    sigmas = [schedule.percent_to_sigma(i / STEPS) for i in range(STEPS)] + [0.0]
+    ends = schedule.percent_to_sigma(0.2), schedule.percent_to_sigma(0.5)
+    trajectory = Trajectory(DetectionSettings(), CorrectionSettings(), sigmas, *ends, [level_of(s) for s in sigmas])
+    x = sigmas[0] * torch.randn(2, channels, *frames, SIDE, SIDE, generator=rng)
+    seen = []
+    for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
+        denoised = denoise(x, level_of(sigma))
+        weight = weights[min(max(0, step - trajectory.window.first), len(weights) - 1)]
+        for place in places:
+            as_images(denoised)[place] += weight * patch
+        trajectory.observe(step, x, denoised)
+        if trajectory.is_due(step):
+            trajectory.decide()
+            return trajectory.detections, torch.stack(seen)
+        if step >= trajectory.window.first:
+            seen.append(as_images(denoised).clone())
+        x = x + (after - sigma) * (x - denoised) / sigma
+    raise AssertionError("the run was never decided")
+
+
+def _is_patch(mask):
+    return (mask & PATCH).sum() > 0.9 * (mask | PATCH).sum()
+
+
+@MODELS
+@pytest.mark.parametrize("seed", range(3))
+def test_a_patch_that_lasts_is_found_and_one_that_goes_again_is_not(model, seed):
+    (found, other), frames = _run(model, seed, LASTS)
+    assert _is_patch(found.mask) and len(found.regions) == 1
+    assert not other.mask.any()
+    alone = detect(frames[:, 0])
+    assert np.array_equal(alone.mask, found.mask) and alone.score == pytest.approx(found.score, rel=1e-4)
+    for weights in (PASSES, NEVER):
+        assert not any(d.mask.any() for d in _run(model, seed, weights)[0]), weights
+
+
+def test_in_a_video_each_frame_is_looked_at_on_its_own():
+    """Two videos of five frames; the patch is in frames 1 to 3 of the second one."""
+    places = (5 + 1, 5 + 2, 5 + 3)
+    found, frames = _run(FLOW, 0, LASTS, places, frames=(5,))
+    assert [i for i, d in enumerate(found) if d.mask.any()] == list(places)
+    assert all(_is_patch(found[i].mask) for i in places)
+    assert all(np.array_equal(detect(frames[:, i]).mask, found[i].mask) for i in range(10))
+    assert not any(d.mask.any() for d in _run(FLOW, 0, NEVER, places, frames=(5,))[0])
