@@ -1,6 +1,6 @@
 """The project's commands, with their own set-up: ``python tools/dev.py COMMAND``, see --help.
 
-What stands behind ``--`` goes on to pytest (test) or to ComfyUI (serve).
+What stands behind ``--`` goes on to pytest (test), to ComfyUI (serve) or to the benchmark.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ TOOLS = [
     word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "locales") for word in ("-m", name)
 ]  # as modules, for mypy
 COMMANDS = [
-    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "serve", "setup", "lint", "format", "clean",
+    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "serve", "setup", "lint", "format",
+    "clean",
 ]  # fmt: skip
+BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
@@ -193,8 +195,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--port", type=int, default=8188, help="of serve")
+    parser.add_argument("--quick", action="store_true", help="of the benchmarks: few images, printed only")
     own, extra = _split(sys.argv[1:])
     args = parser.parse_args(own)
+    extra = ["--quick", *extra] if args.quick else extra
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends children as Ctrl-C does
     try:
         if args.command == "clean":
@@ -221,10 +225,10 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
         return _call(env, ROOT / "tools" / "demo.py", *extra)
     if command == "spaces":
         return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
-    if command in ("bench", "bench-quick"):
+    if command in BENCHMARKS:
         prepare_bench(env.python)
-        quick = ["--quick"] if command == "bench-quick" else []
-        return _call(env, "-m", "benchmarks.all", *quick, *extra)
+        name, *options = BENCHMARKS[command]
+        return _call(env, "-m", f"benchmarks.{name}", *options, *extra)
     if command == "serve":
         # A ComfyUI that finds no accelerator does not start without --cpu.
         device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]
