@@ -135,7 +135,9 @@ class Report:
         try:
             plain = json.loads(text)
             if plain["format"] != FORMAT:
-                raise ValueError(f"This report has format {plain['format']}; this version reads {FORMAT}.")
+                raise ValueError(
+                    f"This report has format {plain['format']}; this version reads {FORMAT}: run the graph again."
+                )
             images = [
                 ImageReport(i["index"], i["score"], tuple(_region(r) for r in i["regions"]), i["corrected"])
                 for i in plain["images"]
@@ -156,7 +158,9 @@ class Report:
                 **{name: _unpack(plain["arrays"][name]) for name in _ARRAYS},
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"This is no ASCED report with its arrays: {error!r}.") from error
+            raise ValueError(
+                f"This is no ASCED report with its arrays ({error!r}): take the text that to_json(arrays=True) wrote."
+            ) from error
 
 
 _PLAIN = (

@@ -87,7 +87,9 @@ class DetectionSettings:
         if self.base_size is not None:
             _check_range(self, "base_size", 1, whole=True)
         if self.min_area >= self.max_area:
-            raise ValueError(f"min_area ({self.min_area}) must be smaller than max_area ({self.max_area}).")
+            raise ValueError(
+                f"min_area ({self.min_area}) must be smaller than max_area ({self.max_area}): no region fits."
+            )
         if self.start_percent >= self.end_percent:
             raise ValueError(
                 f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent}): "

@@ -74,7 +74,7 @@ def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int
     given = tuple(mask.shape)
     flat = mask.reshape(-1, *given[-2:]) if mask.ndim >= 2 else mask
     if mask.ndim < 2 or 0 in given:
-        raise ValueError(f"The {name} mask has shape {given}; a MASK of [H,W] or [B,H,W] was expected.")
+        raise ValueError(f"The {name} mask has shape {given}: connect a MASK of [H,W] or [B,H,W].")
     if len(flat) not in (1, images):
         raise ValueError(
             f"The {name} mask holds {len(flat)} masks but the run has {images} images: connect one for all or one each."

@@ -97,7 +97,9 @@ def _load(name: str) -> dict[str, torch.Tensor]:
     """
     path = DEMO / name
     if not path.is_file():
-        raise FileNotFoundError(f"The demo model's weights are missing: {name} belongs into {DEMO}.")
+        raise FileNotFoundError(
+            f"The demo model's weights are missing: {name} belongs into {DEMO}; install the pack again."
+        )
     return {k: v.float() for k, v in comfy.utils.load_torch_file(str(path)).items()}
 
 

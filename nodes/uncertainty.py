@@ -114,7 +114,10 @@ class ASCED_BayesDiff(io.ComfyNode):
         check_conditioning("negative", negative)
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
         if latent.ndim != 4:
-            raise ValueError(f"BayesDiff is for images [B,C,H,W], and this latent has shape {tuple(latent.shape)}.")
+            raise ValueError(
+                f"BayesDiff is for images [B,C,H,W], and this latent has shape {tuple(latent.shape)}: connect that of "
+                "an image model, such as an Empty Latent Image."
+            )
         file, clean = None, None
         if posterior == FIT:
             clean = _encoded(images, vae, latent)
@@ -173,7 +176,9 @@ def _target(name: str) -> Path | None:
         return None
     folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
     if Path(name).name != name:
-        raise ValueError(f"save_as is a name in models/{FOLDER}, such as my_checkpoint; got {name!r}.")
+        raise ValueError(
+            f"save_as is {name!r}: give a name without folders, such as my_checkpoint; it is kept in models/{FOLDER}."
+        )
     return folder / f"{name}{ENDING}"
 
 

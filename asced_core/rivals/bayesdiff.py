@@ -40,7 +40,9 @@ class LastLayerLaplace:
         if prior_precision <= 0:
             raise ValueError(f"The prior's precision must be above 0, got {prior_precision}.")
         if layer.bias is None:
-            raise ValueError("The model's last layer has no bias; one with a bias was expected.")
+            raise ValueError(
+                "BayesDiff needs a model whose last layer has a bias, and this one has none: take another model."
+            )
         self._layer, self._prior = layer, prior_precision
         self.weight = torch.full_like(layer.weight, 1 / prior_precision, dtype=torch.float32)
         self.bias = torch.full_like(layer.bias, 1 / prior_precision, dtype=torch.float32)

@@ -39,7 +39,10 @@ def find_last_layer(network: nn.Module, call: Callable[[], object]) -> Layer:
         for handle in handles:
             handle.remove()
     if not last:
-        raise ValueError(f"No convolution or linear layer of {type(network).__name__} ran; a torch network is needed.")
+        raise ValueError(
+            f"No ordinary convolution or linear layer of {type(network).__name__} ran: take a model that torch runs, "
+            "neither quantised nor compiled."
+        )
     return last[0]
 
 

@@ -82,7 +82,9 @@ class PALDetector:
             ValueError: the network does not take pictures, or its answer is no label map.
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3:
-            raise ValueError(f"The detector takes RGB pictures [B,3,H,W], got {tuple(pictures.shape)}.")
+            raise ValueError(
+                f"The detector got pictures of shape {tuple(pictures.shape)}: connect RGB pictures [B,3,H,W]."
+            )
         self._network.to(pictures.device)
         try:
             return np.stack([self._one(picture) for picture in pictures.split(1)])

@@ -70,7 +70,7 @@ def test_the_last_layer_is_the_one_that_runs_last():
     net, x = Net(), torch.randn(1, 3, 8, 8)
     assert find_last_layer(net, lambda: net(x)) is net.head
     assert not any(m._forward_hooks for m in net.modules())
-    with pytest.raises(ValueError, match="No convolution or linear layer of ReLU ran"):
+    with pytest.raises(ValueError, match="No ordinary convolution or linear layer of ReLU ran: take a model"):
         find_last_layer(nn.ReLU(), lambda: None)
 
 

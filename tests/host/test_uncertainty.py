@@ -96,7 +96,7 @@ def test_what_is_not_painted_is_certain(bayes):
         ({"images": None}, "connect some dozen"),
         ({"vae": None}, "needs a VAE"),
         ({"posterior": "gone.laplace.safetensors"}, "There is no file gone"),
-        ({"save_as": "../evil"}, "save_as is a name"),
+        ({"save_as": "../evil"}, "save_as is '../evil': give a name"),
         ({"latent_image": {"samples": torch.zeros(1, 3, 2, 32, 32)}}, "is for images"),
         ({"positive": []}, "positive conditioning is empty"),
     ],
