@@ -38,9 +38,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 io.Latent.Output(
                     "denoised_output", display_name="denoised_output", tooltip="The last predicted clean latent."
                 ),
-                types.mask_output(),
-                types.report_output(),
-                types.original_output(),
+                *types.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
         )

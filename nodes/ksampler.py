@@ -41,9 +41,7 @@ class ASCED_KSampler(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
-                types.mask_output(),
-                types.report_output(),
-                types.original_output(),
+                *types.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -94,9 +92,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
-                types.mask_output(),
-                types.report_output(),
-                types.original_output(),
+                *types.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
         )

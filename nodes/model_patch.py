@@ -59,9 +59,7 @@ class ASCED_CollectRun(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The same latent, unchanged."),
-                types.mask_output(),
-                types.report_output(),
-                types.original_output(),
+                *types.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
         )

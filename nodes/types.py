@@ -33,13 +33,14 @@ def mask_output() -> Any:
     )
 
 
-def original_output() -> Any:
-    """The LATENT of the run without a correction, worded once."""
-    return io.Latent.Output(
+def run_outputs() -> list[Any]:
+    """MASK and REPORT of a run, and the LATENT of the run without a correction."""
+    original = io.Latent.Output(
         "original",
         display_name="original",
         tooltip="The latent without a correction, if keep_original is on in ASCED Correction; or else the same LATENT.",
     )
+    return [mask_output(), report_output(), original]
 
 
 def tell(node_id: str | None, text: str) -> None:
