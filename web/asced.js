@@ -60,7 +60,7 @@ function paint({ colour, opacity } = viewSettings()) {
 }
 
 app.registerExtension({
-  name: "ASCED",
+  name: "asced",
   settings: [
     {
       id: "ASCED.Opacity",
@@ -95,7 +95,7 @@ app.registerExtension({
 
   setup() {
     ready = true
-    addStyleSheet()
+    void addStyleSheet()
     paint()
     let told = asUsual() // the server knows the defaults
     const tell = () => {
