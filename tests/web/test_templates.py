@@ -26,6 +26,13 @@ ADD_DETECTION = """() => {
   const sampler = app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')
   detection.connect(0, sampler, sampler.inputs.findIndex((i) => i.name === 'detection'))
 }"""
+ALONE = """(type) => {
+  app.graph.clear()
+  const node = LiteGraph.createNode(type)
+  node.pos = [600, 300]
+  app.graph.add(node)
+  app.canvas.selectItems([node])
+}"""
 PICTURES = "() => app.graph.nodes.map((n) => [n.title, (n.imgs ?? []).map((i) => i.naturalWidth)])"
 TOO_SMALL = "() => app.graph.nodes.filter((n) => n.computeSize()[1] > n.size[1] + 1).map((n) => n.title)"
 
@@ -135,3 +142,17 @@ def test_a_node_shows_its_help_page(page):
     page.page.wait_for_timeout(500)
     page.screenshot(SHOTS / "help.png", whole_graph=False)
     assert [error for error in page.errors if "/en.md" not in error] == []  # the page asks for a translation first
+
+
+def test_every_help_page_shows_its_picture(page, node_info):
+    seen = {}
+    for node_id in (name for name in node_info if name.startswith("ASCED_")):
+        page.page.evaluate(ALONE, node_id)
+        page.page.get_by_test_id("info-button").click()
+        picture = page.page.locator(f".node-help-content img[src$='/{node_id}.jpg']")
+        picture.wait_for()
+        page.page.wait_for_function("(img) => img.complete", arg=picture.element_handle())
+        seen[node_id] = picture.evaluate("(img) => [img.naturalWidth > 200, img.alt.length > 10]")
+        page.screenshot(SHOTS / "help" / f"{node_id}.png", whole_graph=False)
+        page.page.get_by_test_id("info-button").click()  # closes it
+    assert len(seen) == 19 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
