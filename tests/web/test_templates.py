@@ -36,6 +36,18 @@ ALONE = """(type) => {
 PICTURES = "() => app.graph.nodes.map((n) => [n.title, (n.imgs ?? []).map((i) => i.naturalWidth)])"
 TOO_SMALL = "() => app.graph.nodes.filter((n) => n.computeSize()[1] > n.size[1] + 1).map((n) => n.title)"
 
+OVERLAPS = """(title) => {
+  const boxes = app.graph.nodes.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y - title, x + w, y + h])
+  const groups = app.graph.groups.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y, x + w, y + h])
+  const meet = (a, b) => a[1] < b[3] && b[1] < a[3] && a[2] < b[4] && b[2] < a[4]
+  const within = (a, b) => a[1] >= b[1] && a[2] >= b[2] && a[3] <= b[3] && a[4] <= b[4]
+  return [
+    ...boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => meet(a, b)).map((b) => [a[0], b[0]])),
+    ...boxes.flatMap((a) => groups.filter((b) => meet(a, b) && !within(a, b)).map((b) => [a[0], b[0]])),
+  ]
+}"""
+TITLE = 30  # height of a node's title, above its position
+
 
 def _values(graph):
     return {node["id"]: node.get("widgets_values") or [] for node in graph["nodes"]}
@@ -61,6 +73,7 @@ def test_a_template_loads_and_keeps_its_values(page, name):
     assert page.page.evaluate("() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)") == []
     assert page.page.get_by_text("missing node", exact=False).count() == 0
     assert page.page.evaluate(TOO_SMALL) == []
+    assert page.page.evaluate(OVERLAPS, TITLE) == []
     saved = page.graph()
     assert [(n["id"], n["type"]) for n in saved["nodes"]] == [(n["id"], n["type"]) for n in template["nodes"]]
     assert _values(saved) == _values(template)
@@ -72,6 +85,7 @@ def test_first_look_opens_and_runs_by_hand(page):
     _open_by_hand(page, FIRST_LOOK)
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{FIRST_LOOK}, run.png")
+    assert page.page.evaluate(OVERLAPS, TITLE) == []
     widths = dict(page.page.evaluate(PICTURES))
     for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
         assert widths[title] == [256] * 4, title
@@ -95,6 +109,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
     page.load(read(name))
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{name}, run.png")
+    assert page.page.evaluate(OVERLAPS, TITLE) == []  # a node grows by its words and its preview
     widths = dict(page.page.evaluate(PICTURES))
     for title, expected in RUNS[name].items():
         assert widths[title] == expected, title
