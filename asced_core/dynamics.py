@@ -130,7 +130,7 @@ class ScoreBank:
         maps = self._smooth(maps)
         if self._over_time is None:
             return maps
-        return (self._over_time @ maps.view(-1, len(self._over_time), maps[0].numel())).view_as(maps)
+        return (self._over_time @ maps.reshape(-1, len(self._over_time), maps[0].numel())).view_as(maps)
 
     def replace_last(self, value: Tensor) -> None:
         """The next value is compared with this one, float [B,C,H,W], in place of the one that came last."""

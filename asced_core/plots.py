@@ -156,8 +156,8 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
         _outline(axes, report.masks[image], (pictures[i].shape[-2], pictures[i].shape[-1]))
         axes.set_xticks([])
         axes.set_yticks([])
-        title = f"{phase(report, steps[i])}, step {steps[i] + 1}" if kind == "frames" else f"|Δ| to step {steps[i] + 1}"
-        axes.set_title(title, fontsize=8, pad=3)
+        what = f"{phase(report, steps[i])}," if kind == "frames" else r"$|\Delta|$ to"
+        axes.set_title(f"{what} step {steps[i] + 1}", fontsize=8, pad=3)
     if kind == "trace":
         scale = drawn[-1].inset_axes((1.06, 0, 0.07, 1))
         figure.colorbar(drawn[-1].images[0], cax=scale).ax.tick_params(labelsize=7)
@@ -185,7 +185,7 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
             axes.plot(steps, np.diff(curve), color=colour, label=name, marker="o", markersize=2.5, linewidth=1.4)
     axes.axhline(0, color="0.6", linewidth=0.8)
     _mark_window(axes, report)
-    axes.set_ylabel("acceleration  |Δₜ| − |Δₜ₋₁|")
+    axes.set_ylabel(r"acceleration  $|\Delta_t| - |\Delta_{t-1}|$")
 
 
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
@@ -212,7 +212,7 @@ def _mark_window(axes: Axes, report: Report) -> None:
     axes.set_xticks(ticks)
     above = axes.secondary_xaxis("top")
     above.set_xticks(ticks, [f"{report.sigmas[step - 1]:.2g}" for step in ticks])
-    above.set_xlabel("noise level σ", fontsize=8, labelpad=3)
+    above.set_xlabel(r"noise level $\sigma$", fontsize=8, labelpad=3)
     above.tick_params(labelsize=7)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2)

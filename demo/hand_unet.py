@@ -41,14 +41,14 @@ def _timestep_embedding(t: Tensor, dim: int) -> Tensor:
 
 
 class _ResBlock(nn.Module):
-    def __init__(self, channels: int, out_channels: int, emb: int) -> None:
+    def __init__(self, ops: Any, channels: int, out_channels: int, emb: int) -> None:
         super().__init__()
-        self.norm_in = nn.GroupNorm(8, channels)
-        self.conv_in = nn.Conv2d(channels, out_channels, 3, padding=1)
-        self.emb = nn.Linear(emb, 2 * out_channels)
-        self.norm_out = nn.GroupNorm(8, out_channels)
-        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        self.norm_in = ops.GroupNorm(8, channels)
+        self.conv_in = ops.Conv2d(channels, out_channels, 3, padding=1)
+        self.emb = ops.Linear(emb, 2 * out_channels)
+        self.norm_out = ops.GroupNorm(8, out_channels)
+        self.conv_out = ops.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = ops.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv_in(F.silu(self.norm_in(x)))
@@ -58,12 +58,12 @@ class _ResBlock(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, channels: int, head_dim: int = 32) -> None:
+    def __init__(self, ops: Any, channels: int, head_dim: int = 32) -> None:
         super().__init__()
         self.heads = channels // head_dim
-        self.norm = nn.GroupNorm(8, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.norm = ops.GroupNorm(8, channels)
+        self.qkv = ops.Conv2d(channels, 3 * channels, 1)
+        self.out = ops.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -75,10 +75,10 @@ class _Attention(nn.Module):
 class _Level(nn.Module):
     """A residual block, with self-attention behind it on the coarser levels."""
 
-    def __init__(self, channels: int, out_channels: int, emb: int, attention: bool) -> None:
+    def __init__(self, ops: Any, channels: int, out_channels: int, emb: int, attention: bool) -> None:
         super().__init__()
-        self.res = _ResBlock(channels, out_channels, emb)
-        self.attn = _Attention(out_channels) if attention else nn.Identity()
+        self.res = _ResBlock(ops, channels, out_channels, emb)
+        self.attn = _Attention(ops, out_channels) if attention else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         return self.attn(self.res(x, emb))
@@ -96,6 +96,8 @@ class HandUNet(nn.Module):
         patch: side of the square that becomes one cell of the finest level.
         border: reflected cells of the image around it, cut off again: zero padding leaves a noisy rim.
         scaled_linear: the noise schedule, see ``alphas_cumprod``.
+        operations: classes of the layers. The host's draw no first weights, so its generators stay as they are, and
+            let it keep the weights where it wants.
     """
 
     abar: Tensor
@@ -108,38 +110,42 @@ class HandUNet(nn.Module):
         patch: int = 2,
         border: int = 4,
         scaled_linear: bool = False,
+        operations: Any = nn,
         **_host: Any,
     ) -> None:
         super().__init__()
+        ops = operations
         self.patch, self.border = patch, border
         self.stride = patch * 2 ** (len(mult) - 1)
         self.dtype = torch.float32
         emb = channels * 4
         self.time_dim = max(64, channels)
-        self.time = nn.Sequential(nn.Linear(self.time_dim, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.label = nn.Embedding(CLASSES + 1, emb)
-        self.stem = nn.Conv2d(image_channels * patch**2, channels, 3, padding=1)
+        self.time = nn.Sequential(ops.Linear(self.time_dim, emb), nn.SiLU(), ops.Linear(emb, emb))
+        self.label = ops.Embedding(CLASSES + 1, emb)
+        self.stem = ops.Conv2d(image_channels * patch**2, channels, 3, padding=1)
 
         widths = [channels * m for m in mult]
         skips, width = [channels], channels
         self.down = nn.ModuleList()
         for i, out in enumerate(widths):
-            self.down.append(_Level(width, out, emb, attention=i > 0))
+            self.down.append(_Level(ops, width, out, emb, attention=i > 0))
             width = out
             skips.append(width)
             if i < len(widths) - 1:
-                self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+                self.down.append(ops.Conv2d(width, width, 3, stride=2, padding=1))
                 skips.append(width)
-        self.middle = nn.ModuleList([_Level(width, width, emb, attention=True), _Level(width, width, emb, False)])
+        self.middle = nn.ModuleList(
+            [_Level(ops, width, width, emb, attention=True), _Level(ops, width, width, emb, False)]
+        )
         self.up = nn.ModuleList()
         for i, out in reversed(list(enumerate(widths))):
             for _ in range(2):
-                self.up.append(_Level(width + skips.pop(), out, emb, attention=i > 0))
+                self.up.append(_Level(ops, width + skips.pop(), out, emb, attention=i > 0))
                 width = out
             if i > 0:
-                self.up.append(nn.Conv2d(width, width, 3, padding=1))
-        self.norm = nn.GroupNorm(8, width)
-        self.head = nn.Conv2d(width, image_channels * patch**2, 3, padding=1)
+                self.up.append(ops.Conv2d(width, width, 3, padding=1))
+        self.norm = ops.GroupNorm(8, width)
+        self.head = ops.Conv2d(width, image_channels * patch**2, 3, padding=1)
         self.register_buffer("abar", alphas_cumprod(scaled_linear), persistent=False)
 
     def velocity(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:

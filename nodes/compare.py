@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..asced_core import Report
 from ..asced_core.comparison import before_and_after
+from . import types
 from .views import CATEGORY, masks_for, report_input, to_pictures
 
 
@@ -24,6 +25,7 @@ class ASCED_Compare(io.ComfyNode):
             category=CATEGORY,
             description="Two versions of the same images: a slider on the node, and a still picture of both side by "
             "side for other nodes.",
+            **types.found_by("before after", "slider", "side by side", "difference"),
             inputs=[
                 io.Image.Input("before", tooltip="The images as they were, such as the decoded output original."),
                 io.Image.Input("after", tooltip="The same images corrected; the same size and number."),

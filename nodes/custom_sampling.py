@@ -25,6 +25,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
             category=types.CATEGORY,
             description="SamplerCustomAdvanced that finds artifacts while they form and corrects them on the spot; "
             "for Flux and other models that come with a guider.",
+            **types.found_by("artifact", "fix hands", "extra finger", "detailer", "flux"),
             inputs=[
                 io.Noise.Input("noise", tooltip="From RandomNoise or another noise node."),
                 io.Guider.Input("guider", tooltip="From BasicGuider, CFGGuider or another guider; it is not changed."),

@@ -20,6 +20,7 @@ from comfy_api.latest import io
 
 from ..demo.hand_unet import BETA_END, BETA_START, CLASSES, LATENT, NULL_CLASS, SCALED_LINEAR, STEPS, HandUNet
 from ..demo.latent_space import AUTOENCODER, CHANNELS, DOWNSCALE, FORMAT_KEYS
+from . import types
 
 DEMO = Path(__file__).parent.parent / "demo"
 PIXEL_UNET, LATENT_UNET = "hands64.safetensors", "latent_unet.safetensors"
@@ -145,6 +146,7 @@ class ASCED_DemoModel(io.ComfyNode):
             category="ASCED",
             description="Small models of hands that show a digit: 64x64 pixels, nothing to download. Use them with a "
             "cfg of about 2 and an Empty Latent Image: 512x512 for space pixel, 128x128 for space latent.",
+            **types.found_by("hands", "test model", "no download"),
             inputs=[
                 io.Combo.Input(
                     "digit",

@@ -29,6 +29,7 @@ class ASCED_Gate(io.ComfyNode):
             category=CATEGORY,
             description="Parts the images of a batch in which nothing was found from those with artifact regions. "
             "Nodes behind an empty side do not run.",
+            **types.found_by("filter images", "quality check", "reject bad images"),
             inputs=[
                 io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
                 report_input(),
@@ -92,6 +93,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
             display_name="ASCED Best of Batch",
             category=CATEGORY,
             description="The images of a batch with the lowest scores, best first.",
+            **types.found_by("pick image", "rank images", "quality score"),
             inputs=[
                 io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
                 report_input(),

@@ -25,6 +25,7 @@ class ASCED_KSampler(io.ComfyNode):
             category=types.CATEGORY,
             description="KSampler that finds artifacts while they form and corrects them on the spot. "
             "Where it finds none, the image is the same as KSampler's, bit by bit.",
+            **types.found_by("artifact", "fix hands", "extra finger", "detailer"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises."),
                 seed_input("seed"),
@@ -68,6 +69,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
             category=types.CATEGORY,
             description="KSampler (Advanced) that finds artifacts while they form and corrects them on the spot. "
             "A run that is split over two samplers is corrected by the one that does its middle.",
+            **types.found_by("artifact", "fix hands", "extra finger", "detailer"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises."),
                 io.Combo.Input(

@@ -28,6 +28,7 @@ class ASCED_MaskPreview(io.ComfyNode):
             category=CATEGORY,
             description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
             "mask for inpainting.",
+            **types.found_by("show mask", "grow mask", "feather mask", "inpaint mask"),
             inputs=[
                 report_input(),
                 image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),

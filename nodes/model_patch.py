@@ -25,6 +25,7 @@ class ASCED_ApplyToModel(io.ComfyNode):
             category=types.CATEGORY,
             description="Watches and corrects the sampling of any sampler node that uses this MODEL. "
             "Applied twice, the last one counts.",
+            **types.found_by("artifact", "fix hands", "model patch"),
             inputs=[io.Model.Input("model", tooltip="The model to patch."), *settings_inputs()],
             outputs=[
                 io.Model.Output("patched_model", display_name="MODEL", tooltip="For any sampler node."),
@@ -53,6 +54,7 @@ class ASCED_CollectRun(io.ComfyNode):
             display_name="ASCED Collect Run",
             category=types.CATEGORY,
             description="Gives the mask and the report of the sampling that made this LATENT.",
+            **types.found_by("artifact mask", "artifact report"),
             inputs=[
                 io.Latent.Input("samples", tooltip="Straight from the sampler that used the patched MODEL."),
                 types.Run.Input("run", tooltip="From the ASCED Apply to Model that patched it."),

@@ -39,6 +39,7 @@ class ASCED_PALDetector(io.ComfyNode):
             category=CATEGORY,
             description="A trained artifact detector, such as PAL's end2end.pt, from a TorchScript file in "
             "models/asced. Connect it to ASCED Detection to correct what it finds, or give it images to look at.",
+            **types.found_by("artifact detector", "torchscript", "perceptual artifacts"),
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -86,6 +87,7 @@ class ASCED_VLMVerdict(io.ComfyNode):
             category=CATEGORY,
             description="Asks a vision language model whether the images have artifacts. The model runs in a server of "
             "yours, such as Ollama or llama.cpp; the images go to its address and nowhere else.",
+            **types.found_by("vision language model", "llm judge", "ollama"),
             inputs=[
                 io.Image.Input("image", tooltip="The finished images; each is asked about on its own."),
                 io.String.Input(

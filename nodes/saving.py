@@ -32,6 +32,7 @@ class ASCED_SaveReport(io.ComfyNode):
             category="ASCED/select",
             description="Saves images as Save Image does, with what was found in each as a text in the PNG and as a "
             "JSON file beside it.",
+            **types.found_by("save image", "metadata", "export"),
             inputs=[
                 io.Image.Input("image", tooltip="The images to save."),
                 report_input(),

@@ -38,6 +38,7 @@ class ASCED_Detection(io.ComfyNode):
             display_name="ASCED Detection",
             category=CATEGORY,
             description="How artifacts are found. All sizes are in pixels of a 256-pixel image and scale with yours.",
+            **types.found_by("find artifacts", "threshold", "sensitivity"),
             inputs=[
                 io.Combo.Input(
                     "mode",
@@ -171,6 +172,7 @@ class ASCED_Correction(io.ComfyNode):
             display_name="ASCED Correction",
             category=CATEGORY,
             description="What is done to the artifact regions: new noise on them alone, in the middle of sampling.",
+            **types.found_by("fix artifacts", "renoise", "inpaint"),
             inputs=[
                 io.Combo.Input(
                     "method",

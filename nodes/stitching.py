@@ -25,6 +25,7 @@ class ASCED_StitchRuns(io.ComfyNode):
             category=types.CATEGORY,
             description="For upscalers that sample tile by tile with one patched MODEL: puts the masks of all tiles "
             "together. Each tile is found in the picture by its content.",
+            **types.found_by("tile upscale", "tiled mask"),
             inputs=[
                 io.Image.Input("image", tooltip="The finished picture, straight from the tile upscaler."),
                 types.Run.Input("run", tooltip="From the ASCED Apply to Model that patched the upscaler's MODEL."),

@@ -21,6 +21,11 @@ Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")
 
 
+def found_by(*words: str) -> dict[str, list[str]]:
+    """Words by which the page's search finds a node, besides its name; nothing in hosts whose schema has no such."""
+    return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
+
+
 def report_output() -> Any:
     """The REPORT socket, worded once."""
     return Report.Output("report", display_name="REPORT", tooltip="What was found: for the ASCED views.")

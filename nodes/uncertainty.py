@@ -45,6 +45,7 @@ class ASCED_BayesDiff(io.ComfyNode):
             description="Samples by Euler (DDIM) and tells how uncertain the model is of each pixel, after BayesDiff "
             "(Kou et al. 2023): to compare with what ASCED finds, and to rank images. It needs a posterior of the "
             "model's last layer, fitted on a few images that the model should know, or read from a file.",
+            **types.found_by("uncertainty", "heatmap"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises."),
                 seed_input("seed", "The seed of the noise, and of the draws."),

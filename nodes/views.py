@@ -66,6 +66,7 @@ class ASCED_Overlay(io.ComfyNode):
             category=CATEGORY,
             description="The images with their artifact regions tinted, outlined and labelled with their scores, or "
             "with a heat map of how much was abnormal.",
+            **types.found_by("heatmap", "show artifacts", "draw mask on image"),
             inputs=[
                 report_input(),
                 image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
@@ -149,6 +150,7 @@ class ASCED_Dynamics(io.ComfyNode):
             category=CATEGORY,
             description="How the prediction changed over the steps: film strips, acceleration curves and abnormal "
             "changes, as in the paper's Fig. 1, 4 and 7.",
+            **types.found_by("step by step", "curves", "plot"),
             inputs=[
                 report_input(),
                 io.Int.Input(

@@ -25,6 +25,7 @@ _SETTINGS = """async () => {
   const set = (name, value) => app.extensionManager.setting.set(name, value)
   await set('Comfy.Minimap.Visible', false)
   await set('Comfy.Graph.CanvasInfo', false)
+  await set('Comfy.NodeBadge.NodeSourceBadgeMode', 'None')
   await set('Comfy.VueNodes.Enabled', false)
 }"""
 _LISTEN = """() => {
@@ -34,6 +35,9 @@ _LISTEN = """() => {
   app.api.addEventListener('execution_error', (e) => { ascedRun.end = e.detail.exception_message; ascedRun.seen++ })
   app.api.addEventListener('progress_text', (e) => { ascedRun.texts[e.detail.nodeId] = e.detail.text })
 }"""
+_FIX_SEEDS = """() => app.graph.nodes.flatMap((n) => n.widgets ?? []).forEach((w) => {
+  if (w.name === 'control_after_generate') w.value = 'fixed'
+})"""
 # Makes the whole graph fill the window below the page's bars.
 _FIT = """([left, top, right, bottom]) => {
   const things = [...app.graph.nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),
@@ -109,9 +113,19 @@ class ComfyPage:
         if message.type == "error" and OUTSIDE not in message.text:
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
+    def set(self, name: str, value: Any) -> None:
+        """Changes one of the page's settings."""
+        self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
+
     def load(self, graph: dict[str, Any]) -> None:
         """Opens a workflow as the page's Open does."""
         self.page.evaluate("(graph) => app.loadGraphData(graph)", graph)
+        self.page.wait_for_timeout(500)
+
+    def load_prompt(self, prompt: dict[str, Any]) -> None:
+        """Opens an API graph; the page lays its nodes out. Its seeds stay."""
+        self.page.evaluate("(prompt) => app.loadApiJson(prompt, 'graph')", prompt)
+        self.page.evaluate(_FIX_SEEDS)
         self.page.wait_for_timeout(500)
 
     def prompt(self) -> dict[str, Any]:
@@ -124,9 +138,13 @@ class ComfyPage:
 
     def run(self, seconds: float = 120) -> str:
         """Presses Run and waits for the end: 'success', or the words of the error."""
-        seen = self.page.evaluate("ascedRun.seen")
+        return self.wait_for_end(self.start(), seconds)
+
+    def start(self) -> int:
+        """Presses Run; gives how many runs had ended before."""
+        seen = int(self.page.evaluate("ascedRun.seen"))
         self.page.get_by_test_id("queue-button").get_by_role("button").first.click()
-        return self.wait_for_end(seen, seconds)
+        return seen
 
     def wait_for_end(self, seen: int, seconds: float = 120) -> str:
         """Waits until one more run than ``seen`` has ended."""
@@ -138,13 +156,17 @@ class ComfyPage:
         """Words that nodes showed in the last run, by node id."""
         return self.page.evaluate("ascedRun.texts")
 
+    def fit(self) -> tuple[float, float, float, float]:
+        """Makes the whole graph seen; gives its left, top, width and height in the window."""
+        left, top, width, height = self.page.evaluate(_FIT, [75, 190, self._size[0] - 20, self._size[1] - 60])
+        self.page.wait_for_timeout(800)
+        return left, top, width, height
+
     def screenshot(self, path: Path, whole_graph: bool = True) -> tuple[float, float, float, float]:
         """Writes what is seen; gives left, top, width and height of the graph in it."""
         box = (0.0, 0.0, float(self._size[0]), float(self._size[1]))
         if whole_graph:
-            left, top, width, height = self.page.evaluate(_FIT, [75, 190, self._size[0] - 20, self._size[1] - 60])
-            box = (left, top, width, height)
-            self.page.wait_for_timeout(800)
+            box = self.fit()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=str(path))
         return box

@@ -23,14 +23,14 @@ from server import link_folder
 SUITES = ("host", "core", "web")  # the longest one first
 LANES = 2
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
-TOOLS = [
-    word for name in ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "locales") for word in ("-m", name)
-]  # as modules, for mypy
+MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales")
+TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
-    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "serve", "setup", "lint", "format",
-    "clean",
+    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup", "lint",
+    "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
+DEVELOPMENT = ("test", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
 GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
@@ -203,7 +203,7 @@ def main() -> int:
     try:
         if args.command == "clean":
             return clean()
-        return run(args.command, prepare(args.command in ("test", "matrix", "lint", "format")), args.port, extra)
+        return run(args.command, prepare(args.command in DEVELOPMENT), args.port, extra)
     except SetupError as error:
         print(f"asced: {error}", file=sys.stderr)
         return 1
@@ -223,6 +223,8 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
         return _call(env, "-m", "ruff", "format", ".") or _call(env, "-m", "ruff", "check", "--fix", ".")
     if command == "demo":
         return _call(env, ROOT / "tools" / "demo.py", *extra)
+    if command == "screenshots":
+        return _call(env, ROOT / "tools" / "screenshots.py", *extra)
     if command == "spaces":
         return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
     if command in BENCHMARKS:

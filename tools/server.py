@@ -46,26 +46,32 @@ class ComfyServer:
         comfyui: folder of ComfyUI; by default that of ASCED_COMFYUI, which ``tools/dev.py`` sets.
         port: 0 takes a free one.
         options: more of ComfyUI's command line.
+        pack: False for a ComfyUI without the pack, to compare with.
 
     Raises:
         RuntimeError: the server does not come up, or could not load the pack; with the end of its log.
     """
 
     def __init__(
-        self, base: Path, comfyui: Path | None = None, port: int = 0, options: tuple[str, ...] = ("--cpu",)
+        self,
+        base: Path,
+        comfyui: Path | None = None,
+        port: int = 0,
+        options: tuple[str, ...] = ("--cpu",),
+        pack: bool = True,
     ) -> None:
         self.base = base
         self.comfyui = comfyui or Path(os.environ["ASCED_COMFYUI"])
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = base / "server.log"
-        self._options = options
+        self._options, self._pack = options, pack
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ComfyServer:
         if _answers(self.port):  # else the other program's answers would be taken for this server's
             raise RuntimeError(f"Port {self.port} is taken by another program: choose another one.")
-        _lay_out(self.base)
+        _lay_out(self.base, self._pack)
         command = [
             sys.executable, str(self.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
             "--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
@@ -125,7 +131,7 @@ class ComfyServer:
                 raise RuntimeError(f"ComfyUI ended while it started; its log ends with:\n{self._tail()}")
             with contextlib.suppress(OSError):
                 known = self.get("/object_info")
-                if "ASCED_KSampler" not in known:
+                if self._pack and "ASCED_KSampler" not in known:
                     raise RuntimeError(f"ComfyUI runs but could not load the ASCED nodes:\n{self._tail(40)}")
                 return
             time.sleep(0.3)
@@ -225,11 +231,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _lay_out(base: Path) -> None:
+def _lay_out(base: Path, pack: bool) -> None:
     """Folders of a base directory, the pack linked into it, and the first-start tour switched off."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
-    link_folder(base / "custom_nodes" / "asced", ROOT)
+    if pack:
+        link_folder(base / "custom_nodes" / "asced", ROOT)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
         settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))

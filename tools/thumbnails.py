@@ -45,16 +45,22 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def save(picture: Image.Image, name: str) -> None:
-    """Writes a template's picture, as well as its size allows."""
-    for quality in range(90, 30, -10):
+def write_jpeg(picture: Image.Image, path: Path, most: int) -> None:
+    """Writes a picture as well as a number of bytes allows."""
+    for quality in range(90, 30, -5):
         out = io.BytesIO()
         picture.convert("RGB").save(out, "JPEG", quality=quality, optimize=True)
-        if out.tell() <= MAX_BYTES:
-            (WORKFLOWS / f"{name}.jpg").write_bytes(out.getvalue())
-            print(f"{name}.jpg: {out.tell() // 1000} kB")
+        if out.tell() <= most:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(out.getvalue())
+            print(f"{path.name}: {out.tell() // 1000} kB")
             return
-    raise SystemExit(f"{name}.jpg would be larger than {MAX_BYTES} bytes.")
+    raise SystemExit(f"{path.name} would be larger than {most} bytes.")
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Writes a template's picture."""
+    write_jpeg(picture, WORKFLOWS / f"{name}.jpg", MAX_BYTES)
 
 
 def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:

@@ -16,6 +16,8 @@ const ROUTE = "/asced/view_settings"
 const VIEW = Symbol("ASCED view") // of a node
 
 let ready = false
+/** @type {Promise<void> | undefined} */
+let styled
 
 /**
  * @param {Record<string, any>} [changed] values by id that the page is about to store
@@ -60,7 +62,7 @@ function paint({ colour, opacity } = viewSettings()) {
 }
 
 app.registerExtension({
-  name: "ASCED",
+  name: "asced",
   settings: [
     {
       id: "ASCED.Opacity",
@@ -95,9 +97,8 @@ app.registerExtension({
 
   setup() {
     ready = true
-    addStyleSheet()
-    paint()
-    let told = asUsual() // the server knows the defaults
+    let told = asUsual() // the server knows the defaults, and the style sheet does
+    if (!told) paint()
     const tell = () => {
       if (told || !(api.clientId ?? api.initialClientId)) return
       told = true
@@ -113,6 +114,7 @@ app.registerExtension({
   nodeCreated(/** @type {any} */ node) {
     const View = VIEWS[node.comfyClass]
     if (!View) return
+    styled ??= addStyleSheet() // not before: it makes the page lay itself out anew
     const view = new View(node)
     node[VIEW] = view
     chain(node, "onExecuted", (/** @type {any} */ output) => view.show(output))

@@ -26,12 +26,10 @@ export function fileUrl(file) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
 }
 
-/** Loads the style sheet, once. */
-export function addStyleSheet() {
-  const id = "asced-style"
-  if (document.getElementById(id)) return
-  const href = new URL("./asced.css", import.meta.url).href
-  document.head.append(element("link", "", { id, rel: "stylesheet", href }))
+/** Loads the style sheet, without an element in the page that all packs share. */
+export async function addStyleSheet() {
+  const answer = await fetch(new URL("./asced.css", import.meta.url))
+  document.adoptedStyleSheets.push(await new CSSStyleSheet().replace(await answer.text()))
 }
 
 /** Calls another function behind a method of a node. @param {any} node @param {string} name @param {Function} also */

@@ -222,6 +222,18 @@ def test_smoothing_over_frames_is_scipys():
     np.testing.assert_allclose(seen[0].view(2, 9, 3, 16, 16).numpy(), expected, atol=1e-5)
 
 
+def test_frames_are_smoothed_wherever_they_lie_in_memory():
+    """A video model may hand over cells that a transposition made: uni_pc with Wan does."""
+    detection = DetectionSettings(smooth_frames=1.0)
+    seen = []
+    for order in (lambda x: x, lambda x: x.transpose(0, -1).contiguous().transpose(0, -1)):
+        bank = ScoreBank(detection, (9, 3, 16, 16), torch.device("cpu"), frames=9)
+        bank._add = seen.append
+        for frame in torch.rand(2, 9, 3, 16, 16, generator=torch.Generator().manual_seed(0)):
+            bank.push_value(order(frame))
+    torch.testing.assert_close(seen[1], seen[0])
+
+
 def test_frames_become_images_in_their_order():
     video = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
     images = as_images(video)

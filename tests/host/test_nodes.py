@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -289,6 +290,30 @@ def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node)
 
     five, zero, guided = sample("5", 1.0), sample("0", 1.0), sample("5", 1.5)
     assert (five - zero).abs().mean() > (five - guided).abs().mean() > 0
+
+
+@pytest.mark.parametrize("load", ["load_pixel_model", "load_latent_model"])
+def test_loading_a_demo_model_draws_from_no_generator_of_the_host(pack, load):
+    from asced.nodes import demo_model
+
+    state = torch.get_rng_state()
+    getattr(demo_model, load)()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_node_names_words_for_the_search_where_the_host_takes_them(pack, monkeypatch):
+    from comfy_api.latest import io
+
+    if "search_aliases" not in io.Schema.__dataclass_fields__:  # an older host: its schema, with the newer field
+        for node in pack.values():
+            assert not hasattr(node.define_schema(), "search_aliases")
+        field = ("search_aliases", list, dataclasses.field(default_factory=list))
+        monkeypatch.setattr(io, "Schema", dataclasses.make_dataclass("Schema", [field], bases=(io.Schema,)))
+    for node in pack.values():
+        schema = node.define_schema()
+        words = schema.search_aliases
+        assert len(words) >= 2 and len(set(words)) == len(words), schema.node_id
+        assert all(word == word.lower() and word not in schema.display_name.lower() for word in words), words
 
 
 def test_in_turn_the_images_of_a_batch_show_the_digits(hands, run_node):

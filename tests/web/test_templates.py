@@ -26,8 +26,27 @@ ADD_DETECTION = """() => {
   const sampler = app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')
   detection.connect(0, sampler, sampler.inputs.findIndex((i) => i.name === 'detection'))
 }"""
+ALONE = """(type) => {
+  app.graph.clear()
+  const node = LiteGraph.createNode(type)
+  node.pos = [600, 300]
+  app.graph.add(node)
+  app.canvas.selectItems([node])
+}"""
 PICTURES = "() => app.graph.nodes.map((n) => [n.title, (n.imgs ?? []).map((i) => i.naturalWidth)])"
 TOO_SMALL = "() => app.graph.nodes.filter((n) => n.computeSize()[1] > n.size[1] + 1).map((n) => n.title)"
+
+OVERLAPS = """(title) => {
+  const boxes = app.graph.nodes.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y - title, x + w, y + h])
+  const groups = app.graph.groups.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y, x + w, y + h])
+  const meet = (a, b) => a[1] < b[3] && b[1] < a[3] && a[2] < b[4] && b[2] < a[4]
+  const within = (a, b) => a[1] >= b[1] && a[2] >= b[2] && a[3] <= b[3] && a[4] <= b[4]
+  return [
+    ...boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => meet(a, b)).map((b) => [a[0], b[0]])),
+    ...boxes.flatMap((a) => groups.filter((b) => meet(a, b) && !within(a, b)).map((b) => [a[0], b[0]])),
+  ]
+}"""
+TITLE = 30  # height of a node's title, above its position
 
 
 def _values(graph):
@@ -54,6 +73,7 @@ def test_a_template_loads_and_keeps_its_values(page, name):
     assert page.page.evaluate("() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)") == []
     assert page.page.get_by_text("missing node", exact=False).count() == 0
     assert page.page.evaluate(TOO_SMALL) == []
+    assert page.page.evaluate(OVERLAPS, TITLE) == []
     saved = page.graph()
     assert [(n["id"], n["type"]) for n in saved["nodes"]] == [(n["id"], n["type"]) for n in template["nodes"]]
     assert _values(saved) == _values(template)
@@ -65,6 +85,7 @@ def test_first_look_opens_and_runs_by_hand(page):
     _open_by_hand(page, FIRST_LOOK)
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{FIRST_LOOK}, run.png")
+    assert page.page.evaluate(OVERLAPS, TITLE) == []
     widths = dict(page.page.evaluate(PICTURES))
     for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
         assert widths[title] == [256] * 4, title
@@ -88,6 +109,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
     page.load(read(name))
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{name}, run.png")
+    assert page.page.evaluate(OVERLAPS, TITLE) == []  # a node grows by its words and its preview
     widths = dict(page.page.evaluate(PICTURES))
     for title, expected in RUNS[name].items():
         assert widths[title] == expected, title
@@ -135,3 +157,17 @@ def test_a_node_shows_its_help_page(page):
     page.page.wait_for_timeout(500)
     page.screenshot(SHOTS / "help.png", whole_graph=False)
     assert [error for error in page.errors if "/en.md" not in error] == []  # the page asks for a translation first
+
+
+def test_every_help_page_shows_its_picture(page, node_info):
+    seen = {}
+    for node_id in (name for name in node_info if name.startswith("ASCED_")):
+        page.page.evaluate(ALONE, node_id)
+        page.page.get_by_test_id("info-button").click()
+        picture = page.page.locator(f".node-help-content img[src$='/{node_id}.jpg']")
+        picture.wait_for()
+        page.page.wait_for_function("(img) => img.complete", arg=picture.element_handle())
+        seen[node_id] = picture.evaluate("(img) => [img.naturalWidth > 200, img.alt.length > 10]")
+        page.screenshot(SHOTS / "help" / f"{node_id}.png", whole_graph=False)
+        page.page.get_by_test_id("info-button").click()  # closes it
+    assert len(seen) == 19 and {tuple(found) for found in seen.values()} == {(True, True)}, seen

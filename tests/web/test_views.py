@@ -253,6 +253,15 @@ def test_the_slider_moves_by_pointer_and_keys(view, node_info):
     at = int(slider.input_value())
     page.keyboard.press("ArrowRight")
     assert int(slider.input_value()) == at + 1 and slider.get_attribute("aria-valuetext") == f"{at + 1} % before"
+    page.keyboard.press("ArrowLeft")
+    assert int(slider.input_value()) == at
+    page.keyboard.press("End")
+    assert slider.input_value() == "100" and slider.get_attribute("aria-valuetext") == "100 % before"
+    page.keyboard.press("Home")
+    assert slider.input_value() == "0"
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Next image"
+    slider.fill(str(at))
     view.screenshot(SHOTS / f"slider, {view.renderer}.png", whole_graph=False)
     before = page.locator(".asced-before").get_attribute("src")
     page.get_by_label("Next image").last.click()

@@ -1,0 +1,247 @@
+"""Pictures of the nodes for their help pages, the README and the tutorial: ``make screenshots``.
+
+Runs templates in a real ComfyUI and takes what its page then shows: so a picture cannot show what the nodes do not.
+Needs a Chromium and playwright, as the browser tests do.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from browser import ComfyPage, chromium, missing
+from graphs import demo_model, node, sampling
+from PIL import Image
+from server import ROOT, ComfyServer
+from thumbnails import read, write_jpeg
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+HELP = ROOT / "web" / "docs" / "images"
+DOCS = ROOT / "docs" / "images"
+MAX_BYTES, MAX_SIDE = 60_000, 1200
+EDGE, TITLE, GAP = 12, 30, 40  # pixels: around a picture, of a node's title, between two nodes
+WIDTH = 310  # of a node that the page made, at least
+PLACE = (110, 190)  # of the first node in the window
+WINDOW = (1900, 1300)
+OPTIONS = ("--cpu", "--preview-method", "latent2rgb")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What a picture shows.
+
+    Attributes:
+        source: name of a template behind "ASCED - ", or of one of ``graphs``.
+        nodes: by type or title, side by side; none for the whole graph, or a dialog over it.
+        moments: words of the one node; at each a picture is taken, by default one when the run has ended.
+        run: False for what needs files or a server of the user's own.
+        then: what is done with the page before the picture is taken.
+        vue: in Nodes 2.0.
+    """
+
+    source: str
+    nodes: tuple[str, ...]
+    moments: tuple[str, ...] = ()
+    run: bool = True
+    then: Callable[[Page], None] = lambda _: None
+    vue: bool = False
+
+
+def _walk_along(page: Page) -> None:
+    """Leaves a region out, and points at a step of the panel's line."""
+    page.locator(".asced-region").first.click()
+    box = page.locator(".asced-steps").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.38, box["y"] + box["height"] / 2)
+
+
+def _slide(page: Page) -> None:
+    """Turns to the fourth image, and moves the slider."""
+    for _ in range(3):
+        page.get_by_label("Next image").click()
+    page.get_by_label("How much of the image shows before").fill("35")
+
+
+def _open_settings(page: Page) -> None:
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
+    page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()
+    page.wait_for_timeout(500)
+
+
+WATCHED, CORRECTED = "Watching, step 11", "corrected at step"
+SHOTS = {
+    HELP / "ASCED_KSampler": Shot("first look", ("ASCED_KSampler",), (WATCHED, CORRECTED)),
+    HELP / "ASCED_KSamplerAdvanced": Shot("advanced", ("ASCED_KSamplerAdvanced",), (CORRECTED,)),
+    HELP / "ASCED_SamplerCustomAdvanced": Shot("custom", ("ASCED_SamplerCustomAdvanced",), (CORRECTED,)),
+    HELP / "ASCED_ApplyToModel": Shot("patched", ("ASCED_ApplyToModel", "KSampler")),
+    HELP / "ASCED_CollectRun": Shot("patched", ("ASCED_ApplyToModel", "KSampler", "ASCED_CollectRun")),
+    HELP / "ASCED_StitchRuns": Shot("tiles", ("ASCED_StitchRuns", "ASCED_Overlay", "All tiles")),
+    HELP / "ASCED_Detection": Shot("any checkpoint", ("ASCED_Detection",), run=False),
+    HELP / "ASCED_Correction": Shot("any checkpoint", ("ASCED_Correction",), run=False),
+    HELP / "ASCED_MaskPreview": Shot("first look", ("ASCED_MaskPreview",)),
+    HELP / "ASCED_Overlay": Shot("first look", ("ASCED_Overlay", "What was found")),
+    HELP / "ASCED_Dynamics": Shot("first look", ("ASCED_Dynamics", "How it formed")),
+    HELP / "ASCED_Compare": Shot("compare", ("ASCED_Compare",), then=_slide),
+    HELP / "ASCED_Gate": Shot("best of batch", ("ASCED_Gate", "What was found", "Rejected")),
+    HELP / "ASCED_BestOfBatch": Shot("best of batch", ("ASCED_BestOfBatch", "The best two")),
+    HELP / "ASCED_SaveReport": Shot("best of batch", ("Kept: saved with their report",)),
+    HELP / "ASCED_DemoModel": Shot("first look", ("ASCED_DemoModel", "Before")),
+    HELP / "ASCED_BayesDiff": Shot("rivals", ("ASCED_BayesDiff", "BayesDiff: what is uncertain")),
+    HELP / "ASCED_PALDetector": Shot("rivals", ("ASCED_PALDetector",), run=False),
+    HELP / "ASCED_VLMVerdict": Shot("rivals", ("ASCED_VLMVerdict",), run=False),
+    DOCS / "panel": Shot("first look", ("ASCED_MaskPreview",), then=_walk_along, vue=True),
+    DOCS / "slider": Shot("compare", ("ASCED_Compare",), then=_slide, vue=True),
+    DOCS / "first-look": Shot("first look", ()),
+    DOCS / "settings": Shot("first look", (), run=False, then=_open_settings),
+}
+
+# Keeps some nodes of a graph alone, in a row.
+_ROW = """([names, gap]) => {
+  const kept = names.map((name) => app.graph.nodes.find((n) => n.title === name || n.type === name))
+  for (const n of [...app.graph.nodes]) if (!kept.includes(n)) app.graph.remove(n)
+  for (const group of [...app.graph.groups]) app.graph.remove(group)
+  let [x, y] = kept[0].pos
+  for (const n of kept) {
+    n.pos = [x, y]
+    x += n.size[0] + gap
+  }
+}"""
+_LOOK_AT = """([name, left, top]) => {
+  const { pos } = app.graph.nodes.find((n) => n.title === name || n.type === name)
+  app.canvas.deselectAll()
+  app.canvas.ds.scale = 1
+  app.canvas.ds.offset = [left - pos[0], top - pos[1]]
+  app.canvas.setDirty(true, true)
+}"""
+# Left, top, right and bottom in the window of each named node; Nodes 2.0 has elements that know it themselves.
+_BOXES = """([names, title]) => names.map((name) => {
+  const n = app.graph.nodes.find((n) => n.title === name || n.type === name)
+  const drawn = document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect()
+  if (drawn) return [drawn.left, drawn.top, drawn.right, drawn.bottom]
+  const [x, y] = app.canvas.ds.convertOffsetToCanvas(n.pos)
+  return [x, y - title, x + n.size[0], y + n.size[1]]
+})"""
+_WIDEN = "(width) => app.graph.nodes.forEach((n) => n.setSize([Math.max(width, n.size[0]), n.size[1]]))"
+_ID = "(name) => String(app.graph.nodes.find((n) => n.title === name || n.type === name).id)"
+_SPOKEN = "([id, words]) => ascedRun.texts[id]?.includes(words)"
+_NOT_MUTED = (
+    "(names) => app.graph.nodes.forEach((n) => { if (names.includes(n.title) || names.includes(n.type)) n.mode = 0 })"
+)
+
+
+def graphs() -> dict[str, dict[str, Any]]:
+    """Graphs of nodes that the templates have only behind models of the user's own."""
+    base, run = demo_model("pixel", 4), sampling(7)
+    views = {
+        "image": node("VAEDecode", samples=["sampler", 0], vae=["model", 1]),
+        "mask": node("ASCED_MaskPreview", report=["sampler", 2], image=["image", 0], grow=0, feather=0, min_score=0.0,
+                     left_out=""),
+    }  # fmt: skip
+    advanced = {key: value for key, value in run.items() if key not in ("seed", "denoise")}
+    guider = {key: run[key] for key in ("model", "positive", "negative", "cfg")}
+    return {
+        "advanced": base | views | {
+            "sampler": node("ASCED_KSamplerAdvanced", **advanced, noise_seed=7, add_noise="enable", start_at_step=0,
+                            end_at_step=10000, return_with_leftover_noise="disable"),
+        },
+        "custom": base | views | {
+            "noise": node("RandomNoise", noise_seed=7),
+            "guider": node("CFGGuider", **guider),
+            "method": node("KSamplerSelect", sampler_name=run["sampler_name"]),
+            "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=run["steps"], denoise=1.0),
+            "sampler": node("ASCED_SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0],
+                            sampler=["method", 0], sigmas=["sigmas", 0], latent_image=["empty", 0]),
+            "mask": node("ASCED_MaskPreview", report=["sampler", 3], image=["image", 0], grow=0, feather=0,
+                         min_score=0.0, left_out=""),
+        },
+        "patched": base | views | {
+            "patch": node("ASCED_ApplyToModel", model=["model", 0]),
+            "stock": node("KSampler", **(run | {"model": ["patch", 0]})),
+            "sampler": node("ASCED_CollectRun", samples=["stock", 0], run=["patch", 1]),
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Makes all pictures, or those that the command line names."""
+    if reason := missing():
+        sys.exit(f"Screenshots need a browser: {reason}.")
+    asked = [path for path in SHOTS if not sys.argv[1:] or path.name in sys.argv[1:]]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ComfyServer(Path(folder), options=OPTIONS) as server,
+        chromium() as browser,
+        ComfyPage(browser, server.url, WINDOW) as page,
+    ):
+        for path in asked:
+            server.post("/free", {"free_memory": True})  # a node that need not run anew says nothing
+            shot = taken(page, SHOTS[path])
+            shot.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+            write_jpeg(shot, path.with_suffix(".jpg"), MAX_BYTES)
+
+
+def taken(page: ComfyPage, shot: Shot) -> Image.Image:
+    """Runs a graph and gives the picture of some of its nodes."""
+    page.set("Comfy.VueNodes.Enabled", shot.vue)
+    if shot.source in (made := graphs()):
+        page.load_prompt(made[shot.source])
+        page.page.evaluate(_WIDEN, WIDTH)
+    else:
+        page.load(read(f"ASCED - {shot.source}"))
+    page.page.evaluate(_NOT_MUTED, list(shot.nodes))
+    if shot.moments:
+        page.page.evaluate(_LOOK_AT, [shot.nodes[0], *PLACE])
+        return in_the_run(page, shot)
+    if shot.run and (end := page.run()) != "success":
+        raise SystemExit(f"{shot.source}: {end}")
+    if shot.nodes:
+        page.page.evaluate(_ROW, [list(shot.nodes), GAP])
+        page.page.evaluate(_LOOK_AT, [shot.nodes[0], *PLACE])
+        page.page.wait_for_timeout(1000)
+    shot.then(page.page)
+    page.page.wait_for_timeout(300)
+    return picture(page, shot.nodes)
+
+
+def in_the_run(page: ComfyPage, shot: Shot) -> Image.Image:
+    """The node at its moments, side by side."""
+    node_id = page.page.evaluate(_ID, shot.nodes[0])
+    seen, parts = page.start(), []
+    for words in shot.moments:
+        page.page.wait_for_function(_SPOKEN, arg=[node_id, words])
+        parts.append(picture(page, shot.nodes))
+    page.wait_for_end(seen)
+    sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)))
+    left = 0
+    for part in parts:
+        sheet.paste(part, (left, 0))
+        left += part.width
+    return sheet
+
+
+def picture(page: ComfyPage, nodes: tuple[str, ...]) -> Image.Image:
+    """What the page shows of some nodes, or of all."""
+    if nodes:
+        boxes = page.page.evaluate(_BOXES, [list(nodes), TITLE])
+    elif page.page.get_by_role("dialog").count():
+        box = page.page.get_by_role("dialog").first.bounding_box()
+        assert box is not None
+        boxes = [[box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"] / 2]]  # the rest is empty
+    else:
+        x, y, width, height = page.fit()
+        boxes = [[x, y, x + width, y + height]]
+    left, top = (min(box[i] for box in boxes) - EDGE for i in (0, 1))
+    right, bottom = (max(box[i] for box in boxes) + EDGE for i in (2, 3))
+    shot = page.page.screenshot(clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
+    return Image.open(io.BytesIO(shot))
+
+
+if __name__ == "__main__":
+    main()
