@@ -47,8 +47,7 @@ class Detection:
 
 def pack_bank(result: BankResult) -> Tensor:
     """All of a bank's result on the host as one float32 vector, by one copy."""
-    maps = [result.ratio] if result.lasting is None else [result.ratio, result.lasting]
-    return torch.cat([*(m.flatten() for m in maps), result.steps.flatten(), result.floor]).cpu()
+    return torch.cat([result.ratio.flatten(), result.steps.flatten(), result.floor]).cpu()
 
 
 def read_bank(result: BankResult, settings: DetectionSettings, forbidden: BoolMap | None = None) -> list[Detection]:
@@ -59,14 +58,13 @@ def read_bank(result: BankResult, settings: DetectionSettings, forbidden: BoolMa
         settings: filters of the regions.
         forbidden: bool [B,H,W] or [1,H,W] in cells of the signal: where nothing may be found.
     """
-    host = pack_bank(result).numpy()
-    batch, *size = result.ratio.shape
-    kinds = 1 if result.lasting is None else 2
-    maps, steps, floors = np.split(host, np.cumsum([kinds * result.ratio.numel(), result.steps.numel()]))
-    maps, steps = maps.reshape(kinds, batch, *size), steps.reshape(result.steps.shape)
+    ratios, steps, floors = np.split(
+        pack_bank(result).numpy(), np.cumsum([result.ratio.numel(), result.steps.numel()])
+    )
+    ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
     if forbidden is not None:
-        maps = np.where(forbidden, np.float32(0), maps)
-    return [_detection(maps[:, i], steps[:, :, i], float(floors[i]), settings) for i in range(batch)]
+        ratios = np.where(forbidden, np.float32(0), ratios)
+    return [_detection(ratios[i], steps[:, :, i], float(floors[i]), settings) for i in range(len(ratios))]
 
 
 def regions_of_last_change(bank: ScoreBank) -> Tensor:
@@ -111,22 +109,13 @@ def merge_rounds(rounds: Sequence[Detection]) -> Detection:
 
 
 def _detection(
-    ratios: NDArray[np.float32], steps: NDArray[np.float32], floor: float, settings: DetectionSettings
+    ratio: NDArray[np.float32], steps: NDArray[np.float32], floor: float, settings: DetectionSettings
 ) -> Detection:
-    """Each map [kinds,H,W] has its own regions: of one kind they may lie inside a too large one of the other."""
-    ratio = ratios.max(axis=0)
     raw = ratio > 0
-    mask, regions = find_regions(raw, ratio, settings) if len(ratios) == 1 else _joined(ratios, settings)
+    mask, regions = find_regions(raw, ratio, settings)
     mask = dilate(mask, round(settings.expand * settings.scale(*mask.shape)))
     medians, mads, thresholds, abnormal = steps
     return Detection(mask, raw, ratio, regions, medians, mads, thresholds, abnormal, floor)
-
-
-def _joined(ratios: NDArray[np.float32], settings: DetectionSettings) -> tuple[BoolMap, list[Region]]:
-    kept = [find_regions(ratio > 0, ratio, settings)[0] for ratio in ratios]
-    mask = np.logical_or.reduce(kept)
-    # each kind has passed its filters; regions that touch become one, with the larger of both ratios
-    return find_regions(mask, np.where(kept, ratios, 0).max(axis=0), without_filters(settings, mask.size))
 
 
 def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:

@@ -28,7 +28,7 @@ class _Mode:
     mix_channels: bool
     median_based: bool  # median + k * 1.4826 * MAD; else the plain MAD of Eq. 4
     mean_floor: bool  # thresholds never lie under the mean of the bank's dynamics
-    lasting: bool = False  # looks at the net change as well
+    lasting: bool = False  # cells are marked by the change that lasts; single steps are only recorded
 
 
 _MODES = {
@@ -48,19 +48,17 @@ class BankResult:
     """What the stream found, still on the device.
 
     Attributes:
-        ratio: [B,H,W] float32; how many times its threshold the strongest change of a cell was, at most
-            100; 0 where no change exceeded it. Its support is the raw mask.
+        ratio: [B,H,W] float32; how many times its threshold the strongest change of a cell was, or in ``robust`` the
+            change that lasts (lasting.py), at most 100; 0 where no change exceeded it. Its support is the raw mask.
         steps: [4, steps, B] float32; median, MAD and threshold of every difference, and the share of cells
             that exceeded it, 0 to 1 (the paper's Fig. 7).
         floor: [B] float32; the mean of the bank's dynamics, a lower bound of the thresholds in force
             (0 in ``reference``).
-        lasting: [B,H,W] float32, the same as ``ratio`` for the change that lasts (``robust`` alone, see lasting.py).
     """
 
     ratio: Tensor
     steps: Tensor
     floor: Tensor
-    lasting: Tensor | None = None
 
 
 class ScoreBank:
@@ -83,7 +81,8 @@ class ScoreBank:
         self.settings, self.shape = settings, shape
         self._mode = _MODES[settings.mode]
         batch, channels, height, width = shape
-        sigma = SMOOTHING * settings.scale(height, width) if self._mode.smooth else 0.0
+        scale = settings.scale(height, width)
+        sigma = SMOOTHING * scale if self._mode.smooth else 0.0
         mixed = channels if self._mode.mix_channels else None
         # below half a cell the kernel is a single weight
         self._smooth = GaussianSmoother((height, width), sigma if sigma >= 0.5 else 0.0, mixed, device)
@@ -91,7 +90,7 @@ class ScoreBank:
         if frames > 1 and settings.smooth_frames > 0:
             matrix = smoothing_matrix(frames, settings.smooth_frames)
             self._over_time = torch.tensor(matrix, dtype=torch.float32, device=device)
-        self._lasting = LastingChange() if self._mode.lasting else None
+        self._lasting = LastingChange((height, width), scale, device) if self._mode.lasting else None
         self._last: Tensor | None = None
         self._peak = torch.zeros(batch, height, width, device=device)
         self._level = torch.zeros(batch, height, width, device=device)
@@ -120,14 +119,13 @@ class ScoreBank:
     def push_value(self, value: Tensor) -> None:
         """Takes a value that is already in the units of the mode's signal, float32 [B,C,H,W]."""
         if self._last is not None:
-            self._add(self._smoothed((value - self._last).abs()))
+            self._add(self._over_frames(self._smooth((value - self._last).abs())))
         self._last = value
         if self._lasting is not None:
             self._lasting.push(value)
 
-    def _smoothed(self, maps: Tensor) -> Tensor:
-        """Over the image, and over the frames of a video."""
-        maps = self._smooth(maps)
+    def _over_frames(self, maps: Tensor) -> Tensor:
+        """Smoothed over the frames of a video."""
         if self._over_time is None:
             return maps
         return (self._over_time @ maps.reshape(-1, len(self._over_time), maps[0].numel())).view_as(maps)
@@ -172,11 +170,11 @@ class ScoreBank:
             raise ValueError("Changes over time need at least two predictions in the window.")
         mean = self._mean_sum / len(self._steps)
         floor = mean if self._mode.mean_floor else torch.zeros_like(mean)
-        in_force = torch.maximum(self._level, floor[:, None, None])
-        found = (self._peak > 0) & (self._peak > floor[:, None, None])
-        ratio = (self._peak / in_force).clamp(max=MAX_RATIO)
-        lasting = None
         if self._lasting is not None:
-            distance = self._smoothed(self._lasting.distance()[:, None])[:, 0]
-            lasting = lasting_ratio(distance, self.settings.mad_scale).clamp(max=MAX_RATIO)
-        return BankResult(torch.where(found, ratio, 0.0), torch.stack(self._steps, dim=1), floor, lasting)
+            share = self._over_frames(self._lasting.share()[:, None])[:, 0]
+            ratio = lasting_ratio(share, self.settings.mad_scale)
+        else:
+            in_force = torch.maximum(self._level, floor[:, None, None])
+            found = (self._peak > 0) & (self._peak > floor[:, None, None])
+            ratio = torch.where(found, self._peak / in_force, 0.0)
+        return BankResult(ratio.clamp(max=MAX_RATIO), torch.stack(self._steps, dim=1), floor)

@@ -1,10 +1,10 @@
-"""Change that lasts: how far a cell's prediction has come, in units of the image's own contrast.
+"""Change that lasts and stands out: how far a cell's prediction has come, beyond its surroundings, and stays.
 
 Per-step changes are compared with the median of the image, which is that of a calm background: a whole moving object
-exceeds it and hides what is wrong inside of it. The net change over the window is small where values only waver or come
-back, and, measured by the covariance of the image's channels, a patch of an unusual colour stands out at low
-contrast (Mahalanobis distance, as in the detector of Reed and Yu 1990). Its root mean square over the image bounds what
-can be found: at most ``1/r^2`` of the cells lie above ``r`` times it (Chebyshev).
+exceeds it and hides what is wrong inside of it. Here the change of the wide surroundings is taken off, and the rest is
+compared with how much there is to see at the place, by the covariance of the image's own channels (Mahalanobis
+distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, and its outline may move much before
+it counts, and a smear on plain ground only a little; and the unit means the same for pictures and for latents.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CONTRAST = 0.4  # a change counts from mad_scale times this share of the image's contrast on
-OUTSTANDING = 2 / 3  # and from mad_scale times this share of the image's root mean square change on
+from .smoothing import GaussianSmoother
+
+CHANGE = 0.085  # a change counts from mad_scale times this share of the contrast on
+FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians: of a change, of the contrast, of surroundings
 SHRINKAGE = 0.1  # of the covariance towards equal channels (Ledoit and Wolf 2004): no channel weighs without bound
-KEPT = 5  # earlier values at most
+KEPT = 8  # earlier values at most
 ITERATIONS = 16  # of Newton's inverse; doubles the digits each time, enough for 128 channels and this shrinkage
 TINY = 1e-12
 
@@ -25,9 +27,19 @@ class LastingChange:
 
     A few values are kept, however long the run: when they are too many, every other one is dropped, and from then on
     every other one is taken.
+
+    Args:
+        size: height and width of the values in cells.
+        scale: cells to a pixel of a 256-px image.
+        device: where the values live.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int], scale: float, device: torch.device) -> None:
+        sigmas = [sigma * scale for sigma in (FINE, AROUND, WIDE)]
+        # below half a cell the kernel is a single weight
+        self._fine, self._around, self._wide = (
+            GaussianSmoother(size, sigma if sigma >= 0.5 else 0.0, None, device) for sigma in sigmas
+        )
         self._kept: list[Tensor] = []
         self._every, self._seen = 1, 0
         self._last: Tensor | None = None
@@ -41,10 +53,13 @@ class LastingChange:
         self._last = value
         self._seen += 1
 
-    def distance(self) -> Tensor:
-        """The smaller of the changes since the first and since the middle value, [B,H,W]; 1 is the image's contrast.
+    def share(self) -> Tensor:
+        """Change as a share of the contrast, the place's plus the image's, [B,H,W], 0 or more.
 
-        What came and went again is as it was at first; what has long been there is as it was in the middle.
+        The change is the smaller of those since the first and since the middle value: what came and went again is as it
+        was at first; what has long been there is as it was in the middle. It is averaged before its size is taken, so
+        that an outline that only gets sharper, lighter on one side and darker on the other, counts little; and the
+        average of the wide surroundings is taken off.
 
         Raises:
             ValueError: no value came.
@@ -53,8 +68,13 @@ class LastingChange:
             raise ValueError("A lasting change needs at least one value.")
         middle = self._kept[(self._seen - 1) // 2 // self._every]
         precision = inverse_covariance(self._last)
-        since = [_mahalanobis(self._last - earlier, precision) for earlier in (self._kept[0], middle)]
-        return torch.minimum(*since)
+        since = [mahalanobis(self._outstanding(self._last - earlier), precision) for earlier in (self._kept[0], middle)]
+        contrast = mahalanobis(self._last - self._last.mean((2, 3), keepdim=True), precision).square()
+        there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
+        return torch.minimum(*since) / there.clamp(min=TINY)
+
+    def _outstanding(self, change: Tensor) -> Tensor:
+        return self._fine(change) - self._wide(change)
 
 
 def inverse_covariance(value: Tensor) -> Tensor:
@@ -75,20 +95,19 @@ def inverse_covariance(value: Tensor) -> Tensor:
     return inverse / (channels * spread)
 
 
-def _mahalanobis(change: Tensor, precision: Tensor) -> Tensor:
+def mahalanobis(change: Tensor, precision: Tensor) -> Tensor:
     """Distance [B,H,W] of changes [B,C,H,W], root mean square over the channels."""
     flat = change.flatten(2)
     square = ((precision @ flat) * flat).mean(1).clamp(min=0)
     return square.sqrt().view(len(change), *change.shape[2:])
 
 
-def lasting_ratio(distance: Tensor, scale: float) -> Tensor:
-    """How many times its threshold a distance is, [B,H,W]; 0 where it does not exceed it.
+def lasting_ratio(share: Tensor, scale: float) -> Tensor:
+    """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it.
 
     Args:
-        distance: [B,H,W], smoothed.
+        share: [B,H,W], see LastingChange.
         scale: the settings' ``mad_scale``.
     """
-    usual = distance.square().mean((1, 2)).sqrt()
-    threshold = scale * (OUTSTANDING * usual).clamp(min=CONTRAST)[:, None, None]
-    return torch.where(distance > threshold, distance / threshold.clamp(min=TINY), 0.0)
+    threshold = scale * CHANGE
+    return torch.where(share > threshold, share / max(threshold, TINY), 0.0)

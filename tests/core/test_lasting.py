@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from asced_core import DetectionSettings, detect
-from asced_core.lasting import CONTRAST, KEPT, OUTSTANDING, SHRINKAGE, LastingChange, inverse_covariance, lasting_ratio
+from asced_core.lasting import CHANGE, KEPT, SHRINKAGE, LastingChange, inverse_covariance, lasting_ratio
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])
@@ -22,41 +23,60 @@ def test_newtons_inverse_is_that_of_the_shrunk_covariance(channels, rng):
         np.testing.assert_allclose(found @ shrunk, np.eye(channels), atol=5e-3)
 
 
-def test_the_distance_is_the_smaller_of_both_changes(rng):
-    values = torch.randn(9, 1, 3, 12, 12, generator=rng)
-    lasting = LastingChange()
+def _lasting(side=12, scale=0.25):
+    return LastingChange((side, side), scale, torch.device("cpu"))
+
+
+def test_the_share_is_the_smaller_of_both_changes_over_the_contrast(rng):
+    """Against scipy: averaged over 1 cell less that over 16, the contrast over 3, at a quarter of 256 pixels."""
+    values = torch.randn(8, 1, 3, 12, 12, generator=rng)
+    lasting = _lasting()
     for value in values:
         lasting.push(value)
     precision = inverse_covariance(values[-1])[0].double().numpy()
-    expected = []
-    for earlier in (values[0], values[4]):
-        change = (values[-1] - earlier)[0].double().numpy().reshape(3, -1)
-        expected.append(np.sqrt(np.einsum("cn,cd,dn->n", change, precision, change) / 3))
-    np.testing.assert_allclose(lasting.distance()[0].flatten().numpy(), np.minimum(*expected), rtol=1e-4)
+    last, *earlier = (values[i][0].double().numpy() for i in (7, 0, 3))
+
+    def distance(change):
+        flat = change.reshape(3, -1)
+        return np.sqrt(np.einsum("cn,cd,dn->n", flat, precision, flat) / 3).reshape(12, 12)
+
+    def smooth(maps, sigma):
+        return gaussian_filter(maps, (0,) * (maps.ndim - 2) + (sigma, sigma), mode="reflect")
+
+    steps = [last - before for before in earlier]
+    change = np.minimum(*(distance(smooth(step, 1) - smooth(step, 16)) for step in steps))
+    contrast = distance(last - last.mean((1, 2), keepdims=True)) ** 2
+    expected = change / (np.sqrt(smooth(contrast, 3)) + np.sqrt(contrast.mean()))
+    np.testing.assert_allclose(lasting.share()[0].numpy(), expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 13, 40, 200])
 def test_few_values_are_kept_and_one_is_near_the_middle(count):
-    lasting = LastingChange()
+    lasting = _lasting(2)
     for i in range(count):
         lasting.push(torch.full((1, 1, 2, 2), float(i)))
     kept = [int(v[0, 0, 0, 0]) for v in lasting._kept]
     assert len(kept) <= KEPT and kept[0] == 0
     middle = (count - 1) // 2
-    assert abs(kept[middle // lasting._every] - middle) <= max(1, count // 4)
+    assert abs(kept[middle // lasting._every] - middle) <= (0 if count <= KEPT else count // 4)
 
 
-def test_without_a_value_there_is_no_distance():
+def test_without_a_value_there_is_no_share():
     with pytest.raises(ValueError, match="at least one"):
-        LastingChange().distance()
+        _lasting().share()
 
 
-def test_no_more_cells_are_found_than_chebyshev_allows(rng):
-    distance = torch.rand(4, 32, 32, generator=rng) ** 6 * 50
-    for scale in (1.5, 3.0):
-        share = (lasting_ratio(distance, scale) > 0).float().mean((1, 2))
-        assert (share <= 1 / (scale * OUTSTANDING) ** 2).all() and (scale > 2 or share.max() > 0)
-    assert not lasting_ratio(torch.full((1, 8, 8), 3 * CONTRAST * 0.99), 3.0).any()
+def test_the_threshold_is_a_share_of_the_contrast_times_k():
+    share = torch.tensor([[[0.99, 1.01, 2.0]]]) * 3 * CHANGE
+    np.testing.assert_allclose(lasting_ratio(share, 3.0)[0, 0].numpy(), [0, 1.01, 2.0], rtol=1e-5)
+
+
+def test_an_outline_that_only_gets_sharper_is_not_marked():
+    y, x = torch.meshgrid(*(torch.arange(64.0) - 32,) * 2, indexing="ij")
+    radius = (x**2 + y**2).sqrt()
+    frames = torch.stack([torch.sigmoid((16 - radius) / soft) for soft in (5, 4, 3.4, 3, 2.6, 2.3, 2, 1.8)])
+    frames = frames[:, None].expand(-1, 3, -1, -1) + 0.005 * torch.randn(8, 3, 64, 64)
+    assert not detect(frames).mask.any()
 
 
 def _moving_object(patch, weights, seed=0):
@@ -93,16 +113,15 @@ def test_a_patch_inside_a_moving_object_is_found_though_the_object_is_one_change
         assert not detect(_moving_object(patch, NEVER, seed)).mask.any()
 
 
-def test_a_patch_that_is_taken_back_marks_little():
-    """A tenth of what one that lasts marks, in all, and weakly, so that a score tells them apart.
+def test_a_patch_that_is_taken_back_marks_weakly():
+    """So that a score tells them apart.
 
     Not nothing: where the object's own texture has changed since the first value, and the patch stood in the middle
-    one, both changes are large. That is one cell in four or five, scattered; few of them hang together.
+    one, both changes are large.
     """
     _, patch = _patch()
     lasts, passes = ([detect(_moving_object(patch, weights, seed)) for seed in SEEDS] for weights in (LASTS, PASSES))
-    assert sum(d.mask.sum() for d in passes) < 0.1 * sum(d.mask.sum() for d in lasts)
-    assert max(d.score for d in passes) < 0.7 * min(d.score for d in lasts)
+    assert max(d.score for d in passes) < 0.6 * min(d.score for d in lasts)
 
 
 def test_what_is_found_does_not_depend_on_the_scale_of_the_signal():
