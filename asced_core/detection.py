@@ -58,9 +58,7 @@ def read_bank(result: BankResult, settings: DetectionSettings, forbidden: BoolMa
         settings: filters of the regions.
         forbidden: bool [B,H,W] or [1,H,W] in cells of the signal: where nothing may be found.
     """
-    ratios, steps, floors = np.split(
-        pack_bank(result).numpy(), np.cumsum([result.ratio.numel(), result.steps.numel()])
-    )
+    ratios, steps, floors = np.split(pack_bank(result).numpy(), np.cumsum([result.ratio.numel(), result.steps.numel()]))
     ratios, steps = ratios.reshape(result.ratio.shape), steps.reshape(result.steps.shape)
     if forbidden is not None:
         ratios = np.where(forbidden, np.float32(0), ratios)

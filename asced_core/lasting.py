@@ -3,8 +3,8 @@
 Per-step changes are compared with the median of the image, which is that of a calm background: a whole moving object
 exceeds it and hides what is wrong inside of it. Here the change of the wide surroundings is taken off, and the rest is
 compared with how much there is to see at the place, by the covariance of the image's own channels (Mahalanobis
-distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, and its outline may move much before
-it counts, and a smear on plain ground only a little; and the unit means the same for pictures and for latents.
+distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, its outline may move much before it
+counts, and a smear on plain ground only a little; and the unit means the same for pictures and for latents.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from .smoothing import GaussianSmoother
 
 CHANGE = 0.085  # a change counts from mad_scale times this share of the contrast on
-FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians: of a change, of the contrast, of surroundings
+FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians over: a change, its place, its surroundings
 SHRINKAGE = 0.1  # of the covariance towards equal channels (Ledoit and Wolf 2004): no channel weighs without bound
 KEPT = 8  # earlier values at most
 ITERATIONS = 16  # of Newton's inverse; doubles the digits each time, enough for 128 channels and this shrinkage
@@ -32,14 +32,24 @@ class LastingChange:
         size: height and width of the values in cells.
         scale: cells to a pixel of a 256-px image.
         device: where the values live.
+        fine, around: a change is averaged over the one, the contrast over the other, px of a 256-px image.
+        wide: the average of a change over so much is taken off, same unit; None takes nothing off.
     """
 
-    def __init__(self, size: tuple[int, int], scale: float, device: torch.device) -> None:
-        sigmas = [sigma * scale for sigma in (FINE, AROUND, WIDE)]
-        # below half a cell the kernel is a single weight
-        self._fine, self._around, self._wide = (
-            GaussianSmoother(size, sigma if sigma >= 0.5 else 0.0, None, device) for sigma in sigmas
-        )
+    def __init__(
+        self,
+        size: tuple[int, int],
+        scale: float,
+        device: torch.device,
+        fine: float = FINE,
+        around: float = AROUND,
+        wide: float | None = WIDE,
+    ) -> None:
+        def smoother(sigma: float) -> GaussianSmoother:  # below half a cell the kernel is a single weight
+            return GaussianSmoother(size, sigma * scale if sigma * scale >= 0.5 else 0.0, None, device)
+
+        self._fine, self._around = smoother(fine), smoother(around)
+        self._wide = None if wide is None else smoother(wide)
         self._kept: list[Tensor] = []
         self._every, self._seen = 1, 0
         self._last: Tensor | None = None
@@ -74,7 +84,8 @@ class LastingChange:
         return torch.minimum(*since) / there.clamp(min=TINY)
 
     def _outstanding(self, change: Tensor) -> Tensor:
-        return self._fine(change) - self._wide(change)
+        own = self._fine(change)
+        return own if self._wide is None else own - self._wide(change)
 
 
 def inverse_covariance(value: Tensor) -> Tensor:

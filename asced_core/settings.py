@@ -36,8 +36,8 @@ class DetectionSettings:
 
     Attributes:
         mode: ``robust`` for use, ``reference`` equal to the authors' code, ``paper`` Eq. 4 as printed.
-        mad_scale: k of the threshold ``median + k * 1.4826 * MAD``; higher finds less. Not used by ``paper``.
-            In ``robust`` it scales the thresholds of the lasting change, too (lasting.py).
+        mad_scale: k of the threshold; higher finds less. In ``robust`` a change must last and be ``0.085 * k`` of the
+            contrast (lasting.py), in ``reference`` a step's ``median + k * 1.4826 * MAD``. Not used by ``paper``.
         min_area: regions must be larger than this (strictly), px^2 of a 256-px image.
         max_area: regions must be smaller than this (strictly), px^2 of a 256-px image.
         min_width: regions must hold a full square of this side, px of a 256-px image.

@@ -1,7 +1,7 @@
 """Gaussian smoothing and exact medians that run on any device without a word to the host.
 
 A short axis is smoothed by one matrix, a long one by adding shifted copies. Both beat a single-channel
-convolution on the CPU (``benchmarks/detector.py``).
+convolution on the CPU (``benchmarks/detector.py``). Wide kernels over large maps work on a coarser grid.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 TRUNCATE = 4.0  # the kernel ends at this many sigmas, as in scipy.ndimage
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
+COARSE_SIGMA = 8.0  # cells; wider kernels over longer axes see cells of a grid on which they are about this wide
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
@@ -75,10 +77,11 @@ class GaussianSmoother:
     """
 
     def __init__(self, size: tuple[int, int], sigma: float, channels: int | None, device: torch.device) -> None:
-        self._active, self._mix = sigma > 0, None
+        self._active, self._mix, self._size = sigma > 0, None, size
         if not self._active:
             return
-        self._height, self._width = (_Axis(n, sigma, device) for n in size)
+        self._pool = max(1, int(sigma / COARSE_SIGMA)) if max(size) > MATRIX_LENGTH else 1
+        self._height, self._width = (_Axis(math.ceil(n / self._pool), sigma / self._pool, device) for n in size)
         if channels is not None:
             self._mix = torch.tensor(smoothing_matrix(channels, sigma), dtype=torch.float32, device=device)
 
@@ -88,7 +91,11 @@ class GaussianSmoother:
             return maps
         if self._mix is not None:
             maps = (self._mix @ maps.flatten(2)).view_as(maps)
-        return self._height(self._width(maps, -1), -2)
+        if self._pool == 1:
+            return self._height(self._width(maps, -1), -2)
+        coarse = F.avg_pool2d(maps, self._pool, ceil_mode=True)
+        coarse = self._height(self._width(coarse, -1), -2)
+        return F.interpolate(coarse, self._size, mode="bilinear", align_corners=False)
 
 
 def median(values: Tensor) -> Tensor:

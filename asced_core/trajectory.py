@@ -206,9 +206,7 @@ class Trajectory:
             self.notes.append(f"{unseen} image(s) changed at single steps, though the whole window shows no region.")
         if any(acting) or any(steered):
             self.corrected_steps.append(self._from)
-        if self._due and not any(
-            acting
-        ):  # the next round starts from what is there; a corrected one from its new prediction
+        if self._due and not any(acting):  # a corrected round is followed by its new prediction, which comes by itself
             self._push(*self._seen)
         return any(acting)
 

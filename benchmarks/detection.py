@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,15 @@ from benchmarks.quality import Figure, figure, paired_change, rate
 from benchmarks.table2 import CONTRASTS, SIZES
 
 OUT = ROOT / "output" / "bench" / "detection"
-IMAGES, QUICK = {"choosing": 128, "reporting": 384}, {"choosing": 20, "reporting": 40}
+IMAGES, QUICK = {"choosing": 96, "reporting": 192}, {"choosing": 20, "reporting": 40}
 PATCHES, QUICK_PATCHES = 48, 8
 FALSE_IMAGES = 0.005
 NEAR = 1  # cells around a box that still count as touched
-CORRECTED = ("reference", "steps (robust before)", "lasting", "robust: steps or lasting")
-ELSEWHERE = "robust's masks elsewhere"
+EARLIER = 0.40  # of the run, a T_c before the usual one
+CORRECTED = ("reference", "robust", "robust, surroundings left in", "robust, threshold 2.5", "robust, threshold 4")
+ELSEWHERE, SOONER, WHOLE = "robust's masks elsewhere", f"robust, T_c at {EARLIER:.2f}", "the whole image"
 RESAMPLES = 500
+ANYWHERE = CorrectionSettings(max_area=1.0)  # the whole image, too
 Row = dict[str, Any]
 
 
@@ -118,7 +120,8 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
     table = {}
     for name, signal in SIGNALS.items():
         one = looked([signal(part) for part in frames])
-        flags = np.asarray(one.masks.any((1, 2)))
+        area = one.masks.mean((1, 2))
+        flags = area > 0
         places = [roc_auc_score(inside[i].ravel(), one.scores[i].ravel()) for i in np.flatnonzero(bad)]
         table[name] = {
             "accuracy": asdict(rate(flags == bad)),
@@ -126,6 +129,7 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
             "false_alarms": asdict(rate(flags[~bad])),
             "boxes_touched": asdict(rate(touched(one.masks, boxes))),
             "auroc_place": round(float(np.mean(places)), 3),
+            "auroc_area": round(float(roc_auc_score(bad, area)), 3),
             "auroc_image": round(float(roc_auc_score(bad, one.scores.mean((1, 2)))), 3),
         }
     return table
@@ -189,9 +193,13 @@ def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], ND
         before.append(bad(to_uint8(run.images)))
         frames = window(sampler, run, SETTINGS)
         masks = {name: SIGNALS[name](frames).masks for name in CORRECTED}
-        masks[ELSEWHERE] = elsewhere(masks[CORRECTED[-1]], run.seeds)
+        masks[ELSEWHERE] = elsewhere(masks["robust"], run.seeds)
+        masks[WHOLE] = np.ones_like(masks["robust"])
+        sooner = replace(SETTINGS, end_percent=EARLIER)
+        masks[SOONER] = SIGNALS["robust"](window(sampler, run, sooner)).masks
         for name, mask in masks.items():
-            outcome = correct(sampler, run, SETTINGS, CorrectionSettings(), lambda _, m=mask: m)  # type: ignore[misc]
+            settings = sooner if name == SOONER else SETTINGS
+            outcome = correct(sampler, run, settings, ANYWHERE, lambda _, m=mask: m)  # type: ignore[misc]
             after.setdefault(name, []).append(bad(outcome.images))
             marked.setdefault(name, []).append(mask)
     was = np.concatenate(before)

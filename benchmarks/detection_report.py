@@ -17,7 +17,6 @@ from benchmarks.pictures import draw
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 SHOWN = 8
 CONTRAST, RADIUS = 0.15, 6  # of the patches in the picture
-ROBUST = "robust: steps or lasting"
 
 
 def _cell(value: dict[str, float]) -> str:
@@ -69,10 +68,11 @@ def as_markdown(result: dict[str, Any]) -> str:
     )  # fmt: skip
     lines += _table(
         "Judged by eye",
-        "Final weights. AUROC of place: cells in the judge's box against the others, mean over images; of image: the "
-        "mean of the map, artifact against clean.",
+        "Final weights. AUROC of place: cells in the judge's box against the others, mean over images; of image, bad "
+        "against good: by the area that is marked, and by the mean of the map.",
         {"accuracy": "accuracy", "found": "artifacts flagged", "false_alarms": "clean flagged",
-         "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "auroc_image": "AUROC of image"},
+         "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "auroc_area": "by area",
+         "auroc_image": "by mean"},
         result["judged"][half],
     )  # fmt: skip
     lines += ["", "## Planted patches", "", "IoU, share of which at least half is marked, AUROC over pixels."]
@@ -95,7 +95,7 @@ def picture() -> None:
     for run in recordings(sampler, seeds):
         frames = window(sampler, run, SETTINGS)
         truth = with_patches(frames, run.seeds, CONTRAST, RADIUS, lasting=True)
-        patched, plain = (SIGNALS[ROBUST](f).masks for f in (truth.frames, frames))
+        patched, plain = (SIGNALS["robust"](f).masks for f in (truth.frames, frames))
         images = to_uint8(truth.frames[-1]), to_uint8(frames[-1])
         for i, mask in enumerate(truth.masks):
             ys, xs = np.nonzero(mask)

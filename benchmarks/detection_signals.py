@@ -16,13 +16,14 @@ from torch import Tensor
 from asced_core import DetectionSettings
 from asced_core.detection import read_bank, without_filters
 from asced_core.dynamics import BankResult, ScoreBank
+from asced_core.lasting import AROUND, FINE, WIDE, LastingChange, lasting_ratio
 from asced_core.regions import BoolMap, find_regions
 
 Maps = NDArray[np.float32]
 SETTINGS = DetectionSettings(base_size=256)
 REFERENCE = DetectionSettings(mode="reference", base_size=256)
 RULE = 2.0  # of signals without a threshold of their own: so many times the image's root mean square
-WIDE = 4.0  # cells
+SURROUNDINGS = 4.0  # cells
 DRAWS = 2
 
 
@@ -44,27 +45,43 @@ def bank_of(frames: Tensor, settings: DetectionSettings) -> BankResult:
     return bank.result()
 
 
-def by_bank(
-    settings: DetectionSettings, keep: Callable[[BankResult], BankResult] = lambda r: r
-) -> Callable[..., Found]:
-    """The detector itself, or a part of what its bank holds."""
+def by_bank(settings: DetectionSettings) -> Callable[[Tensor], Found]:
+    """The detector itself."""
 
     def signal(frames: Tensor) -> Found:
-        found = read_bank(keep(bank_of(frames, settings)), settings)
+        found = read_bank(bank_of(frames, settings), settings)
         return Found(np.stack([d.ratio for d in found]), np.stack([d.mask for d in found]))
 
     return signal
 
 
-def steps_alone(result: BankResult) -> BankResult:
-    """Single steps against the median and MAD of the image."""
-    return replace(result, lasting=None)
+def lasting(frames: Tensor, scale: float = 3.0, **smoothing: Any) -> Maps:
+    """How many times its threshold a cell's lasting change is, [B,H,W], with other Gaussians than robust's."""
+    size: Any = tuple(frames.shape[-2:])
+    change = LastingChange(size, SETTINGS.scale(*size), frames.device, **smoothing)
+    for frame in frames:
+        change.push(frame)
+    return lasting_ratio(change.share(), scale).numpy()
 
 
-def lasting_alone(result: BankResult) -> BankResult:
-    """The lasting change alone."""
-    assert result.lasting is not None
-    return replace(result, ratio=result.lasting, lasting=None)
+def regions_of(ratio: Maps) -> BoolMap:
+    return np.stack([find_regions(r > 0, r, SETTINGS)[0] for r in ratio])
+
+
+def varied(**smoothing: Any) -> Callable[[Tensor], Found]:
+    """Robust with other Gaussians."""
+
+    def signal(frames: Tensor) -> Found:
+        ratio = lasting(frames, **smoothing)
+        return Found(ratio, regions_of(ratio))
+
+    return signal
+
+
+def two_scales(frames: Tensor) -> Found:
+    """The larger one of small and of middling changes."""
+    ratio = np.maximum(lasting(frames, wide=6 * FINE), lasting(frames, fine=AROUND, wide=WIDE))
+    return Found(ratio, regions_of(ratio))
 
 
 def ruled(scores: Maps) -> Found:
@@ -84,12 +101,12 @@ def net(frames: Tensor) -> Maps:
 
 def ratio_to_wide(frames: Tensor) -> Found:
     change = net(frames)
-    return ruled(change / (blur(change, 2 * WIDE) + change.mean((1, 2), keepdims=True)))
+    return ruled(change / (blur(change, 2 * SURROUNDINGS) + change.mean((1, 2), keepdims=True)))
 
 
 def difference_of_gaussians(frames: Tensor) -> Found:
     change = net(frames)
-    return ruled((change - blur(change, WIDE)).clip(0))
+    return ruled((change - blur(change, SURROUNDINGS)).clip(0))
 
 
 def novelty(frames: Tensor) -> Found:
@@ -109,8 +126,8 @@ def stall(frames: Tensor) -> Found:
 
 
 def hysteresis(frames: Tensor) -> Found:
-    """Lasting change with two thresholds: regions of half the ratio that hold a cell of the full one."""
-    low, high = (lasting_alone(bank_of(frames, replace(SETTINGS, mad_scale=k))).ratio.numpy() for k in (2.0, 3.0))
+    """Two thresholds: regions of the lower one that hold a cell of the higher one."""
+    low, high = lasting(frames, 2.5), lasting(frames, 4.0)
     masks = []
     for weak, strong in zip(low, high, strict=True):
         labels = np.asarray(cv2.connectedComponents((weak > 0).astype(np.uint8), connectivity=4)[1])
@@ -121,7 +138,7 @@ def hysteresis(frames: Tensor) -> Found:
 
 def split(frames: Tensor) -> Found:
     """Step changes; a region that is too large is looked into again with a doubled threshold, in place of dropped."""
-    ratio = bank_of(frames, SETTINGS).ratio.numpy()
+    ratio = bank_of(frames, REFERENCE).ratio.numpy()
     masks = []
     for image in ratio:
         mask, level = np.zeros(image.shape, bool), 1.0
@@ -161,14 +178,17 @@ def calibrated(scores: Maps, normal: Maps) -> Found:
 
 SIGNALS: dict[str, Callable[[Tensor], Found]] = {
     "reference": by_bank(REFERENCE),
-    "steps (robust before)": by_bank(SETTINGS, steps_alone),
-    "lasting": by_bank(SETTINGS, lasting_alone),
-    "robust: steps or lasting": by_bank(SETTINGS),
+    "reference, large regions split": split,
+    "acceleration, then stall": stall,
     "net change": lambda frames: ruled(net(frames)),
     "net change / wide blur": ratio_to_wide,
     "net change, DoG": difference_of_gaussians,
     "novelty": novelty,
-    "acceleration, then stall": stall,
-    "lasting, hysteresis": hysteresis,
-    "steps, split": split,
+    "robust": by_bank(SETTINGS),
+    "robust, surroundings left in": varied(wide=None),
+    "robust, narrow surroundings": varied(wide=6 * FINE),
+    "robust, two scales": two_scales,
+    "robust, two thresholds": hysteresis,
+    "robust, threshold 2.5": by_bank(replace(SETTINGS, mad_scale=2.5)),
+    "robust, threshold 4": by_bank(replace(SETTINGS, mad_scale=4.0)),
 }

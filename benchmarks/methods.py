@@ -76,10 +76,10 @@ TABLE: dict[str, Method] = {
 }
 
 SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
-    "end_percent": [{"end_percent": p} for p in (0.30, 0.36, 0.42, 0.46, 0.54, 0.60)],
+    "end_percent": [{"end_percent": p} for p in (0.36, 0.42, 0.46, 0.54, 0.60)],
     "gamma": [{"gamma": g} for g in (0.1, 0.3, 1.0)],
-    "mad_scale": [{"mad_scale": k} for k in (1.0, 2.0, 4.0, 6.0)],
-    "start_percent": [{"start_percent": p} for p in (0.10, 0.16, 0.26, 0.32)],
+    "mad_scale": [{"mad_scale": k} for k in (2.0, 2.5, 3.5, 4.0, 5.0)],
+    "start_percent": [{"start_percent": p} for p in (0.10, 0.26, 0.32)],
     "x0_source": [{"x0_source": "previous"}],
     "rounds": [{"rounds": 2}],
 }

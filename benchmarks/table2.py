@@ -25,7 +25,7 @@ from asced_core.rivals.pal import PALDetector
 from benchmarks.hands import SIDE, HandSampler, Recording, record, to_uint8
 from benchmarks.judges import WEIGHTS, as_tensor, stray_components
 from benchmarks.methods import DETECTION
-from benchmarks.quality import figure, rate
+from benchmarks.quality import Figure, figure, rate
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
@@ -88,8 +88,16 @@ def by_eye(sampler: HandSampler, each: int) -> dict[str, Any]:
             "boxes_hit": asdict(rate(hits)),
             "box_share": round(float(np.mean([(b[2] - b[0]) * (b[3] - b[1]) / SIDE**2 for b in boxes.values()])), 3),
             "auroc": asdict(_auroc(truth, scores)),
+            "accuracy_by_score": asdict(_by_score(truth, scores, np.array(seeds) // 10 % 2 == 0)),
         }
     return table
+
+
+def _by_score(truth: BoolMap, scores: NDArray[np.floating], choosing: BoolMap) -> Figure:
+    """Accuracy of the limit of the score that is best on one half of the images, on the other half."""
+    limits = np.unique(scores[choosing])
+    right = [((scores > limit) == truth)[choosing].mean() for limit in limits]
+    return rate(((scores > limits[int(np.argmax(right))]) == truth)[~choosing])
 
 
 def look(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
@@ -169,13 +177,14 @@ def as_markdown(eye: dict[str, Any], planted: dict[str, Any], images: int, judge
         f"## {judged} images with an artifact and {judged} without, judged by eye",
         "",
         "Final weights; seeds, verdicts, boxes and protocol are in [judged.json](../../benchmarks/judged.json). The "
-        "score of an image is the area that a system marks; BayesDiff's is its mean uncertainty.",
+        "score of an image is the area that a system marks; BayesDiff's is its mean uncertainty. *By score*: accuracy "
+        "of a limit of the score, chosen on one half of the images, on the other half.",
         "",
-        "| system | accuracy | artifacts flagged | clean flagged | boxes touched | AUROC of the score |",
-        "|---|---|---|---|---|---|",
+        "| system | accuracy | artifacts flagged | clean flagged | boxes touched | AUROC of the score | by score |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in eye.items():
-        keys = ("accuracy", "found", "false_alarms", "boxes_hit", "auroc")
+        keys = ("accuracy", "found", "false_alarms", "boxes_hit", "auroc", "accuracy_by_score")
         lines.append(f"| {name} | " + " | ".join(_cell(row[key]) for key in keys) + " |")
     lines += [
         "",

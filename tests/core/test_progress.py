@@ -10,10 +10,10 @@ from asced_core.progress import marked_so_far, state_in_words
 SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
 
 
-def _run(jump=True, sigmas=SIGMAS, last=2.0, **correction):
+def _run(jump=True, sigmas=SIGMAS, last=2.0, mode="robust", **correction):
     """A calm run of two images; the first one's middle jumps in the window. Yields (step, trajectory)."""
     levels = [edm_level(s) for s in sigmas]
-    detection = DetectionSettings(min_area=100, max_area=4000, base_size=64)
+    detection = DetectionSettings(mode, min_area=100, max_area=4000, base_size=64)
     trajectory = Trajectory(detection, CorrectionSettings(**correction), sigmas, 20.0, 2.0, levels, sigma_last=last)
     generator = torch.Generator().manual_seed(0)
     for step in range(len(sigmas) - 1):
@@ -44,8 +44,9 @@ def test_words_of_other_ends(options, expected):
 
 
 def test_words_of_further_rounds():
-    words = [state_in_words(t, step) for step, t in _run(rounds=2, last=0.5)]
-    first, second = next(t for _, t in _run(rounds=2, last=0.5)).window.decisions
+    again = {"mode": "reference", "rounds": 2, "last": 0.5}  # the square jumps at every step
+    words = [state_in_words(t, step) for step, t in _run(**again)]
+    first, second = next(t for _, t in _run(**again)).window.decisions
     assert words[first + 1] == f"1 region, corrected at step {first + 1}; watching, step {first + 2} of 25"
     assert words[-1] == f"2 regions, corrected at step {first + 1} and {second + 1}"
 
