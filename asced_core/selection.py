@@ -1,4 +1,8 @@
-"""Which images of a batch are clean, by a run's report; a video is one thing, with all its frames."""
+"""Which images of a batch are good, by a run's report; a video is one thing, with all its frames.
+
+They are judged by the share of them that is marked: it tells images judged bad by eye from good ones better than the
+score of the strongest region, and than whether there is a region at all (docs/benchmarks/table2.md).
+"""
 
 from __future__ import annotations
 
@@ -39,13 +43,22 @@ def verdicts(report: Report) -> list[Verdict]:
     return found
 
 
-def passing(report: Report, max_score: float = 0.0) -> list[int]:
-    """Places of the images or videos whose score is not above a limit; 0 lets those pass that have no region."""
-    return [place for place, found in enumerate(verdicts(report)) if found.score <= max_score]
+def passing(report: Report, max_area: float) -> list[int]:
+    """Places of the images or videos of which no larger share is marked.
+
+    Most images have some mark, also good ones: how much is marked says more.
+
+    Args:
+        report: of the run.
+        max_area: 0 to 1; 0 lets those pass that have no region.
+    """
+    return [place for place, found in enumerate(verdicts(report)) if found.area <= max_area]
 
 
 def cleanest(report: Report, count: int) -> list[int]:
-    """Places of the cleanest images or videos, best first: by score, then by marked area, then by place.
+    """Places of the cleanest images or videos, best first: by marked area, then by score, then by place.
+
+    The area comes first because the strongest score hardly tells good images from bad ones.
 
     Raises:
         ValueError: count is below 1.
@@ -53,7 +66,7 @@ def cleanest(report: Report, count: int) -> list[int]:
     if count < 1:
         raise ValueError(f"At least one image has to be taken, got a count of {count}.")
     found = verdicts(report)
-    order = sorted(range(len(found)), key=lambda place: (found[place].score, found[place].area, place))
+    order = sorted(range(len(found)), key=lambda place: (found[place].area, found[place].score, place))
     return order[:count]
 
 

@@ -1,4 +1,4 @@
-"""ASCED_Gate and ASCED_BestOfBatch: go on with the clean images of a batch."""
+"""ASCED_Gate and ASCED_BestOfBatch: go on with the images of a batch that have the least marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..asced_core import Report
-from ..asced_core.selection import cleanest, part_of, passing, verdicts
+from ..asced_core.selection import Verdict, cleanest, part_of, passing, verdicts
 from . import types
 from .inputs import check_latent
 from .views import report_input
@@ -19,7 +19,7 @@ CATEGORY = "ASCED/select"
 
 
 class ASCED_Gate(io.ComfyNode):
-    """Parts the clean images of a batch from the others."""
+    """Parts the images of a batch with little marked from the others."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,33 +27,37 @@ class ASCED_Gate(io.ComfyNode):
             node_id="ASCED_Gate",
             display_name="ASCED Gate",
             category=CATEGORY,
-            description="Parts the images of a batch in which nothing was found from those with artifact regions. "
+            description="Parts the images of a batch of which little is marked from those of which much is. "
             "Nodes behind an empty side do not run.",
             **types.found_by("filter images", "quality check", "reject bad images"),
             inputs=[
                 io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
                 report_input(),
                 io.Float.Input(
-                    "max_score",
+                    "max_area",
                     optional=True,
-                    default=0.0,
+                    default=5.0,
                     min=0.0,
                     max=100.0,
-                    step=0.1,
-                    tooltip="Images up to this score are kept: 0 keeps those without a region, 1 is exactly at the "
-                    "threshold of the detector.",
+                    step=0.5,
+                    tooltip="Images are kept if no more than this is marked, in percent of the image; 0 keeps only "
+                    "those without a region.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
-                    "kept", display_name="kept", tooltip="The clean images; without any, nothing behind it runs."
+                    "kept",
+                    display_name="kept",
+                    tooltip="The images with little marked; without any, nothing behind it runs.",
                 ),
                 io.Latent.Output(
                     "rejected",
                     display_name="rejected",
                     tooltip="The other images; without any, nothing behind it runs.",
                 ),
-                io.Float.Output("score", display_name="score", tooltip="The highest score in the batch; 0 is clean."),
+                io.Float.Output(
+                    "score", display_name="score", tooltip="The highest score in the batch; 0: there is no region."
+                ),
                 io.Int.Output("regions", display_name="regions", tooltip="Number of artifact regions in the batch."),
                 io.Boolean.Output(
                     "clean", display_name="clean", tooltip="True if the run was watched and no image is rejected."
@@ -67,11 +71,11 @@ class ASCED_Gate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: dict[str, Any], report: Report, max_score: float = 0.0) -> io.NodeOutput:
+    def execute(cls, samples: dict[str, Any], report: Report, max_area: float = 5.0) -> io.NodeOutput:
         found = _checked(samples, report)
-        kept = passing(report, max_score)
+        kept = passing(report, max_area / 100)
         rejected = [place for place in range(len(found)) if place not in kept]
-        types.tell(cls.hidden.unique_id, f"{len(kept)} kept, {len(rejected)} rejected.")
+        types.tell(cls.hidden.unique_id, f"{_told(found, kept, 'kept')}, {_told(found, rejected, 'rejected')}.")
         return io.NodeOutput(
             _picked(samples, kept),
             _picked(samples, rejected),
@@ -92,7 +96,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
             node_id="ASCED_BestOfBatch",
             display_name="ASCED Best of Batch",
             category=CATEGORY,
-            description="The images of a batch with the lowest scores, best first.",
+            description="The images of a batch with the smallest marked area, best first.",
             **types.found_by("pick image", "rank images", "quality score"),
             inputs=[
                 io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
@@ -102,10 +106,14 @@ class ASCED_BestOfBatch(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output("best", display_name="LATENT", tooltip="The cleanest images, best first."),
+                io.Latent.Output(
+                    "best", display_name="LATENT", tooltip="The images with the smallest marked area, best first."
+                ),
                 types.Report.Output("best_report", display_name="REPORT", tooltip="What was found in these images."),
                 io.String.Output("indices", display_name="indices", tooltip="Their places in the batch, from 0."),
-                io.Float.Output("score", display_name="score", tooltip="The highest score among them; 0 is clean."),
+                io.Float.Output(
+                    "score", display_name="score", tooltip="The highest score among them; 0: there is no region."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -116,11 +124,11 @@ class ASCED_BestOfBatch(io.ComfyNode):
         places = cleanest(report, count)
         indices = ", ".join(map(str, places))
         score = max(found[place].score for place in places)
-        types.tell(cls.hidden.unique_id, f"Taken: {indices}. Highest score {score:.1f}.")
+        types.tell(cls.hidden.unique_id, f"{_told(found, places, 'taken')}: {indices}.")
         return io.NodeOutput(_picked(samples, places), part_of(report, places), indices, score)
 
 
-def _checked(latent: dict[str, Any], report: Report) -> list[Any]:
+def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:
     """The verdicts on the images of a latent; one clear sentence where the report is about others."""
     check_latent(latent)
     found, count = verdicts(report), latent["samples"].size()[0]
@@ -130,6 +138,15 @@ def _checked(latent: dict[str, Any], report: Report) -> list[Any]:
             "connect LATENT and REPORT of the same sampler."
         )
     return found
+
+
+def _told(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
+    """How many there are and how much of them is marked, such as ``3 kept (1.2 to 4.7 % marked)``."""
+    words = f"{len(places)} {what}"
+    if not places:
+        return words
+    least, most = (f"{100 * pick(found[place].area for place in places):.1f}" for pick in (min, max))
+    return f"{words} ({least if least == most else f'{least} to {most}'} % marked)"
 
 
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:

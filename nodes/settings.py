@@ -53,7 +53,8 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How far a change must stand out from the usual one. Lower finds more, false alarms too.",
+                    tooltip="How far a change must stand out; in robust, one that lasts. Higher finds less, lower "
+                    "finds more, false alarms too.",
                 ),
                 io.Int.Input(
                     "min_area",

@@ -26,8 +26,8 @@ ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py"
 MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales")
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
-    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup", "lint",
-    "format", "clean",
+    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup",
+    "lint", "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 DEVELOPMENT = ("test", "matrix", "screenshots", "lint", "format")  # need the packages of the developers

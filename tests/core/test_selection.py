@@ -1,4 +1,4 @@
-"""Which images of a batch are clean."""
+"""Which images of a batch are good."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from asced_core.selection import cleanest, part_of, passing, verdicts
 
 @pytest.fixture
 def batch(report):
-    """Six images: scores 2, 0, 1.2, 2, 1.2, 0; the last ones of two equal scores have the smaller area."""
-    scores, areas = (2.0, 0.0, 1.2, 2.0, 1.2, 0.0), (4, 0, 9, 3, 5, 0)
+    """Six images: areas 4, 0, 9, 3, 4, 0 of 64 cells; the last one of the two with 4 has the lower score."""
+    scores, areas = (2.0, 0.0, 1.2, 2.5, 1.2, 0.0), (4, 0, 9, 3, 4, 0)
     masks = np.zeros((6, 8, 8), bool)
     for mask, area in zip(masks, areas, strict=True):
         mask.flat[:area] = True
@@ -27,25 +27,26 @@ def batch(report):
     return replace(report, images=images, masks=masks, ratios=masks.astype(np.float16), **arrays)
 
 
-def test_a_gate_lets_the_clean_ones_pass_or_all_up_to_a_score(batch):
-    assert passing(batch) == [1, 5]
-    assert passing(batch, 1.2) == [1, 2, 4, 5]
-    assert passing(batch, 100.0) == list(range(6))
+def test_a_gate_lets_those_pass_that_have_no_more_than_a_share_marked(batch):
+    assert passing(batch, 0.0) == [1, 5]
+    assert passing(batch, 4 / 64) == [0, 1, 3, 4, 5]  # whatever their scores
+    assert passing(batch, 3.9 / 64) == [1, 3, 5]
+    assert passing(batch, 1.0) == list(range(6))
 
 
-def test_the_cleanest_come_first_by_score_then_area_then_place(batch):
-    assert cleanest(batch, 6) == [1, 5, 4, 2, 3, 0]
-    assert cleanest(batch, 3) == [1, 5, 4] and cleanest(batch, 99) == cleanest(batch, 6)
+def test_the_cleanest_come_first_by_area_then_score_then_place(batch):
+    assert cleanest(batch, 6) == [1, 5, 3, 4, 0, 2]
+    assert cleanest(batch, 3) == [1, 5, 3] and cleanest(batch, 99) == cleanest(batch, 6)
     with pytest.raises(ValueError, match="At least one image"):
         cleanest(batch, 0)
 
 
 def test_a_video_is_judged_with_all_its_frames(batch):
     videos = replace(batch, run=replace(batch.run, frames=3))
-    assert [(v.score, v.regions, round(v.area * 3 * 64)) for v in verdicts(videos)] == [(2.0, 2, 13), (2.0, 2, 8)]
-    assert cleanest(videos, 2) == [1, 0] and passing(videos) == []
+    assert [(v.score, v.regions, round(v.area * 3 * 64)) for v in verdicts(videos)] == [(2.0, 2, 13), (2.5, 2, 7)]
+    assert cleanest(videos, 2) == [1, 0] and passing(videos, 0.0) == [] and passing(videos, 10 / 192) == [1]
     part = part_of(videos, [1])
-    assert len(part.images) == 3 and part.images[0].score == 2.0 and np.array_equal(part.masks, batch.masks[3:])
+    assert len(part.images) == 3 and part.images[0].score == 2.5 and np.array_equal(part.masks, batch.masks[3:])
 
 
 def test_the_report_of_a_part_is_a_report_of_its_own(batch):

@@ -14,18 +14,35 @@ from .models import with_artifact
 from .test_sampling import _detection
 
 
-@pytest.fixture
-def found(hands, latent, run_node):
+def _sampled(hands, latent, run_node, detection):
     """A run of three images, the second with an artifact: LATENT, REPORT, decoded images."""
     given = latent(3, batch_index=[4, 5, 6], noise_mask=torch.ones(3, 32, 32))
     given["noise_mask"][2] = 0.5
     out, _, report, _ = run_node(
-        "ASCED_KSampler", model=with_artifact(hands.eps, images=(1,)), seed=3, steps=12, cfg=2.0, sampler_name="euler",
-        scheduler="normal", positive=hands.positive, negative=hands.negative, latent_image=given, denoise=1.0,
-        detection=_detection(run_node),
+        "ASCED_KSampler", model=with_artifact(hands.eps, images=(1,), onset=0.42), seed=3, steps=12, cfg=2.0,
+        sampler_name="euler", scheduler="normal", positive=hands.positive, negative=hands.negative, latent_image=given,
+        denoise=1.0, detection=detection,
     )  # fmt: skip
-    assert [image.flagged for image in report.images] == [False, True, False]
     return SimpleNamespace(latent=out, report=report, images=hands.vae.decode(out["samples"]))
+
+
+@pytest.fixture
+def found(hands, latent, run_node):
+    """Nothing is marked but the artifact."""
+    out = _sampled(hands, latent, run_node, _detection(run_node, threshold=6.0))
+    assert [image.flagged for image in out.report.images] == [False, True, False]
+    return out
+
+
+@pytest.fixture
+def marked(hands, latent, run_node):
+    """By the default settings: all have regions. The artifact has the highest score, and the smallest marked area."""
+    out = _sampled(hands, latent, run_node, _detection(run_node, threshold=3.0, min_area=100, min_width=5))
+    scores, areas = [i.score for i in out.report.images], out.report.masks.mean((1, 2))
+    assert (
+        all(i.flagged for i in out.report.images) and scores[1] == max(scores) and areas[1] < 0.05 < areas[0] < areas[2]
+    )
+    return out
 
 
 def _blocked(value):
@@ -36,7 +53,7 @@ def _blocked(value):
 
 def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
     kept, rejected, score, regions, clean, summary, report = run_node(
-        "ASCED_Gate", samples=found.latent, report=found.report
+        "ASCED_Gate", samples=found.latent, report=found.report, max_area=0.0
     )
     assert torch.equal(kept["samples"], found.latent["samples"][[0, 2]]) and kept["batch_index"] == [4, 6]
     assert torch.equal(kept["noise_mask"], found.latent["noise_mask"][[0, 2]])
@@ -47,14 +64,28 @@ def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
     assert found.latent["batch_index"] == [4, 5, 6]  # what came in is as it was
 
 
+def test_images_are_judged_by_how_much_of_them_is_marked(marked, run_node, caplog):
+    caplog.set_level("INFO", logger="ASCED")
+    given = {"samples": marked.latent, "report": marked.report}
+    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given)
+    assert kept["batch_index"] == [5] and rejected["batch_index"] == [4, 6] and clean is False
+    assert score == report.images[0].score == marked.report.images[1].score
+    areas = [f"{100 * area:.1f}" for area in marked.report.masks.mean((1, 2))]
+    assert f"1 kept ({areas[1]} % marked), 2 rejected ({areas[0]} to {areas[2]} % marked)." in caplog.messages
+    limit = 100 * float(marked.report.masks[0].mean())
+    assert run_node("ASCED_Gate", **given, max_area=limit + 0.01)[0]["batch_index"] == [4, 5]
+    assert run_node("ASCED_BestOfBatch", **given, count=3)[2] == "1, 0, 2"
+    assert f"3 taken ({areas[1]} to {areas[2]} % marked): 1, 0, 2." in caplog.messages
+
+
 def test_what_is_empty_stops_what_is_behind_it(found, run_node):
-    kept, rejected, _, _, clean, _, _ = run_node("ASCED_Gate", samples=found.latent, report=found.report, max_score=100)
+    kept, rejected, _, _, clean, _, _ = run_node("ASCED_Gate", samples=found.latent, report=found.report, max_area=100)
     assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
     only = {"samples": found.latent["samples"][[1]]}
     from asced.asced_core.selection import part_of
 
     part = part_of(found.report, [1])
-    kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part)
+    kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_area=0.0)
     assert _blocked(kept) and _blocked(report) and torch.equal(rejected["samples"], only["samples"])
     assert rejected["batch_index"] == [0]
 
