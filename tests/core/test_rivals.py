@@ -16,7 +16,7 @@ from asced_core.rivals.clipping import ScoreClipping
 from asced_core.rivals.sargd import AdaptedSARGD
 
 SIGMAS = (10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
-FIRM = DetectionSettings(mad_scale=8)
+FIRM = DetectionSettings("reference", mad_scale=8, base_size=256)  # the rivals act on what the authors' detector finds
 
 
 def predictions(jump=2.0):

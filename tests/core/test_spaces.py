@@ -47,7 +47,7 @@ def _blob(height, width, side, steps=8):
     """Frames of a calm picture [1,3,H,W] in which a square of ``side`` (of a 256-px image) jumps and stalls."""
     generator, f = torch.Generator().manual_seed(1), (height * width) ** 0.5 / 256
     if height * width > 10**6:
-        steps = 3
+        steps = 4
     small = torch.rand(1, 3, 16, 16, generator=generator) * 0.4 - 0.2
     base, frames, n = F.interpolate(small, (height, width), mode="bilinear"), [], round(side * f)
     for step in range(steps):
@@ -257,17 +257,17 @@ def test_every_nth_step_is_looked_at_and_the_last_one_too(planted):
 
 
 def _two_jumps(planted):
-    """A second square, elsewhere, that comes two steps behind T_c."""
+    """A second square, elsewhere, that comes late in the window of a second round."""
     first = _trajectory().window.first
     calm = planted(steps=25)[0]
-    t_c = _trajectory().window.decision
+    t_c, second = _trajectory(CorrectionSettings(rounds=2), sigma_last=0.3).window.decisions
     out = []
     for i in range(25):
         step = first + i
         frame = calm + 0.01 * torch.randn(calm.shape, generator=torch.Generator().manual_seed(i))
         if step >= t_c - 2:
             frame[:1, :, 40:50, 8:18] += 0.8
-        if step >= t_c + 2:
+        if step >= second - 2:
             frame[:1, :, 8:18, 40:50] += 0.8
         out.append(frame)
     return out
