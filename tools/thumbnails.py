@@ -31,7 +31,7 @@ PICTURES = {  # by the titles of the nodes that show them
 SHEETS = {
     "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
     "ASCED - best of batch": (
-        ("Kept: saved with their report", 2, "Kept"), ("Kept: saved with their report", 4, "Kept"),
+        ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
     ),
     "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
