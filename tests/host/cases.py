@@ -136,7 +136,7 @@ def graphs() -> Iterator[Case]:
 
 
 def _image(kit: Kit, asced: Patch, denoise: float, mask: str = "") -> Any:
-    model = with_artifact(kit.hands.eps, onset=max(0.4, 1.06 - denoise))  # a little behind the start of the run
+    model = with_artifact(kit.hands.eps, onset=max(0.4, 1 - 0.75 * denoise))  # in its later half
     latent = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
     if mask:
         latent["noise_mask"] = torch.ones(1, 32, 32)
