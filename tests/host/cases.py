@@ -11,7 +11,7 @@ import torch
 
 from .compatibility import Case, Kit, NotInThisVersion, Patch
 from .families import FAMILIES, Family, is_known, load_family
-from .models import as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
+from .models import ONSET, as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
 
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
 VERY_LOUD = 300.0  # predictions of random weights are large
@@ -136,7 +136,7 @@ def graphs() -> Iterator[Case]:
 
 
 def _image(kit: Kit, asced: Patch, denoise: float, mask: str = "") -> Any:
-    model = with_artifact(kit.hands.eps, onset=max(0.4, 1 - 0.75 * denoise))  # in its later half
+    model = with_artifact(kit.hands.eps, onset=max(ONSET, 1 - 0.75 * denoise))  # in its later half
     latent = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
     if mask:
         latent["noise_mask"] = torch.ones(1, 32, 32)
@@ -149,7 +149,7 @@ def _image(kit: Kit, asced: Patch, denoise: float, mask: str = "") -> Any:
 def _advanced(kit: Kit, asced: Patch, start: int, end: int) -> Any:
     latent = kit.latent() if start == 0 else {"samples": torch.ones(2, 3, 32, 32)}
     leftover = "enable" if end < 12 else "disable"
-    model = with_artifact(kit.hands.eps, onset=max(0.4, start / 12 + 0.06))
+    model = with_artifact(kit.hands.eps, onset=max(ONSET, start / 12 + 0.06))
     return kit.core(
         "KSamplerAdvanced", model=asced(model), noise_seed=3, steps=12, cfg=2.0,
         sampler_name="euler", scheduler="normal", positive=kit.positive, negative=kit.negative, latent_image=latent,

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Where the planted artifact appears, as a share of the way: in the later half of a usual window, however the steps of
+# a sampler lie. What stands still over that half does not count as a change that lasts.
+ONSET = 0.4
+
 
 class _FlowNet(nn.Module):
     """The hand network as a rectified-flow model, exactly: ``x / (1 - s)`` is its state at ``sigma = s / (1 - s)``."""
@@ -84,16 +88,14 @@ def with_artifact(
     model: Any,
     images: tuple[int, ...] = (0,),
     size: float = 0.2,
-    onset: float = 0.4,
+    onset: float = ONSET,
     strength: float = 1.0,
     alike: bool = False,
 ) -> Any:
     """A clone whose predictions get a square from one noise level on, in some images of the batch.
 
     Uses the host's own hook behind guidance, as other packs do. The square appears between T_d and T_c and
-    stays: what the paper calls a score trap. From 0.4 on it is new in the later half of a usual window, however the
-    steps of a sampler lie: what stands still in that half does not count. Its channels differ in sign, unless they
-    are to be ``alike``.
+    stays: what the paper calls a score trap. Its channels differ in sign, unless they are to be ``alike``.
     """
     sampling = model.get_model_object("model_sampling")
     level = float(sampling.percent_to_sigma(onset))
