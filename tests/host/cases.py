@@ -11,7 +11,7 @@ import torch
 
 from .compatibility import Case, Kit, NotInThisVersion, Patch
 from .families import FAMILIES, Family, is_known, load_family
-from .models import as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
+from .models import ONSET, as_flow, as_target, text, tiny_controlnet, tiny_unet, with_artifact
 
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
 VERY_LOUD = 300.0  # predictions of random weights are large
@@ -45,10 +45,22 @@ def schedulers() -> Iterator[Case]:
         for form in ("eps", "flow"):
 
             def sample(kit: Kit, asced: Patch, name: str = name, form: str = form) -> Any:
-                model = with_artifact(getattr(kit.hands, form), strength=LOUD)
+                model = getattr(kit.hands, form)
+                model = with_artifact(model, strength=LOUD, onset=_last_watched(model, name, 20))
                 return kit.sample(asced(model), scheduler=name, steps=20)
 
             yield Case("schedulers", f"{name}, {form}", sample)
+
+
+def _last_watched(model: Any, scheduler: str, steps: int) -> float:
+    """Share of the way of the window's last step: on a dense schedule ONSET may lie in front of the middle step."""
+    import comfy.samplers
+    from asced.nodes.plan import percent_at
+
+    sampling = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+    watched = sigmas[(sigmas > sampling.percent_to_sigma(0.5)) & (sigmas <= sampling.percent_to_sigma(0.2))]
+    return percent_at(sampling, float(watched[-1])) - 1e-3 if len(watched) else ONSET
 
 
 def models() -> Iterator[Case]:
@@ -136,7 +148,7 @@ def graphs() -> Iterator[Case]:
 
 
 def _image(kit: Kit, asced: Patch, denoise: float, mask: str = "") -> Any:
-    model = with_artifact(kit.hands.eps, onset=max(0.35, 1.06 - denoise))  # a little behind the start of the run
+    model = with_artifact(kit.hands.eps, onset=max(ONSET, 1 - 0.75 * denoise))  # in its later half
     latent = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
     if mask:
         latent["noise_mask"] = torch.ones(1, 32, 32)
@@ -149,7 +161,7 @@ def _image(kit: Kit, asced: Patch, denoise: float, mask: str = "") -> Any:
 def _advanced(kit: Kit, asced: Patch, start: int, end: int) -> Any:
     latent = kit.latent() if start == 0 else {"samples": torch.ones(2, 3, 32, 32)}
     leftover = "enable" if end < 12 else "disable"
-    model = with_artifact(kit.hands.eps, onset=max(0.35, start / 12 + 0.06))
+    model = with_artifact(kit.hands.eps, onset=max(ONSET, start / 12 + 0.06))
     return kit.core(
         "KSamplerAdvanced", model=asced(model), noise_seed=3, steps=12, cfg=2.0,
         sampler_name="euler", scheduler="normal", positive=kit.positive, negative=kit.negative, latent_image=latent,
@@ -227,7 +239,7 @@ def _controlled(kit: Kit, asced: Patch) -> Any:
         "ControlNetApplyAdvanced", positive=text(), negative=text(seed=1), control_net=tiny_controlnet(model),
         image=hint, strength=0.5, start_percent=0.0, end_percent=0.8,
     )  # fmt: skip
-    return kit.sample(asced(with_artifact(model, strength=2.0)), positive=positive, negative=negative)
+    return kit.sample(asced(with_artifact(model, strength=VERY_LOUD)), positive=positive, negative=negative)
 
 
 def _lora(kit: Kit, asced: Patch) -> Any:
@@ -297,7 +309,7 @@ def patches() -> Iterator[Case]:
 
 
 def _patched(kit: Kit, asced: Patch, other: Callable, order: str, model: Any = None, **change: Any) -> Any:
-    model = with_artifact(model or kit.hands.eps, strength=2.0)
+    model = with_artifact(model, strength=VERY_LOUD) if model else with_artifact(kit.hands.eps, strength=2.0)
     return kit.sample(asced(other(kit, model)) if order == "before" else other(kit, asced(model)), **change)
 
 

@@ -165,7 +165,7 @@ def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
 
 # What sees the planted artifact of the latent demo and nothing else.
 STRICT = {
-    "mode": "robust", "threshold": 8.0, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
+    "mode": "robust", "threshold": 2.0, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
     "start_percent": 0.2, "end_percent": 0.5,
 }  # fmt: skip
 PLAIN = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}

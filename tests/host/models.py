@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Where the planted artifact appears, as a share of the way: in the later half of a usual window, however the steps of
+# a sampler lie. What stands still over that half does not count as a change that lasts.
+ONSET = 0.4
+
 
 class _FlowNet(nn.Module):
     """The hand network as a rectified-flow model, exactly: ``x / (1 - s)`` is its state at ``sigma = s / (1 - s)``."""
@@ -84,7 +88,7 @@ def with_artifact(
     model: Any,
     images: tuple[int, ...] = (0,),
     size: float = 0.2,
-    onset: float = 0.35,
+    onset: float = ONSET,
     strength: float = 1.0,
     alike: bool = False,
 ) -> Any:

@@ -58,7 +58,7 @@ def test_the_original_is_stock_and_the_corrected_latent_is_as_without_it(hands, 
 def test_two_rounds(demo, host, run_node, sampler):
     """A square in image 0 inside the window, another in image 1 behind T_c: two corrected runs beside the first."""
     model = with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
-    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.6)
+    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.65)
     given = {"samples": torch.zeros(3, 4, 16, 16)}
     common = (3, 25, 2.0, sampler, "normal", demo.positive, demo.negative, given)
     names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")

@@ -22,7 +22,7 @@ def test_every_round_costs_one_call_and_keeps_what_is_clean(sample, loud):
 def test_a_second_artifact_is_corrected_in_the_second_round(sample, demo, sampler):
     """One square appears in image 0 inside the window, another one in image 1 behind T_c."""
     model = with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
-    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.6)
+    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.65)
     options = {"steps": 25, "sampler_name": sampler, "batch": 3}
     stock = sample(model, None, **options)["samples"]
     latent, _, report = sample(model, {}, {"rounds": 2, "last_percent": 0.75}, **options)

@@ -243,7 +243,7 @@ def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, 
     settings = {"detection": _detection(run_node)}
     picture = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
     run = {"steps": 16, "denoise": denoise, "latent": picture}
-    model = with_artifact(hands.eps, onset=1.05 - denoise)
+    model = with_artifact(hands.eps, onset=1 - 0.75 * denoise)  # in the later half of its own window
     after, mask, report = corrected(model, settings=settings, **run)
     assert [image.corrected for image in report.images] == [True, False] and mask[0].any()
     assert "This run starts at" in report.summary() and "watched up to" in report.summary()

@@ -126,28 +126,26 @@ def test_runs_that_cannot_be_watched_give_the_image_and_the_reason(server, chang
 
 def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
     """Runs before it, of another seed or broken off, leave no trace in a warm server."""
-    sensitive = {"threshold": 1.5, "min_width": 0}
-    server.run(_graph(seed=21, **sensitive))
+    server.run(_graph(seed=21))
     with pytest.raises(tool.PromptError):
         server.run(_graph(seed=22, threshold=-3.0))
-    warm_outputs = server.run(_graph(seed=23, **sensitive))
+    warm_outputs = server.run(_graph(seed=23))
     with tool.ComfyServer(tmp_path) as fresh:
-        cold_outputs = fresh.run(_graph(seed=23, **sensitive))
+        cold_outputs = fresh.run(_graph(seed=23))
         assert np.array_equal(_latent(server, warm_outputs), _latent(fresh, cold_outputs))
     assert any(image["corrected"] for image in _report(warm_outputs)["images"])
 
 
 def test_offload_and_cache_settings_of_the_host_change_nothing(server, tmp_path):
     """``--lowvram`` and its kin exclude ``--cpu``; these settings free models and outputs at once, as they do."""
-    sensitive = {"threshold": 1.5, "min_width": 0}
-    expected = server.run(_graph(seed=31, **sensitive))
+    expected = server.run(_graph(seed=31))
     options = ("--cpu", "--cache-none", "--disable-smart-memory")
     with tool.ComfyServer(tmp_path, options=options) as other:
         for seed in (31, 32):
-            other.run(_graph(seed=seed, **sensitive))
+            other.run(_graph(seed=seed))
         with pytest.raises(tool.PromptError):
             other.run(_graph(seed=33, start_percent=0.9))
-        outputs = other.run(_graph(seed=31, **sensitive))
+        outputs = other.run(_graph(seed=31))
         assert np.array_equal(_latent(other, outputs), _latent(server, expected))
     assert _report(outputs)["images"] == _report(expected)["images"]
 
