@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .smoothing import GaussianSmoother
 
-CHANGE = 0.085  # a change counts from mad_scale times this share of the contrast on
+CHANGE = 0.113  # a change counts from mad_scale times this share of the contrast on
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians over: a change, its place, its surroundings
 SHRINKAGE = 0.1  # of the covariance towards equal channels (Ledoit and Wolf 2004): no channel weighs without bound
 KEPT = 8  # earlier values at most

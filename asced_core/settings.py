@@ -36,7 +36,7 @@ class DetectionSettings:
 
     Attributes:
         mode: ``robust`` for use, ``reference`` equal to the authors' code, ``paper`` Eq. 4 as printed.
-        mad_scale: k of the threshold; higher finds less. In ``robust`` a change must last and be ``0.085 * k`` of the
+        mad_scale: k of the threshold; higher finds less. In ``robust`` a change must last and be ``0.113 * k`` of the
             contrast (lasting.py), in ``reference`` a step's ``median + k * 1.4826 * MAD``. Not used by ``paper``.
         min_area: regions must be larger than this (strictly), px^2 of a 256-px image.
         max_area: regions must be smaller than this (strictly), px^2 of a 256-px image.
