@@ -103,10 +103,13 @@ def _by_score(truth: BoolMap, scores: NDArray[np.floating], choosing: BoolMap) -
 def look(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
     """The masks [B,64,64] and a score of each image [B] by every system: its marked area, where it has no other."""
     final = to_uint8(run.images)
-    masks = {f"ASCED {mode}": np.stack([d.mask for d in watch(sampler, run, mode)]) for mode in MODES}
+    watched = {mode: watch(sampler, run, mode) for mode in MODES}
+    masks = {f"ASCED {mode}": np.stack([d.mask for d in found]) for mode, found in watched.items()}
     masks["supervised, final image"] = PALDetector.load(WEIGHTS / "supervised.pt")(as_tensor(final))
     masks["stray components, final image"] = np.stack([_strays(image) for image in final])
     seen = {name: (mask, mask.mean((1, 2))) for name, mask in masks.items()}
+    strongest = np.array([d.score for d in watched["robust"]])
+    seen["ASCED robust, by its strongest region"] = masks["ASCED robust"], strongest
     uncertain = uncertainty_at(sampler, run, len(sampler.timesteps))
     seen["BayesDiff, whole run"] = abnormal_cells(uncertain, DETECTION), uncertain.mean((1, 2)).numpy()
     return seen
