@@ -59,12 +59,12 @@ class Row:
     note: str = ""
 
     def worse_than(self, other: Row) -> bool:
-        """True if a user would get less of it."""
+        """True if a user would get less of it; what a coupled image changes by hangs on the size of the regions, too."""
         return (
             STATUS.index(self.status) < STATUS.index(other.status)
             or self.clean_identical < other.clean_identical
             or (self.status == other.status and self.extra_calls > other.extra_calls)
-            or (self.difference or 0.0) > (other.difference or 0.0) * 1.01
+            or (self.difference or 0.0) > (other.difference or 0.0) * 2
         )
 
     def as_dict(self) -> dict[str, Any]:
