@@ -106,7 +106,7 @@ class Kit:
         pack = self._pack
         detection = pack.DetectionSettings(
             space="auto",
-            mad_scale=5.0 if sees else 20.0, min_area=1200, max_area=10000, min_width=32 if sees else 250,
+            mad_scale=3.75 if sees else 20.0, min_area=1200, max_area=10000, min_width=32 if sees else 250,
             base_size=pack.BASE_SIZE,
         )  # fmt: skip
         chosen = pack.DetectionChoice(detection), pack.CorrectionChoice()

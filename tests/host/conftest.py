@@ -157,7 +157,7 @@ def corrected(
 def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
     """Detection that sees the artifact of ``with_artifact`` and nothing else."""
     detection = run_node(
-        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
+        "ASCED_Detection", mode="robust", threshold=6.0, min_area=1200, max_area=10000, min_width=32, expand=0,
         start_percent=0.2, end_percent=0.5,
     )[0]  # fmt: skip
     return {"detection": detection}
@@ -165,7 +165,7 @@ def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
 
 # What sees the planted artifact of the latent demo and nothing else.
 STRICT = {
-    "mode": "robust", "threshold": 2.0, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
+    "mode": "robust", "threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
     "start_percent": 0.2, "end_percent": 0.5,
 }  # fmt: skip
 PLAIN = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}

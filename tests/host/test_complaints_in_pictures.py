@@ -25,7 +25,7 @@ def pictures(host, hands, run_node):
     ``regions`` holds image and corrected area of each hand that was corrected.
     """
     with torch.inference_mode():
-        detection = run_node("ASCED_Detection", threshold=1.5, min_area=100, min_width=5, **WINDOW)[0]
+        detection = run_node("ASCED_Detection", threshold=1.1, min_area=100, min_width=5, **WINDOW)[0]
         common = (16, 2.0, "euler", "normal", hands.positive, hands.negative, {"samples": torch.zeros(4, 3, 64, 64)})
         stock = host.common_ksampler(hands.eps, 0, *common)[0]["samples"]
         other = host.common_ksampler(hands.eps, 1, *common)[0]["samples"]

@@ -81,7 +81,7 @@ def test_the_mask_serves_as_noise_mask_and_in_the_hosts_mask_nodes(sample, demo,
 
 
 def test_weak_regions_can_be_left_out_of_the_mask(sample, demo, loud, run_node):
-    _, _, report = sample(loud, {"threshold": 2.0, "min_area": 50, "min_width": 0}, {"method": "none"}, steps=20)
+    _, _, report = sample(loud, {"threshold": 1.5, "min_area": 50, "min_width": 0}, {"method": "none"}, steps=20)
     scores = sorted({r.score for image in report.images for r in image.regions})
     assert len(scores) > 1
     whole = run_node("ASCED_MaskPreview", report=report)[1]

@@ -79,9 +79,9 @@ def test_a_tile_loop_gives_one_stitched_report(sample, demo, loud, run_node, hos
 
 
 def test_hires_fix_watches_each_pass_in_its_own_window(sample, demo, run_node, core_node):
-    first, _, low = sample(demo.model, {"threshold": 3.0}, steps=16)
+    first, _, low = sample(demo.model, {"threshold": 2.25}, steps=16)
     (bigger,) = core_node("LatentUpscaleBy", samples=first, upscale_method="bislerp", scale_by=1.5)
-    second, mask, high = sample(demo.model, {"threshold": 3.0}, steps=16, denoise=0.5, latent=bigger)
+    second, mask, high = sample(demo.model, {"threshold": 2.25}, steps=16, denoise=0.5, latent=bigger)
     assert low.decision_sigma > high.decision_sigma and low.notes == () and len(high.notes) == 1
     assert second["samples"].shape[-1] == 24 and mask.shape[-1] == 96
     assert high.window[1] > high.window[0]

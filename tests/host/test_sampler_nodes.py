@@ -13,7 +13,7 @@ STEPS = 12
 @pytest.fixture
 def detection(run_node):
     return run_node(
-        "ASCED_Detection", mode="robust", threshold=8.0, min_area=1200, max_area=10000, min_width=32, expand=0,
+        "ASCED_Detection", mode="robust", threshold=6.0, min_area=1200, max_area=10000, min_width=32, expand=0,
         start_percent=0.2, end_percent=0.5,
     )[0]  # fmt: skip
 

@@ -16,7 +16,7 @@ FORMS = ("eps", "flow")
 
 def _detection(run_node, **widgets):
     defaults = {
-        "mode": "robust", "threshold": 8.0, "min_area": 1200, "max_area": 10000, "min_width": 32, "expand": 0,
+        "mode": "robust", "threshold": 6.0, "min_area": 1200, "max_area": 10000, "min_width": 32, "expand": 0,
         "start_percent": 0.2, "end_percent": 0.5,
     }  # fmt: skip
     return run_node("ASCED_Detection", **{**defaults, **widgets})[0]

@@ -37,7 +37,7 @@ def server(tmp_path_factory):
 def _graph(seed=5, steps=12, denoise=1.0, sampler="euler", batch=2, **settings):
     """Demo model through ASCED_KSampler with both settings nodes; 32-pixel images."""
     detection = {
-        "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
+        "mode": "robust", "threshold": 2.25, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
         "start_percent": 0.2, "end_percent": 0.5, **settings,
     }  # fmt: skip
     correction = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
