@@ -20,7 +20,7 @@ _BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 
 SD = (4, DiscreteSchedule.from_alphas_cumprod((1 - _BETAS).cumprod(0).tolist()), edm_level)
 FLOW = (16, FlowSchedule(shift=3.0), flow_level)
 MODELS = pytest.mark.parametrize("model", [SD, FLOW], ids=["SD, 4 channels", "flow, 16 channels"])
-CONTRAST = 0.6  # of the patch; the object's channels spread by 0.3 to 1.5
+CONTRAST = 0.7  # of the patch; the object's channels spread by 0.3 to 1.5
 LASTS, PASSES, NEVER = [0, 0, 0, 0.3, 0.6, 1, 1, 1], [0, 0, 0.5, 1, 0.5, 0, 0, 0], [0] * 8  # over the window's 8 steps
 PATCH = np.zeros((SIDE, SIDE), bool)
 PATCH[24:36, 30:42] = True
@@ -96,7 +96,8 @@ def test_a_patch_that_lasts_is_found_and_one_that_goes_again_is_weak(model, seed
     alone = detect(frames[:, 0])
     assert np.array_equal(alone.mask, found.mask) and alone.score == pytest.approx(found.score, rel=1e-4)
     assert not any(d.mask.any() for d in _run(model, seed, NEVER)[0])
-    assert max(d.score for d in _run(model, seed, PASSES)[0]) < 0.7 * found.score  # weakly at most, see test_lasting
+    passing = max(d.score for d in _run(model, seed, PASSES)[0])
+    assert passing - 1 < 0.6 * (found.score - 1)  # little above the threshold at most, see test_lasting
 
 
 def test_in_a_video_each_frame_is_looked_at_on_its_own():

@@ -201,7 +201,7 @@ def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
         video = calm[:, :, None].repeat(2, 1, 9, 1, 1)
         video[1, :, 3:7] = one[0, :, None]
         frames.append(video + 0.002 * torch.randn(video.shape, generator=torch.Generator().manual_seed(len(frames))))
-    trajectory = _trajectory(detection=DetectionSettings(mad_scale=8))
+    trajectory = _trajectory(detection=DetectionSettings(mad_scale=6))
     ((before, after),) = _feed(trajectory, frames)
     assert [i for i, on in enumerate(trajectory.corrected) if on] == [9 + 3, 9 + 4, 9 + 5, 9 + 6]
     assert trajectory.acting == [False, True]

@@ -1,0 +1,152 @@
+"""What is usual for a model, without labels: the threshold at which so many of its images get a mark.
+
+Each image of some runs is asked at which threshold its first region appears. The order of these thresholds gives the
+one that a named share of further images exceeds, with the guarantee of split conformal prediction (Vovk et al. 2005):
+for images drawn alike, no more than that share is marked, on average over calibrations.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .regions import find_regions
+from .report import Report
+from .settings import BASE_SIZE, DetectionSettings, to_dict
+
+LOWEST = 0.1  # threshold of the runs to learn from; below it nothing is known
+HALVINGS = 16  # of the interval that a threshold is sought in
+FREE = ("mad_scale", "max_area", "expand")  # settings that may differ from those of the calibration
+NAME, KEY = "first_marks", "detection"
+
+
+def first_marks(report: Report) -> NDArray[np.float32]:
+    """The highest threshold at which each image of a run still has a region, float32 [B]; LOWEST where there is none.
+
+    Regions grow as the threshold falls, so the first is found by halving; ``max_area`` does not count.
+
+    Args:
+        report: of a run in mode ``robust`` that was watched at threshold LOWEST.
+
+    Raises:
+        ValueError: the run was not watched, or otherwise.
+    """
+    detection = report.detection
+    if report.decision is None:
+        raise ValueError("This run was not watched, so it teaches nothing: see its summary for the reason.")
+    if detection["mode"] != "robust" or not math.isclose(detection["mad_scale"], LOWEST):
+        raise ValueError(
+            f"This run was watched in mode {detection['mode']} at threshold {detection['mad_scale']:g}: a calibration "
+            f"learns from mode robust at threshold {LOWEST}; set both in ASCED Detection."
+        )
+    settings = replace(DetectionSettings(**detection), max_area=2.0 * BASE_SIZE**2)
+    ratios = report.ratios.astype(np.float32)
+    return np.array([LOWEST * max(1.0, _last_ratio(ratio, settings)) for ratio in ratios], np.float32)
+
+
+def _last_ratio(ratio: NDArray[np.float32], settings: DetectionSettings) -> float:
+    low, high = 0.0, float(ratio.max(initial=0.0))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if find_regions(ratio > middle, ratio, settings)[1]:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was learned of a model.
+
+    Attributes:
+        marks: float32 [N], of each image the threshold at which its first region appears.
+        detection: the detection's settings by name, as the images were watched with.
+    """
+
+    marks: NDArray[np.float32]
+    detection: dict[str, Any]
+
+    @classmethod
+    def of(cls, report: Report) -> Calibration:
+        """From one run; see ``first_marks``."""
+        return cls(first_marks(report), {k: v for k, v in report.detection.items() if k not in FREE})
+
+    def __add__(self, other: Calibration) -> Calibration:
+        """Both; an image that is in both, to the last bit, counts once.
+
+        Raises:
+            ValueError: they were watched with other settings.
+        """
+        _check_same(self.detection, other.detection, "The file's earlier runs", "this run")
+        new = (other.marks <= LOWEST) | ~np.isin(other.marks, self.marks)
+        return Calibration(np.concatenate([self.marks, other.marks[new]]), self.detection)
+
+    def threshold(self, share: float) -> float:
+        """The threshold at which no more than this share of the model's images gets a mark.
+
+        Args:
+            share: above 0, below 1.
+
+        Raises:
+            ValueError: there are too few images for so small a share.
+        """
+        count = len(self.marks)
+        place = math.ceil((count + 1) * (1 - share) - 1e-9)  # counted from 1
+        if place > count:
+            raise ValueError(
+                f"{count} images cannot tell what {100 * share:g} % of them exceed: {math.ceil(1 / share) - 1} or more "
+                f"are needed, or ask for {100 / (count + 1):.1f} % or more."
+            )
+        return float(np.sort(self.marks)[max(place, 1) - 1])
+
+    def applied(self, settings: DetectionSettings, share: float) -> DetectionSettings:
+        """The settings with the threshold for this share.
+
+        Raises:
+            ValueError: there are too few images, or they were watched with other settings.
+        """
+        own = {k: v for k, v in to_dict(settings).items() if k not in FREE}
+        _check_same(self.detection, own, "The calibration", "ASCED Detection")
+        return replace(settings, mad_scale=self.threshold(share))
+
+    def summary(self) -> str:
+        """Number of images and some thresholds, in words."""
+        shares = [s for s in (0.01, 0.05, 0.2, 0.5) if 1 / s - 1 <= len(self.marks)]
+        told = ", ".join(f"{100 * s:g} % of them from {self.threshold(s):.2f} down" for s in shares)
+        return f"{len(self.marks)} images" + (f"; marked: {told}." if told else ".")
+
+    def save(self, path: Path) -> None:
+        """Writes safetensors; a file that is there is replaced in one go."""
+        temporary = path.with_name(f"{path.name}.part")
+        save_file({NAME: self.marks}, temporary, {KEY: json.dumps(self.detection, sort_keys=True)})
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            ValueError: it is no such file.
+        """
+        try:
+            with safe_open(path, "numpy") as file:
+                return cls(file.get_tensor(NAME), json.loads((file.metadata() or {})[KEY]))
+        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path.name} is no calibration ({error}): make one with ASCED Calibrate.") from error
+
+
+def _check_same(first: dict[str, Any], second: dict[str, Any], whose: str, others: str) -> None:
+    different = [f"{k} {first.get(k)} and not {v}" for k, v in second.items() if first.get(k) != v]
+    if different:
+        raise ValueError(
+            f"{whose} had {', '.join(different)} of {others}: use the same settings, or calibrate anew with these."
+        )

@@ -1,0 +1,106 @@
+"""A threshold for a named share of marked images: against the detector itself, and against the share that is promised."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from asced_core import DetectionSettings, detect
+from asced_core.calibration import LOWEST, Calibration, first_marks
+from asced_core.settings import to_dict
+
+USUAL = to_dict(DetectionSettings(mad_scale=LOWEST))
+
+
+def _runs(count, seed=0):
+    """Predictions [N,3,64,64] of some images whose waves of two sizes grow and stay."""
+    rng = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        coarse, fine = (
+            torch.nn.functional.interpolate(torch.randn(1, 3, side, side, generator=rng), (64, 64), mode="bilinear")
+            for side in (4, 16)
+        )
+        yield torch.cat([coarse + k * 0.15 * fine for k in range(9)]).clamp(-4, 4)
+
+
+def _watched(runs, **settings):
+    """What a report holds of runs that were watched at the lowest threshold."""
+    detection = DetectionSettings(mad_scale=LOWEST, **settings)
+    ratios = np.stack([detect(run, detection).ratio for run in runs]).astype(np.float16)
+    return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12)
+
+
+def _made(marks):
+    own = {k: v for k, v in USUAL.items() if k not in ("mad_scale", "max_area", "expand")}
+    return Calibration(np.asarray(marks, np.float32), own)
+
+
+@pytest.mark.parametrize("settings", [{}, {"min_area": 400, "min_width": 12}], ids=["usual", "large regions"])
+def test_the_first_mark_is_where_the_detector_begins_to_find(settings):
+    runs = list(_runs(6))
+    for run, mark in zip(runs, first_marks(_watched(runs, **settings)), strict=True):
+        assert mark > 2 * LOWEST
+        for factor, found in ((0.99, True), (1.01, False)):
+            there = detect(run, DetectionSettings(mad_scale=float(mark) * factor, max_area=65536, **settings))
+            assert bool(there.regions) is found
+
+
+def test_an_image_without_any_change_is_never_marked():
+    calm = torch.zeros(9, 3, 64, 64)
+    assert first_marks(_watched([calm])) == LOWEST
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_no_more_than_the_named_share_of_new_images_is_marked(share):
+    """Over many calibrations of 60 images each; the promise is tight to 1 / (60 + 1)."""
+    rng = np.random.default_rng(0)
+    marked = [
+        (rng.gamma(3, size=400) > _made(rng.gamma(3, size=60)).threshold(share)).mean() for _ in range(800)
+    ]
+    assert share - 1 / 61 - 0.004 < np.mean(marked) < share + 0.004
+
+
+def test_by_hand():
+    four = _made([4, 1, 3, 2])
+    assert [four.threshold(share) for share in (0.2, 0.4, 0.6, 0.8, 0.99)] == [4, 3, 2, 1, 1]
+    with pytest.raises(ValueError, match=r"4 images cannot tell what 5 % of them exceed: 19 or more .* 20\.0 % or more"):
+        four.threshold(0.05)
+    assert four.summary() == "4 images; marked: 20 % of them from 4.00 down, 50 % of them from 3.00 down."
+    assert _made([1]).summary() == "1 images; marked: 50 % of them from 1.00 down."
+
+
+def test_runs_add_up_and_the_same_run_counts_once():
+    one, two = _made([3, 5, LOWEST]), _made([4, LOWEST])
+    assert sorted((one + two).marks.tolist()) == sorted(np.float32([3, 4, 5, LOWEST, LOWEST]).tolist())
+    assert sorted((one + _made([5, 3])).marks.tolist()) == sorted(one.marks.tolist())
+
+
+def test_a_file_reads_back(tmp_path):
+    made = _made([1.25, 7.5])
+    made.save(tmp_path / "model.calibration.safetensors")
+    again = Calibration.load(tmp_path / "model.calibration.safetensors")
+    assert again.marks.tolist() == [1.25, 7.5] and again.detection == made.detection
+    assert [path.name for path in tmp_path.iterdir()] == ["model.calibration.safetensors"]
+
+
+def test_settings_get_the_threshold_and_keep_the_rest():
+    settings = DetectionSettings(mad_scale=3, max_area=5000, expand=4)
+    assert _made([2, 6, 7]).applied(settings, 0.5) == replace(settings, mad_scale=6)
+
+
+def test_what_does_not_fit_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"The calibration had min_area 100 and not 300 of ASCED Detection: use the"):
+        _made([1, 2, 3]).applied(DetectionSettings(min_area=300), 0.5)
+    with pytest.raises(ValueError, match=r"earlier runs had .*mode robust and not paper of this run"):
+        _made([1]) + Calibration(np.float32([1]), {"mode": "paper"})
+    usual = _watched(_runs(1))
+    with pytest.raises(ValueError, match="not watched, so it teaches nothing"):
+        first_marks(SimpleNamespace(**{**vars(usual), "decision": None}))
+    for wrong in ({"mode": "reference"}, {"mad_scale": 3.0}):
+        with pytest.raises(ValueError, match=r"learns from mode robust at threshold 0\.1"):
+            first_marks(SimpleNamespace(**{**vars(usual), "detection": {**USUAL, **wrong}}))
+    (tmp_path / "broken.safetensors").write_bytes(b"{}")
+    with pytest.raises(ValueError, match=r"broken\.safetensors is no calibration .*make one with ASCED Calibrate"):
+        Calibration.load(tmp_path / "broken.safetensors")
