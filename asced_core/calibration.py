@@ -28,28 +28,17 @@ FREE = ("mad_scale", "max_area", "expand")  # settings that may differ from thos
 NAME, KEY = "first_marks", "detection"
 
 
-def first_marks(report: Report) -> NDArray[np.float32]:
-    """The highest threshold at which each image of a run still has a region, float32 [B]; LOWEST where there is none.
+def first_marks(ratios: NDArray[Any], settings: DetectionSettings) -> NDArray[np.float32]:
+    """The highest threshold at which each image still has a region, float32 [B]; LOWEST where there is none.
 
     Regions grow as the threshold falls, so the first is found by halving; ``max_area`` does not count.
 
     Args:
-        report: of a run in mode ``robust`` that was watched at threshold LOWEST.
-
-    Raises:
-        ValueError: the run was not watched, or otherwise.
+        ratios: [B,H,W], how many times threshold LOWEST was exceeded.
+        settings: the filters of the regions.
     """
-    detection = report.detection
-    if report.decision is None:
-        raise ValueError("This run was not watched, so it teaches nothing: see its summary for the reason.")
-    if detection["mode"] != "robust" or not math.isclose(detection["mad_scale"], LOWEST):
-        raise ValueError(
-            f"This run was watched in mode {detection['mode']} at threshold {detection['mad_scale']:g}: a calibration "
-            f"learns from mode robust at threshold {LOWEST}; set both in ASCED Detection."
-        )
-    settings = replace(DetectionSettings(**detection), max_area=2.0 * BASE_SIZE**2)
-    ratios = report.ratios.astype(np.float32)
-    return np.array([LOWEST * max(1.0, _last_ratio(ratio, settings)) for ratio in ratios], np.float32)
+    unlimited = replace(settings, max_area=2.0 * BASE_SIZE**2)
+    return np.array([LOWEST * max(1.0, _last_ratio(r.astype(np.float32), unlimited)) for r in ratios], np.float32)
 
 
 def _last_ratio(ratio: NDArray[np.float32], settings: DetectionSettings) -> float:
@@ -77,8 +66,21 @@ class Calibration:
 
     @classmethod
     def of(cls, report: Report) -> Calibration:
-        """From one run; see ``first_marks``."""
-        return cls(first_marks(report), {k: v for k, v in report.detection.items() if k not in FREE})
+        """From one run in mode ``robust`` that was watched at threshold LOWEST.
+
+        Raises:
+            ValueError: the run was not watched, or otherwise.
+        """
+        detection = report.detection
+        if report.decision is None:
+            raise ValueError("This run was not watched, so it teaches nothing: see its summary for the reason.")
+        if detection["mode"] != "robust" or not math.isclose(detection["mad_scale"], LOWEST):
+            raise ValueError(
+                f"This run was watched in mode {detection['mode']} at threshold {detection['mad_scale']:g}: a "
+                f"calibration learns from mode robust at threshold {LOWEST}; set both in ASCED Detection."
+            )
+        marks = first_marks(report.ratios, DetectionSettings(**detection))
+        return cls(marks, {k: v for k, v in detection.items() if k not in FREE})
 
     def __add__(self, other: Calibration) -> Calibration:
         """Both; an image that is in both, to the last bit, counts once.

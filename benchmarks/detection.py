@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asced_core import CorrectionSettings
+from asced_core.calibration import LOWEST, Calibration, first_marks
 from asced_core.regions import BoolMap, dilate
 from benchmarks.detection_beds import (
     HALVES,
@@ -34,7 +35,7 @@ from benchmarks.detection_beds import (
     with_patches,
 )
 from benchmarks.detection_report import DOCS, as_markdown, picture
-from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, calibrated, verification
+from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, by_bank, calibrated, verification
 from benchmarks.hands import ROOT, HandSampler, Recording, correct, to_uint8
 from benchmarks.judges import PRESENT, landmark_file, presence, stray_components
 from benchmarks.methods import SEED, one_thread
@@ -50,6 +51,8 @@ EARLIER = 0.40  # of the run, a T_c before the usual one
 CORRECTED = ("reference", "robust", "robust, surroundings left in", "robust, threshold 2.5", "robust, threshold 4")
 ELSEWHERE, SOONER, WHOLE = "robust's masks elsewhere", f"robust, T_c at {EARLIER:.2f}", "the whole image"
 RESAMPLES = 500
+SHARES = (0.05, 0.2, 0.5)  # of the images that are to be marked
+SIGNAL_AT_LOWEST = by_bank(replace(SETTINGS, mad_scale=LOWEST))
 ANYWHERE = CorrectionSettings(max_area=1.0)  # the whole image, too
 Row = dict[str, Any]
 
@@ -164,6 +167,37 @@ def _overlap(found: Found, masks: BoolMap, grey: NDArray[np.bool_]) -> Row:
     }
 
 
+def named_share(half: str, images: int) -> dict[str, dict[str, Row]]:
+    """Thresholds for a named share of marked images, learned on the choosing half without labels."""
+    beds = {"early": HandSampler("early"), "final": HandSampler("final"), "clothes": ClothesSampler()}
+    return {name: _shares(sampler, half, images) for name, sampler in beds.items()}
+
+
+def _shares(sampler: HandSampler, half: str, images: int) -> dict[str, Row]:
+    lowest = replace(SETTINGS, mad_scale=LOWEST)
+
+    def first(frames: torch.Tensor) -> NDArray[np.float32]:
+        return first_marks(SIGNAL_AT_LOWEST(frames).scores, lowest)
+
+    runs = recordings(sampler, seeds_of(HALVES[0], images))
+    learned = Calibration(np.concatenate([first(window(sampler, run, SETTINGS)) for run in runs]), {})
+    seeds = seeds_of(half, images)
+    frames = torch.cat([window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)], dim=1)
+    truth = with_patches(frames, seeds, CONTRASTS["middle"], SIZES["middle"], True)
+    fresh = first(frames)
+    table = {}
+    for share in SHARES:
+        threshold = learned.threshold(share)
+        found = by_bank(replace(SETTINGS, mad_scale=threshold))(truth.frames)
+        patched = (found.masks & truth.masks).sum((1, 2)) > 0.5 * truth.masks.sum((1, 2))
+        table[f"{share:.0%}"] = {
+            "threshold": round(threshold, 2),
+            "marked": asdict(rate(fresh > threshold)),
+            "patches_found": asdict(rate(patched)),
+        }
+    return table
+
+
 def elsewhere(masks: BoolMap, seeds: list[int]) -> BoolMap:
     """The control: the same masks at random places."""
     shifts = [np.random.default_rng((SEED, seed)).integers(8, 57, 2) for seed in seeds]
@@ -227,18 +261,18 @@ def ratio(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Figure:
 
 
 PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {
-    "strays": stray_pieces, "judged": by_eye, "planted": planted, "corrected": corrected,
+    "strays": stray_pieces, "judged": by_eye, "planted": planted, "named_share": named_share, "corrected": corrected,
 }  # fmt: skip
 
 
 def measure(part: str, quick: bool) -> dict[str, Any]:
-    """A part on both halves; what is in its file is not run again. Corrections are run on the reporting half alone."""
+    """A part on both halves, or on the reporting one alone; what is in its file is not run again."""
     file = OUT / f"{part}{'-quick' if quick else ''}.json"
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     images = QUICK if quick else IMAGES
     patches = QUICK_PATCHES if quick else PATCHES
-    halves = HALVES[1:] if part == "corrected" else HALVES
+    halves = HALVES[1:] if part in ("corrected", "named_share") else HALVES
     result = {half: PARTS[part](half, patches if part == "planted" else images[half]) for half in halves}
     OUT.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -77,6 +77,13 @@ def as_markdown(result: dict[str, Any]) -> str:
     )  # fmt: skip
     lines += ["", "## Planted patches", "", "IoU, share of which at least half is marked, AUROC over pixels."]
     lines += _planted(result["planted"][half])
+    lines += _table(
+        "A named share of marked images",
+        "The threshold for the share is learned on the choosing half without labels, as ASCED Calibrate does; then the "
+        "share of new images that is marked, and of planted patches of middle contrast and size that are found.",
+        {"threshold": "threshold", "marked": "new images marked", "patches_found": "patches found"},
+        {f"{bed}, {share}": row for bed, rows in result["named_share"][half].items() for share, row in rows.items()},
+    )
     for bed, part in result["corrected"][half].items():
         lines += _table(
             f"After TTC, {bed} weights",

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import (
+    calibration,
     compare,
     custom_sampling,
     demo_model,
@@ -31,6 +32,7 @@ class AscedExtension(ComfyExtension):
             *model_patch.NODES,
             *stitching.NODES,
             *settings.NODES,
+            *calibration.NODES,
             *mask_preview.NODES,
             *views.NODES,
             *compare.NODES,

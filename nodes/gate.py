@@ -36,7 +36,7 @@ class ASCED_Gate(io.ComfyNode):
                 io.Float.Input(
                     "max_area",
                     optional=True,
-                    default=5.0,
+                    default=2.0,
                     min=0.0,
                     max=100.0,
                     step=0.5,
@@ -71,7 +71,7 @@ class ASCED_Gate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: dict[str, Any], report: Report, max_area: float = 5.0) -> io.NodeOutput:
+    def execute(cls, samples: dict[str, Any], report: Report, max_area: float = 2.0) -> io.NodeOutput:
         found = _checked(samples, report)
         kept = passing(report, max_area / 100)
         rejected = [place for place in range(len(found)) if place not in kept]

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import folder_paths
 import torch
 from comfy_api.latest import io
 
 from ..asced_core.rivals.pal import PALDetector, artifact_ratio
 from ..asced_core.rivals.vlm import BEST_PROMPT, PROMPTS, Judge, Question, paper_question
 from . import types
+from .model_files import FOLDER, changed, files_with, find_file
 from .views import to_pictures
 
 CATEGORY = "ASCED/compare"
-FOLDER = "asced"  # of the host's models
 NO_FILE = "put a TorchScript file into models/asced"
 KEY_VARIABLE = "ASCED_VLM_KEY"  # not a widget: workflows are shared
-
-folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
-
-
-def _files() -> list[str]:
-    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith((".pt", ".torchscript"))]
 
 
 class ASCED_PALDetector(io.ComfyNode):
@@ -43,7 +35,7 @@ class ASCED_PALDetector(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=_files() or [NO_FILE],
+                    options=files_with(".pt", ".torchscript") or [NO_FILE],
                     tooltip="A TorchScript file in models/asced: takes a normalised 1x3x512x512 picture, gives labels.",
                 ),
                 io.Image.Input("image", optional=True, tooltip="Images to look at; without any, the masks are empty."),
@@ -61,10 +53,10 @@ class ASCED_PALDetector(io.ComfyNode):
     def execute(cls, file: str, image: torch.Tensor | None = None) -> io.NodeOutput:
         if file == NO_FILE:
             raise ValueError(f"There is no detector in models/{FOLDER}: {NO_FILE}, then reload the page.")
-        path = folder_paths.get_full_path(FOLDER, file)
+        path = find_file(file)
         if path is None:
             raise ValueError(f"There is no file {file} in models/{FOLDER}: {NO_FILE}, then reload the page.")
-        detector = PALDetector.load(Path(path))
+        detector = PALDetector.load(path)
         if image is None:
             return io.NodeOutput(detector, torch.zeros(1, 64, 64), 0.0)
         masks = detector(image[..., :3].movedim(-1, 1) * 2 - 1)
@@ -72,8 +64,7 @@ class ASCED_PALDetector(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> float:
-        path = folder_paths.get_full_path(FOLDER, file)
-        return os.path.getmtime(path) if path else 0.0
+        return changed(file)
 
 
 class ASCED_VLMVerdict(io.ComfyNode):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..asced_core.calibration import Calibration
 from ..asced_core.rivals.pal import PALDetector
 from ..asced_core.settings import (
     BASE_SIZE,
@@ -19,11 +20,14 @@ from ..asced_core.settings import (
     DetectionSettings,
 )
 from . import types
+from .calibration import ENDING
 from .choices import CorrectionChoice, DetectionChoice
+from .model_files import FOLDER, changed, files_with, find_file
 from .spaces import check_has_vae
 
 CATEGORY = "ASCED/settings"
 DEFAULT_DETECTION = DetectionChoice()
+BY_THRESHOLD = "none"
 DEFAULT_CORRECTION = CorrectionChoice()
 
 
@@ -138,10 +142,29 @@ class ASCED_Detection(io.ComfyNode):
                     optional=True,
                     tooltip="Finds the artifacts in the decoded picture in place of the dynamics; needs the vae input.",
                 ),
+                io.Combo.Input(
+                    "calibration",
+                    optional=True,
+                    options=[BY_THRESHOLD, *files_with(ENDING)],
+                    default=BY_THRESHOLD,
+                    tooltip="What ASCED Calibrate learned of this checkpoint; false_alarms then takes threshold's "
+                    "place. none: threshold counts.",
+                ),
+                io.Float.Input(
+                    "false_alarms",
+                    optional=True,
+                    default=20.0,
+                    min=0.1,
+                    max=99.0,
+                    step=0.5,
+                    tooltip="With a calibration: so many percent of the checkpoint's images get a mark; lower finds "
+                    "less.",
+                ),
             ],
             outputs=[
                 types.Detection.Output("detection", display_name="DETECTION", tooltip="For the ASCED sampler nodes.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -152,14 +175,34 @@ class ASCED_Detection(io.ComfyNode):
         only_here: torch.Tensor | None = None,
         protect: torch.Tensor | None = None,
         detector: PALDetector | None = None,
+        calibration: str = BY_THRESHOLD,
+        false_alarms: float = 20.0,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
+        if calibration != BY_THRESHOLD:
+            settings = _learned(calibration).applied(settings, false_alarms / 100)
+            types.tell(
+                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} for {false_alarms:g} % of the images."
+            )
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
             check_has_vae(vae, "A detector from a file")
         return io.NodeOutput(DetectionChoice(settings, vae, detector, only_here, protect))
+
+    @classmethod
+    def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, **_: Any) -> float:
+        return changed(calibration)
+
+
+def _learned(name: str) -> Calibration:
+    file = find_file(name)
+    if file is None:
+        raise ValueError(
+            f"There is no file {name} in models/{FOLDER}: choose another, or {BY_THRESHOLD} to go by threshold."
+        )
+    return Calibration.load(file)
 
 
 class ASCED_Correction(io.ComfyNode):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import comfy.sample
 import comfy.samplers
-import folder_paths
 import latent_preview
 import numpy as np
 import torch
@@ -19,18 +16,14 @@ from ..asced_core.heat import cividis
 from ..asced_core.rivals.bayesdiff import DRAWS, EVERY, map_of, score_of
 from . import types
 from .inputs import cfg_input, check_conditioning, check_latent, schedule_inputs, seed_input
+from .model_files import FOLDER, changed, files_with, find_file, new_file
 from .plan import image_size
-from .rivals import CATEGORY, FOLDER
+from .rivals import CATEGORY
 from .spaces import check_vae
 from .uncertain_run import MOST_IMAGES, UncertainRun
 
 ENDING = ".laplace.safetensors"
 FIT = "fit on the images"
-
-
-def posterior_files() -> list[str]:
-    """Names of the posteriors in models/asced."""
-    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(ENDING)]
 
 
 class ASCED_BayesDiff(io.ComfyNode):
@@ -54,7 +47,7 @@ class ASCED_BayesDiff(io.ComfyNode):
                 *schedule_inputs(),
                 io.Combo.Input(
                     "posterior",
-                    options=[FIT, *posterior_files()],
+                    options=[FIT, *files_with(ENDING)],
                     tooltip=f"{FIT}: needs images and vae, one call of the model for each image. Or a file in "
                     "models/asced that this node saved for this checkpoint.",
                 ),
@@ -122,11 +115,9 @@ class ASCED_BayesDiff(io.ComfyNode):
         file, clean = None, None
         if posterior == FIT:
             clean = _encoded(images, vae, latent)
-        elif (path := folder_paths.get_full_path(FOLDER, posterior)) is None:
+        elif (file := find_file(posterior)) is None:
             raise ValueError(f"There is no file {posterior} in models/{FOLDER}: choose another, or {FIT}.")
-        else:
-            file = Path(path)
-        target = _target(save_as)
+        target = new_file("save_as", save_as, ENDING) if save_as.strip() else None
         run = UncertainRun(model, clean, file, seed, every, draws)
         noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
         sampler = comfy.samplers.KSAMPLER(run)
@@ -139,7 +130,6 @@ class ASCED_BayesDiff(io.ComfyNode):
         assert run.variance is not None
         assert run.laplace is not None
         if target is not None and file is None:
-            target.parent.mkdir(parents=True, exist_ok=True)
             run.laplace.save(target)
         maps, scores = map_of(run.variance).cpu(), score_of(run.variance).tolist()
         shown = _at_image_size(maps, model, latent)
@@ -151,8 +141,7 @@ class ASCED_BayesDiff(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, posterior: str, **_: Any) -> float:
-        path = folder_paths.get_full_path(FOLDER, posterior) if posterior != FIT else None
-        return os.path.getmtime(path) if path else 0.0
+        return 0.0 if posterior == FIT else changed(posterior)
 
 
 def _encoded(images: Tensor | None, vae: Any, latent: Tensor) -> Tensor:
@@ -164,23 +153,6 @@ def _encoded(images: Tensor | None, vae: Any, latent: Tensor) -> Tensor:
         )
     check_vae(vae, tuple(latent.shape), "Fitting on images")
     return torch.cat([vae.encode(image[..., :3]) for image in images[:MOST_IMAGES].split(1)])
-
-
-def _target(name: str) -> Path | None:
-    """Where a posterior is to be kept.
-
-    Raises:
-        ValueError: the name leads out of the folder.
-    """
-    name = name.strip().removesuffix(ENDING)
-    if not name:
-        return None
-    folder = Path(folder_paths.get_folder_paths(FOLDER)[0])
-    if Path(name).name != name:
-        raise ValueError(
-            f"save_as is {name!r}: give a name without folders, such as my_checkpoint; it is kept in models/{FOLDER}."
-        )
-    return folder / f"{name}{ENDING}"
 
 
 def _at_image_size(maps: Tensor, model: Any, latent: Tensor) -> Tensor:

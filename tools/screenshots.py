@@ -84,6 +84,7 @@ SHOTS = {
     HELP / "ASCED_CollectRun": Shot("patched", ("ASCED_ApplyToModel", "KSampler", "ASCED_CollectRun")),
     HELP / "ASCED_StitchRuns": Shot("tiles", ("ASCED_StitchRuns", "ASCED_Overlay", "All tiles")),
     HELP / "ASCED_Detection": Shot("any checkpoint", ("ASCED_Detection",), run=False),
+    HELP / "ASCED_Calibrate": Shot("calibrate", ("ASCED_Calibrate", "What was learned")),
     HELP / "ASCED_Correction": Shot("any checkpoint", ("ASCED_Correction",), run=False),
     HELP / "ASCED_MaskPreview": Shot("first look", ("ASCED_MaskPreview",)),
     HELP / "ASCED_Overlay": Shot("first look", ("ASCED_Overlay", "What was found")),

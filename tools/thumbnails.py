@@ -34,6 +34,7 @@ SHEETS = {
         ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
     ),
+    "ASCED - calibrate": tuple(("One in five is marked", place, "") for place in range(4)),
     "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
 }  # fmt: skip
 SIDE = 512  # the template browser shows squares

@@ -59,7 +59,7 @@ class Row:
     note: str = ""
 
     def worse_than(self, other: Row) -> bool:
-        """True if a user would get less of it; what a coupled image changes by hangs on the size of the regions, too."""
+        """True if a user would get less of it. A coupled image's change hangs on the size of the regions, too."""
         return (
             STATUS.index(self.status) < STATUS.index(other.status)
             or self.clean_identical < other.clean_identical

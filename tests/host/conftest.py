@@ -209,3 +209,16 @@ def loud(demo):
     from .models import with_artifact
 
     return with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
+
+
+@pytest.fixture
+def asced_models(host, tmp_path):
+    """A folder of models/asced for the test alone."""
+    import folder_paths
+
+    paths, _ = folder_paths.folder_names_and_paths["asced"]
+    paths.insert(0, str(tmp_path))
+    folder_paths.filename_list_cache.pop("asced", None)
+    yield tmp_path
+    paths.remove(str(tmp_path))
+    folder_paths.filename_list_cache.pop("asced", None)

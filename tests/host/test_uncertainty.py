@@ -13,19 +13,6 @@ def empty():
 
 
 @pytest.fixture
-def posteriors(tmp_path):
-    """A folder of models/asced for the test alone."""
-    import folder_paths
-
-    paths, _ = folder_paths.folder_names_and_paths["asced"]
-    paths.insert(0, str(tmp_path))
-    folder_paths.filename_list_cache.pop("asced", None)
-    yield tmp_path
-    paths.remove(str(tmp_path))
-    folder_paths.filename_list_cache.pop("asced", None)
-
-
-@pytest.fixture
 def bayes(run_node, hands):
     def run(model=None, **changes):
         inputs = {
@@ -55,9 +42,9 @@ def test_the_images_are_the_hosts_own_euler(bayes, hands, core_node):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
-def test_a_kept_posterior_gives_the_same_and_says_where_it_does_not_fit(bayes, posteriors, demo, cfg):
+def test_a_kept_posterior_gives_the_same_and_says_where_it_does_not_fit(bayes, asced_models, demo, cfg):
     first = bayes(save_as="hands", cfg=cfg)
-    (file,) = posteriors.glob("*")
+    (file,) = asced_models.glob("*")
     assert file.name == "hands.laplace.safetensors"
     again = bayes(posterior=file.name, images=None, vae=None, cfg=cfg)
     assert torch.equal(first[2], again[2]) and first[3] == again[3]

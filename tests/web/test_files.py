@@ -19,7 +19,7 @@ MODEL_FILES = ("ckpt_name", "unet_name", "vae_name", "clip_name", "clip_name1", 
 NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
-    "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns", "ASCED_Detection", "ASCED_Correction",
+    "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns", "ASCED_Detection", "ASCED_Calibrate", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
     "ASCED_PALDetector",
     "ASCED_VLMVerdict", "ASCED_BayesDiff",
@@ -49,7 +49,7 @@ def _widget_values(info):
 
 
 def test_all_templates_are_listed_and_served(server):
-    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 12
+    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 13
     for name in TEMPLATES:
         assert name.isascii()  # names live in addresses and archives
         assert _fetch(server, f"/api/workflow_templates/asced/{name}.json")

@@ -15,6 +15,7 @@ RUNS = {
     "ASCED - rivals": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
     "ASCED - compare": {"ASCED Compare": [514] * 4, "Heat map": [256] * 4, "Side by side": [516] * 4},
     "ASCED - best of batch": {"The best two": [256] * 2},
+    "ASCED - calibrate": {"One in five is marked": [256] * 8},
     "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
 SET_WIDGET = """([type, name, value]) => {
@@ -119,7 +120,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
 
 def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
     page.load(read("ASCED - best of batch"))
-    for limit, kept in ((100.0, 8), (5.0, 2)):
+    for limit, kept in ((100.0, 8), (2.0, 2)):
         page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_area", limit])
         assert page.run() == "success"
         widths = dict(page.page.evaluate(PICTURES))

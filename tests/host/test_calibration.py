@@ -1,0 +1,79 @@
+"""ASCED_Calibrate, and detection by a share of marked images, in the real host with the demo model."""
+
+from __future__ import annotations
+
+import pytest
+
+ENDING = ".calibration.safetensors"
+
+
+@pytest.fixture
+def sample(run_node, hands):
+    """(seed, detection's widgets) -> report of eight hands; nothing is corrected."""
+
+    def run(seed, **widgets):
+        import torch
+
+        return run_node(
+            "ASCED_KSampler", model=hands.eps, seed=seed, steps=12, cfg=2.0, sampler_name="euler", scheduler="normal",
+            positive=hands.positive, negative=hands.negative, latent_image={"samples": torch.zeros(8, 3, 64, 64)},
+            denoise=1.0, detection=run_node("ASCED_Detection", **{"threshold": 3.0, **widgets})[0],
+            correction=run_node("ASCED_Correction", method="none")[0],
+        )[2]  # fmt: skip
+
+    return run
+
+
+def test_the_named_share_is_marked(sample, run_node, asced_models):
+    """Of the images that were learned from, and nearly so of new ones; a run that comes twice counts once."""
+    learned = [sample(seed, threshold=0.1) for seed in (1, 2, 3, 4)]
+    for number, report in enumerate(learned):
+        images, summary = run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
+        assert images == 8 * (number + 1) and summary.startswith(f"{images} images; marked: ")
+    assert run_node("ASCED_Calibrate", report=learned[0], name=f"hands{ENDING}", start_over=False)[0] == 32
+    assert [path.name for path in asced_models.iterdir()] == [f"hands{ENDING}"]
+    calibrated = {"calibration": f"hands{ENDING}", "max_area": 65536}
+    for share, most in ((10, 2), (50, 15)):  # the next image is the one more that the promise leaves room for
+        marked = [
+            sum(i.flagged for i in sample(seed, false_alarms=share, **calibrated).images) for seed in (1, 2, 3, 4)
+        ]
+        assert sum(marked) == most
+    fresh = [sample(seed, false_alarms=50, **calibrated) for seed in (11, 12)]
+    assert 3 <= sum(i.flagged for report in fresh for i in report.images) <= 13  # 98.6 % of binomial draws
+    assert fresh[0].detection["mad_scale"] > 0.1  # what was in force is in the report
+    assert run_node("ASCED_Calibrate", report=learned[0], name="hands", start_over=True)[0] == 8
+
+
+def test_without_a_calibration_the_threshold_counts(run_node):
+    plain = run_node("ASCED_Detection", threshold=2.5)[0]
+    assert (
+        run_node("ASCED_Detection", threshold=2.5, calibration="none", false_alarms=1.0)[0].settings == plain.settings
+    )
+
+
+def test_one_ships_for_each_demo_model(run_node, demo):
+    for name in ("ASCED demo hands", "ASCED demo hands, latent"):
+        lax, strict = (
+            run_node("ASCED_Detection", threshold=3.0, calibration=name + ENDING, false_alarms=share)[0].settings
+            for share in (90.0, 2.0)
+        )
+        assert 0.1 < lax.mad_scale < strict.mad_scale < 15 and lax.min_area == 100
+
+
+def test_what_does_not_fit_gets_one_sentence(sample, run_node, asced_models):
+    usual = sample(1, threshold=0.1)
+    run_node("ASCED_Calibrate", report=usual, name="hands", start_over=False)
+    with pytest.raises(ValueError, match=r"learns from mode robust at threshold 0\.1; set both in ASCED Detection"):
+        run_node("ASCED_Calibrate", report=sample(1), name="hands", start_over=False)
+    with pytest.raises(ValueError, match=r"name is '\.\./hands': give a name without folders"):
+        run_node("ASCED_Calibrate", report=usual, name="../hands", start_over=False)
+    other = sample(1, threshold=0.1, min_area=300)
+    with pytest.raises(ValueError, match=r"earlier runs had min_area 100 and not 300 of this run"):
+        run_node("ASCED_Calibrate", report=other, name="hands", start_over=False)
+    own = {"threshold": 3.0, "calibration": f"hands{ENDING}"}
+    with pytest.raises(ValueError, match="8 images cannot tell what 5 % of them exceed: 19 or more are needed"):
+        run_node("ASCED_Detection", false_alarms=5.0, **own)
+    with pytest.raises(ValueError, match=r"calibration had start_percent 0\.2 and not 0\.3 of ASCED Detection"):
+        run_node("ASCED_Detection", start_percent=0.3, false_alarms=20.0, **own)
+    with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another, or none"):
+        run_node("ASCED_Detection", threshold=3.0, calibration="gone.safetensors")
