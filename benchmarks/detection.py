@@ -50,6 +50,9 @@ NEAR = 1  # cells around a box that still count as touched
 EARLIER = 0.40  # of the run, a T_c before the usual one
 CORRECTED = ("reference", "robust", "robust, surroundings left in", "robust, threshold 2.5", "robust, threshold 4")
 ELSEWHERE, SOONER, WHOLE = "robust's masks elsewhere", f"robust, T_c at {EARLIER:.2f}", "the whole image"
+SETTLED = "robust, T_c where the image's changes calm down"
+CALM = 0.6  # of an image's strongest mean change in the window
+ENDS = (0.34, 0.38, 0.42, 0.46, 0.50)  # of the run, what T_c is chosen of
 RESAMPLES = 500
 SHARES = (0.05, 0.2, 0.5)  # of the images that are to be marked
 SIGNAL_AT_LOWEST = by_bank(replace(SETTINGS, mad_scale=LOWEST))
@@ -236,6 +239,9 @@ def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], ND
             outcome = correct(sampler, run, settings, ANYWHERE, lambda _, m=mask: m)  # type: ignore[misc]
             after.setdefault(name, []).append(bad(outcome.images))
             marked.setdefault(name, []).append(mask)
+        pictures, mask = _when_settled(sampler, run, frames)
+        after.setdefault(SETTLED, []).append(bad(pictures))
+        marked.setdefault(SETTLED, []).append(mask)
     was = np.concatenate(before)
     rows = {}
     for name, parts in after.items():
@@ -250,6 +256,28 @@ def _bed(bed: str, half: str, images: int, bad: Callable[[NDArray[np.uint8]], ND
             "area": round(float(shown.mean()), 4),
         }
     return rows
+
+
+def settled(frames: torch.Tensor) -> NDArray[np.int64]:
+    """How many frames of [N,B,C,H,W] pass until each image's mean change has come down from its peak, [B]."""
+    change = frames.diff(dim=0).abs().mean((2, 3, 4)).numpy()
+    peak = change.argmax(0)
+    calm = (change < CALM * change.max(0)) & (np.arange(len(change))[:, None] > peak)
+    return np.where(calm.any(0), calm.argmax(0) + 2, len(frames))
+
+
+def _when_settled(sampler: HandSampler, run: Recording, frames: torch.Tensor) -> tuple[NDArray[np.uint8], BoolMap]:
+    """Robust with a T_c for each image, where its changes have calmed down: pictures and masks."""
+    choices = [replace(SETTINGS, end_percent=end) for end in ENDS]
+    lengths = [len(sampler.watched(choice)) for choice in choices]
+    chosen = np.searchsorted(lengths, settled(frames)).clip(max=len(choices) - 1)
+    pictures, masks = to_uint8(run.images), np.zeros((len(run.seeds), *frames.shape[-2:]), bool)
+    for place in np.unique(chosen):
+        found = SIGNALS["robust"](window(sampler, run, choices[place])).masks
+        outcome = correct(sampler, run, choices[place], ANYWHERE, lambda _, m=found: m)  # type: ignore[misc]
+        mine = chosen == place
+        pictures[mine], masks[mine] = outcome.images[mine], found[mine]
+    return pictures, masks
 
 
 def ratio(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Figure:

@@ -16,7 +16,7 @@ from server import ROOT, ComfyServer
 
 SHIPPED = ROOT / "demo" / "asced"
 NAMES = {"pixel": "ASCED demo hands", "latent": "ASCED demo hands, latent"}
-BATCHES, BATCH, FIRST_SEED = 20, 10, 90_000
+BATCHES, BATCH, FIRST_SEED = 10, 10, 90_000
 
 
 def graph(space: str, seed: int) -> dict[str, Any]:
