@@ -24,6 +24,7 @@ from .settings import BASE_SIZE, DetectionSettings, to_dict
 
 LOWEST = 0.1  # threshold of the runs to learn from; below it nothing is known
 HALVINGS = 16  # of the interval that a threshold is sought in
+ROUNDING = 2.0**-10  # a report's ratios are float16, so a region may last a little longer
 FREE = ("mad_scale", "max_area", "expand")  # settings that may differ from those of the calibration
 NAME, KEY = "first_marks", "detection"
 
@@ -49,7 +50,7 @@ def _last_ratio(ratio: NDArray[np.float32], settings: DetectionSettings) -> floa
             low = middle
         else:
             high = middle
-    return high
+    return high * (1 + ROUNDING)
 
 
 @dataclass(frozen=True, eq=False)
