@@ -188,15 +188,21 @@ def _shares(sampler: HandSampler, half: str, images: int) -> dict[str, Row]:
     frames = torch.cat([window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)], dim=1)
     truth = with_patches(frames, seeds, CONTRASTS["middle"], SIZES["middle"], True)
     fresh = first(frames)
+    seen, boxes = judged(half) if sampler.bed == "final" else ([], [])
+    pictures = [window(sampler, run, SETTINGS) for run in recordings(sampler, seen)]
     table = {}
     for share in SHARES:
         threshold = learned.threshold(share)
-        found = by_bank(replace(SETTINGS, mad_scale=threshold))(truth.frames)
+        at_threshold = by_bank(replace(SETTINGS, mad_scale=threshold))
+        found = at_threshold(truth.frames)
         patched = (found.masks & truth.masks).sum((1, 2)) > 0.5 * truth.masks.sum((1, 2))
         table[f"{share:.0%}"] = {
             "threshold": round(threshold, 2),
             "marked": asdict(rate(fresh > threshold)),
             "patches_found": asdict(rate(patched)),
+            "boxes_touched": asdict(rate(touched(looked([at_threshold(p) for p in pictures]).masks, boxes)))
+            if pictures
+            else "–",
         }
     return table
 

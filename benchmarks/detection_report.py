@@ -80,8 +80,14 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines += _table(
         "A named share of marked images",
         "The threshold for the share is learned on the choosing half without labels, as ASCED Calibrate does; then the "
-        "share of new images that is marked, and of planted patches of middle contrast and size that are found.",
-        {"threshold": "threshold", "marked": "new images marked", "patches_found": "patches found"},
+        "share of new images that is marked, of planted patches of middle contrast and size that are found, and of the "
+        "judge's boxes that are touched.",
+        {
+            "threshold": "threshold",
+            "marked": "new images marked",
+            "patches_found": "patches found",
+            "boxes_touched": "boxes touched",
+        },
         {f"{bed}, {share}": row for bed, rows in result["named_share"][half].items() for share, row in rows.items()},
     )
     for bed, part in result["corrected"][half].items():
