@@ -7,6 +7,7 @@ for images drawn alike, no more than that share is marked, on average over calib
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -26,7 +27,8 @@ LOWEST = 0.1  # threshold of the runs to learn from; below it nothing is known
 HALVINGS = 16  # of the interval that a threshold is sought in
 ROUNDING = 2.0**-10  # a report's ratios are float16, so a region may last a little longer
 FREE = ("mad_scale", "max_area", "expand")  # settings that may differ from those of the calibration
-NAME, KEY = "first_marks", "detection"
+MARKS, DETECTION, RUNS = "first_marks", "detection", "runs"  # in the file
+DIGITS = 16  # of a run's digest
 
 
 def first_marks(ratios: NDArray[Any], settings: DetectionSettings) -> NDArray[np.float32]:
@@ -60,10 +62,12 @@ class Calibration:
     Attributes:
         marks: float32 [N], of each image the threshold at which its first region appears.
         detection: the detection's settings by name, as the images were watched with.
+        runs: digests of the runs, so that none is counted twice.
     """
 
     marks: NDArray[np.float32]
     detection: dict[str, Any]
+    runs: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, report: Report) -> Calibration:
@@ -81,17 +85,20 @@ class Calibration:
                 f"calibration learns from mode robust at threshold {LOWEST}; set both in ASCED Detection."
             )
         marks = first_marks(report.ratios, DetectionSettings(**detection))
-        return cls(marks, {k: v for k, v in detection.items() if k not in FREE})
+        digest = hashlib.sha256(report.ratios.tobytes()).hexdigest()[:DIGITS]
+        return cls(marks, {k: v for k, v in detection.items() if k not in FREE}, (digest,))
 
     def __add__(self, other: Calibration) -> Calibration:
-        """Both; an image that is in both, to the last bit, counts once.
+        """This one and another run, which counts once if it comes twice.
 
         Raises:
             ValueError: they were watched with other settings.
         """
         _check_same(self.detection, other.detection, "The file's earlier runs", "this run")
-        new = (other.marks <= LOWEST) | ~np.isin(other.marks, self.marks)
-        return Calibration(np.concatenate([self.marks, other.marks[new]]), self.detection)
+        if other.runs and set(other.runs) <= set(self.runs):
+            return self
+        marks = np.concatenate([self.marks, other.marks])
+        return Calibration(marks, self.detection, (*self.runs, *other.runs))
 
     def threshold(self, share: float) -> float:
         """The threshold at which no more than this share of the model's images gets a mark.
@@ -130,7 +137,8 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Writes safetensors; a file that is there is replaced in one go."""
         temporary = path.with_name(f"{path.name}.part")
-        save_file({NAME: self.marks}, temporary, {KEY: json.dumps(self.detection, sort_keys=True)})
+        words = {DETECTION: json.dumps(self.detection, sort_keys=True), RUNS: " ".join(self.runs)}
+        save_file({MARKS: self.marks}, temporary, words)
         temporary.replace(path)
 
     @classmethod
@@ -142,7 +150,8 @@ class Calibration:
         """
         try:
             with safe_open(path, "numpy") as file:
-                return cls(file.get_tensor(NAME), json.loads((file.metadata() or {})[KEY]))
+                words = file.metadata() or {}
+                return cls(file.get_tensor(MARKS), json.loads(words[DETECTION]), tuple(words[RUNS].split()))
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{path.name} is no calibration ({error}): make one with ASCED Calibrate.") from error
 

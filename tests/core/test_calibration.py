@@ -70,16 +70,17 @@ def test_by_hand():
 
 
 def test_runs_add_up_and_the_same_run_counts_once():
-    one, two = _made([3, 5, LOWEST]), _made([4, LOWEST])
-    assert sorted((one + two).marks.tolist()) == sorted(np.float32([3, 4, 5, LOWEST, LOWEST]).tolist())
-    assert sorted((one + _made([5, 3])).marks.tolist()) == sorted(one.marks.tolist())
+    one, two = (Calibration.of(_watched(_runs(2, seed))) for seed in (1, 2))
+    both = one + two
+    assert both.marks.tolist() == [*one.marks, *two.marks] and len(both.runs) == 2
+    assert (both + two).marks.tolist() == (both + one).marks.tolist() == both.marks.tolist()
 
 
 def test_a_file_reads_back(tmp_path):
-    made = _made([1.25, 7.5])
+    made = replace(_made([1.25, 7.5]), runs=("1a", "2b"))
     made.save(tmp_path / "model.calibration.safetensors")
     again = Calibration.load(tmp_path / "model.calibration.safetensors")
-    assert again.marks.tolist() == [1.25, 7.5] and again.detection == made.detection
+    assert again.marks.tolist() == [1.25, 7.5] and again.detection == made.detection and again.runs == made.runs
     assert [path.name for path in tmp_path.iterdir()] == ["model.calibration.safetensors"]
 
 
