@@ -20,7 +20,7 @@ class ASCED_Calibrate(io.ComfyNode):
         return io.Schema(
             node_id="ASCED_Calibrate",
             display_name="ASCED Calibrate",
-            category="ASCED/settings",
+            category=types.SETTINGS,
             description="Learns from runs of your checkpoint at which threshold how many of its images get a mark, so "
             "that ASCED Detection can be asked for a share of marked images. Each run adds its images to a file in "
             f"models/{FOLDER}.",

@@ -70,6 +70,10 @@ class CorrectionChoice:
     keep_original: bool = False
 
 
+DEFAULT_DETECTION = DetectionChoice()
+DEFAULT_CORRECTION = CorrectionChoice()
+
+
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:
     given = tuple(mask.shape)
     flat = mask.reshape(-1, *given[-2:]) if mask.ndim >= 2 else mask

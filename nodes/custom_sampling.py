@@ -8,10 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import types
-from .choices import CorrectionChoice, DetectionChoice
+from .choices import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
 from .host import OneRun, patch_guider
 from .inputs import check_latent, settings_inputs
-from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
 
 
 class ASCED_SamplerCustomAdvanced(io.ComfyNode):

@@ -8,10 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import types
-from .choices import CorrectionChoice, DetectionChoice
+from .choices import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
 from .host import OneRun, patch_model
 from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
-from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
 
 
 class ASCED_KSampler(io.ComfyNode):

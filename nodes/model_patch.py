@@ -7,11 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import types
-from .choices import CorrectionChoice, DetectionChoice
+from .choices import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
 from .host import patch_model, with_samples
 from .inputs import check_latent, settings_inputs
 from .run_log import RunLog
-from .settings import DEFAULT_CORRECTION, DEFAULT_DETECTION
 
 
 class ASCED_ApplyToModel(io.ComfyNode):

@@ -12,6 +12,7 @@ from .. import asced_core
 from .view_settings import server
 
 CATEGORY = "ASCED"
+SETTINGS = "ASCED/settings"
 log = logging.getLogger("ASCED")
 
 Detection = io.Custom("ASCED_DETECTION")

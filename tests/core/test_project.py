@@ -60,7 +60,7 @@ def test_versions_agree():
 def test_readme_names_every_node_and_what_it_names_is_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     ids = {m for p in (ROOT / "nodes").glob("*.py") for m in re.findall(r'node_id="(ASCED_\w+)"', p.read_text())}
-    assert len(ids) == 19
+    assert len(ids) == 20
     for node_id in ids:
         assert f"`{node_id}`" in text, node_id
     for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
