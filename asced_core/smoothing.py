@@ -16,7 +16,8 @@ from torch import Tensor
 
 TRUNCATE = 4.0  # the kernel ends at this many sigmas, as in scipy.ndimage
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
-COARSE_SIGMA = 8.0  # cells; wider kernels over longer axes see cells of a grid on which they are about this wide
+COARSE_SIGMA = 4.0  # cells; wider kernels over longer axes see cells of a grid on which they are about this wide
+COARSE_CELLS = 6  # of the coarse grid along an axis at least
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
@@ -60,9 +61,10 @@ class _Axis:
             return self.matrix @ maps if axis == -2 else maps @ self.matrix.mT
         radius, padded = len(self.kernel) // 2, maps.index_select(axis, self.source)
         out = padded.narrow(axis, radius, self.length) * self.kernel[radius]
+        both = torch.empty_like(out)  # fresh memory for each shift would cost more than the sums
         for offset in range(1, radius + 1):  # the kernel is symmetric: two shifts share a weight
             left, right = (padded.narrow(axis, radius + o, self.length) for o in (-offset, offset))
-            out.add_(left + right, alpha=self.kernel[radius + offset])
+            out.add_(torch.add(left, right, out=both), alpha=self.kernel[radius + offset])
         return out
 
 
@@ -80,7 +82,8 @@ class GaussianSmoother:
         self._active, self._mix, self._size = sigma > 0, None, size
         if not self._active:
             return
-        self._pool = max(1, int(sigma / COARSE_SIGMA)) if max(size) > MATRIX_LENGTH else 1
+        pool = min(int(sigma / COARSE_SIGMA), min(size) // COARSE_CELLS)
+        self._pool = max(1, pool) if max(size) > MATRIX_LENGTH else 1
         self._height, self._width = (_Axis(math.ceil(n / self._pool), sigma / self._pool, device) for n in size)
         if channels is not None:
             self._mix = torch.tensor(smoothing_matrix(channels, sigma), dtype=torch.float32, device=device)
