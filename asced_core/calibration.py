@@ -28,6 +28,7 @@ HALVINGS = 16  # of the interval that a threshold is sought in
 ROUNDING = 2.0**-10  # a report's ratios are float16, so a region may last a little longer
 FREE = ("mad_scale", "max_area", "expand")  # settings that may differ from those of the calibration
 MARKS, DETECTION, RUNS = "first_marks", "detection", "runs"  # in the file
+SHARES = (0.01, 0.05, 0.2, 0.5)  # that are told of
 DIGITS = 16  # of a run's digest
 
 
@@ -130,9 +131,10 @@ class Calibration:
 
     def summary(self) -> str:
         """Number of images and some thresholds, in words."""
-        shares = [s for s in (0.01, 0.05, 0.2, 0.5) if 1 / s - 1 <= len(self.marks)]
-        told = ", ".join(f"{100 * s:g} % of them from {self.threshold(s):.2f} down" for s in shares)
-        return f"{len(self.marks)} images" + (f"; marked: {told}." if told else ".")
+        known = [share for share in SHARES if 1 / share - 1 <= len(self.marks)]
+        told = ", ".join(f"{100 * share:g} % at {self.threshold(share):.2f}" for share in known)
+        told = told.replace("% at", "% get a mark at threshold", 1)
+        return f"{len(self.marks)} images" + (f"; {told}." if told else ".")
 
     def save(self, path: Path) -> None:
         """Writes safetensors; a file that is there is replaced in one go."""

@@ -65,8 +65,8 @@ def test_by_hand():
     assert [four.threshold(share) for share in (0.2, 0.4, 0.6, 0.8, 0.99)] == [4, 3, 2, 1, 1]
     with pytest.raises(ValueError, match=r"4 images cannot tell what 5 % .*: 19 or more .* 20\.0 % or more"):
         four.threshold(0.05)
-    assert four.summary() == "4 images; marked: 20 % of them from 4.00 down, 50 % of them from 3.00 down."
-    assert _made([1]).summary() == "1 images; marked: 50 % of them from 1.00 down."
+    assert four.summary() == "4 images; 20 % get a mark at threshold 4.00, 50 % at 3.00."
+    assert _made([1]).summary() == "1 images; 50 % get a mark at threshold 1.00."
 
 
 def test_runs_add_up_and_the_same_run_counts_once():

@@ -29,7 +29,7 @@ def test_the_named_share_is_marked(sample, run_node, asced_models):
     learned = [sample(seed, threshold=0.1) for seed in (1, 2, 3, 4)]
     for number, report in enumerate(learned):
         images, summary = run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
-        assert images == 8 * (number + 1) and summary.startswith(f"{images} images; marked: ")
+        assert images == 8 * (number + 1) and summary.startswith(f"{images} images; ")
     assert run_node("ASCED_Calibrate", report=learned[0], name=f"hands{ENDING}", start_over=False)[0] == 32
     assert [path.name for path in asced_models.iterdir()] == [f"hands{ENDING}"]
     calibrated = {"calibration": f"hands{ENDING}", "max_area": 65536}
