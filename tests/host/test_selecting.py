@@ -67,7 +67,7 @@ def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
 def test_images_are_judged_by_how_much_of_them_is_marked(marked, run_node, caplog):
     caplog.set_level("INFO", logger="ASCED")
     given = {"samples": marked.latent, "report": marked.report}
-    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given)
+    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given, max_area=5.0)
     assert kept["batch_index"] == [5] and rejected["batch_index"] == [4, 6] and clean is False
     assert score == report.images[0].score == marked.report.images[1].score
     areas = [f"{100 * area:.1f}" for area in marked.report.masks.mean((1, 2))]

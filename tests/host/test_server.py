@@ -70,7 +70,7 @@ def _latent(server, outputs):
 
 def test_the_server_knows_every_node_and_a_graph_runs(server):
     known = server.get("/object_info")
-    assert sum(name.startswith("ASCED_") for name in known) == 19
+    assert sum(name.startswith("ASCED_") for name in known) == 20
     seen = []
     outputs = server.run(_graph(), lambda *event: seen.append(event))
     assert [e[1:] for e in seen if e[0] == "sampler"] == [(i + 1, 12) for i in range(12)]
