@@ -18,6 +18,7 @@ from .smoothing import GaussianSmoother, median, smoothing_matrix
 
 MAD_TO_SIGMA = 1.4826  # MAD of a normal distribution to its standard deviation
 SMOOTHING = 2.0  # px of a 256-px image
+THIN = 2  # where thresholds are only recorded: one row and column in so many, of maps that are smooth over more
 MAX_RATIO = 100.0  # ends the scale where a threshold of zero would give infinity
 
 
@@ -86,6 +87,7 @@ class ScoreBank:
         mixed = channels if self._mode.mix_channels else None
         # below half a cell the kernel is a single weight
         self._smooth = GaussianSmoother((height, width), sigma if sigma >= 0.5 else 0.0, mixed, device)
+        self._thin = THIN if self._mode.lasting and sigma >= 2 * THIN else 1
         self._over_time: Tensor | None = None
         if frames > 1 and settings.smooth_frames > 0:
             matrix = smoothing_matrix(frames, settings.smooth_frames)
@@ -144,7 +146,7 @@ class ScoreBank:
         return level.weight * score(x.float(), denoised.float(), level)
 
     def _add(self, dynamics: Tensor) -> None:
-        flat = dynamics.flatten(1)
+        flat = dynamics[..., :: self._thin, :: self._thin].flatten(1)
         middle = median(flat)
         mad = median((flat - middle[:, None]).abs())
         threshold = middle + self.settings.mad_scale * MAD_TO_SIGMA * mad if self._mode.median_based else mad

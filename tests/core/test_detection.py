@@ -143,3 +143,20 @@ def test_memory_of_the_bank_does_not_grow_with_the_run(planted):
         return sum(t.numel() for t in tensors)
 
     assert cells(50) - cells(5) == 45 * 4  # four statistics a step
+
+
+def test_recorded_thresholds_of_large_maps_are_those_of_all_cells(rng):
+    """Where the maps are smooth over more, robust looks at one row and column in two."""
+    frames = [torch.rand(1, 3, 512, 512, generator=rng).cumsum(-1) * 0.01 for _ in range(3)]
+    seen = {}
+    for thin in (1, 2):
+        bank = ScoreBank(DetectionSettings(), (1, 3, 512, 512), frames[0].device)
+        assert bank._thin == 2
+        bank._thin = thin
+        for frame in frames:
+            bank.push_value(frame)
+        seen[thin] = bank.result()
+    np.testing.assert_allclose(seen[2].steps, seen[1].steps, rtol=0.01)
+    assert torch.equal(seen[2].ratio, seen[1].ratio)
+    for mode in ("reference", "paper"):
+        assert ScoreBank(DetectionSettings(mode=mode), (1, 3, 512, 512), frames[0].device)._thin == 1
