@@ -137,7 +137,7 @@ class CorrectionSettings:
     feather: int = 4
     max_area: float = 0.5
     rounds: int = 1
-    last_percent: float = 0.6
+    last_percent: float = 0.7
 
     def __post_init__(self) -> None:
         _check_choice(self, "method", CORRECTIONS)

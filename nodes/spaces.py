@@ -128,7 +128,7 @@ def _best(patcher: Any, latent_format: Any) -> Signal:
     """
     if pixels_per_cell(latent_format) == 1:
         return Signal()  # the cells are pixels already
-    # Not rgb, though it is free: it loses what cancels out in colours, and marks too much (docs/spaces.md).
+    # Not rgb, though it is free: it loses what cancels out in colours, and marks more (docs/spaces.md).
     decoder = _tiny_decoder(latent_format)
     if decoder is not None and _decoder_cost(decoder) < AUTO_SHARE * _model_cost(patcher.model.diffusion_model):
         return Signal("taesd", _view(decoder))
