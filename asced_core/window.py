@@ -76,9 +76,8 @@ def find_window(
         )
     decisions = _decisions(steps, decision, sigma_last, rounds)
     if len(decisions) < rounds:
-        notes += (
-            f"Only {len(decisions)} of {rounds} rounds fit in between T_c and last_percent: raise it, or take more steps.",
-        )
+        fit = f"Only {len(decisions)} of {rounds} rounds fit in between T_c and last_percent"
+        notes += (f"{fit}: raise it, or take more steps.",)
     return Window(watched[0], watched[-1], decisions, notes)
 
 
