@@ -26,7 +26,7 @@ from benchmarks.quality import Figure, compare, paired_change, rate
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "benchmarks"
 OUT = ROOT / "output" / "bench"
-FULL, QUICK = {"early": 2048, "final": 2048, "latent": 512}, 96
+FULL, QUICK = {"early": 2048, "final": 2048, "latent": 512}, 32
 SHOWN = 10
 STEPS = 25
 Made = dict[str, dict[str, Any]]  # what the farm made, by method
