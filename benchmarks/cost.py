@@ -21,7 +21,7 @@ from benchmarks.hands import HandSampler, record
 from benchmarks.methods import TABLE, supervised
 from benchmarks.table1 import DOCS, STEPS
 
-IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 8, 1
+IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 4, 1
 FIRST = 40000  # seed
 LARGE, FRAMES = 512, 8  # pixels, and predictions in the window of 25 steps
 

@@ -32,7 +32,7 @@ from benchmarks.quality import figure, rate
 from benchmarks.table1 import DOCS, OUT, Made, made
 
 FULL = {"dynamics": 128, "probe": 512, "steps": 32, "harmlessness": 2048}
-QUICK = {"dynamics": 32, "probe": 64, "steps": 4, "harmlessness": 32}
+QUICK = {"dynamics": 32, "probe": 32, "steps": 4, "harmlessness": 32}
 NFE, QUICK_NFE = (25, 50, 100, 250, 1000), (25, 50)
 FIRST = 30000  # seed; apart from those of the other tables
 BATCH = 32

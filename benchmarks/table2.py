@@ -31,8 +31,8 @@ from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 MODES = ("robust", "reference", "paper")
 CONTRASTS, SIZES = {"low": 0.15, "middle": 0.4, "high": 1.0}, {"small": 3, "middle": 6, "large": 10}
-PLANTED, QUICK = 96, 6
-JUDGED, JUDGED_QUICK = 100, 20  # of each kind
+PLANTED, QUICK = 96, 4
+JUDGED, JUDGED_QUICK = 100, 12  # of each kind
 FIRST = 20000  # seed of the planted runs
 RESAMPLES = 500
 Seen = tuple[BoolMap, NDArray[np.floating]]
