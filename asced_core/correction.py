@@ -16,7 +16,7 @@ from .settings import CorrectionSettings
 def item_generator(seed: int, item: int) -> torch.Generator:
     """A CPU generator of one image's own: its noise depends on the run's seed and the image's index alone."""
     state = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, item)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> 1))
+    return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def item_noise(x: Tensor, draw: Sequence[torch.Generator | None]) -> Tensor:
