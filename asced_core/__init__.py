@@ -4,14 +4,14 @@ The method of Cao, Zhao, Patras and Gong, "Temporal Score Analysis for Understan
 Artifacts", CVPR 2025, arXiv 2503.16218. This package needs torch, numpy and cv2 and knows no host.
 """
 
-from .correction import apply_ttc, item_generator
-from .detection import Detection, detect
-from .facts import ImageReport
+from .correct.renoising import apply_ttc, item_generator
+from .detect.detection import Detection, detect
+from .detect.regions import Region
+from .detect.space import Signal
 from .noise import NoiseLevel, edm_level, flow_level, renoise, vp_level
-from .regions import Region
-from .report import Report
+from .report.facts import ImageReport
+from .report.report import Report
 from .settings import CorrectionSettings, DetectionSettings
-from .signal import Signal
 from .trajectory import Trajectory
 from .window import find_window
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .regions import BoolMap
+from .maps import BoolMap
 from .trajectory import Trajectory
 
 

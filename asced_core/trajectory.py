@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .correction import apply_ttc, item_generator, item_noise
-from .detection import Detection, judged_detection, merge_rounds, read_bank
-from .dynamics import ScoreBank
+from .baselines.steering import Steering, make_steering
+from .correct.pixel_space import PixelCodec, perturb_in_pixels
+from .correct.renoising import apply_ttc, item_generator, item_noise
+from .detect.detection import Detection, judged_detection, merge_rounds, read_bank
+from .detect.single_steps import ScoreBank
+from .detect.space import Signal
+from .maps import BoolMap, as_images, dilate, feather, frames_of, resize_mask, touched_cells
 from .noise import NoiseLevel
-from .pixel_space import PixelCodec, perturb_in_pixels
-from .regions import BoolMap, dilate, feather, resize_mask, touched_cells
-from .rivals.steering import Steering, make_steering
+from .report.trace import Trace
 from .settings import CorrectionSettings, DetectionSettings
-from .signal import Signal, as_images, frames_of
-from .trace import Trace
 from .window import find_window
 
 Judge = Callable[[Tensor], BoolMap]

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from asced_core.calibration import LOWEST, Calibration, first_marks
-from asced_core.regions import BoolMap, dilate
+from asced_core.maps import BoolMap, dilate
+from asced_core.report.calibration import LOWEST, Calibration, first_marks
 from benchmarks.detection_beds import (
     HALVES,
     ClothesSampler,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from asced_core.maps import BoolMap
 from asced_core.noise import DiscreteSchedule
-from asced_core.regions import BoolMap
 from benchmarks.hands import HandSampler, Recording, record, to_uint8
 from benchmarks.judges import stray_components
 from benchmarks.table2 import plant

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from asced_core import CorrectionSettings
-from asced_core.regions import BoolMap
+from asced_core.maps import BoolMap
 from benchmarks.detection_beds import recordings, seeds_of, window
 from benchmarks.detection_signals import SETTINGS, SIGNALS
 from benchmarks.hands import ROOT, HandSampler, Recording, correct, to_uint8

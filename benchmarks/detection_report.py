@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from asced_core.overlay import contact_sheet
+from asced_core.draw.overlay import contact_sheet
 from benchmarks.detection_beds import recordings, seeds_of, window, with_patches
 from benchmarks.detection_signals import SETTINGS, SIGNALS
 from benchmarks.hands import HandSampler, to_uint8

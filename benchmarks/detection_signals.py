@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_core import DetectionSettings
-from asced_core.detection import read_bank, without_filters
-from asced_core.dynamics import BankResult, ScoreBank
-from asced_core.lasting import AROUND, FINE, WIDE, LastingChange, lasting_ratio
-from asced_core.regions import BoolMap, find_regions
+from asced_core.detect.detection import read_bank, without_filters
+from asced_core.detect.lasting import AROUND, FINE, WIDE, LastingChange, lasting_ratio
+from asced_core.detect.regions import find_regions
+from asced_core.detect.single_steps import BankResult, ScoreBank
+from asced_core.maps import BoolMap
 
 Maps = NDArray[np.float32]
 SETTINGS = DetectionSettings(base_size=256)

@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from asced_core import DetectionSettings
-from asced_core.dynamics import ScoreBank
-from asced_core.overlay import contact_sheet
-from asced_core.regions import resize_mask
+from asced_core.detect.single_steps import ScoreBank
+from asced_core.draw.overlay import contact_sheet
+from asced_core.maps import resize_mask
 from benchmarks.hands import HandSampler, Recording, beds_here, correct, record, to_uint8
 from benchmarks.judges import PRESENT, describe, landmark_file, presence, stray_components
 from benchmarks.methods import DETECTION, ORIGINAL, REFERENCE, TTC

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
+from asced_core.maps import BoolMap
 from asced_core.noise import DiscreteSchedule
-from asced_core.regions import BoolMap
 from demo.hand_unet import CLASSES, LATENT, STEPS, HandUNet, alphas_cumprod
 from demo.latent_space import CHANNELS, DOWNSCALE
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from asced_core import CorrectionSettings, DetectionSettings
-from asced_core.regions import BoolMap
-from asced_core.rivals.pal import PALDetector
+from asced_core.baselines.pal import PALDetector
+from asced_core.maps import BoolMap
 from benchmarks.hands import HandSampler, Outcome, Recording, correct
 from benchmarks.judges import WEIGHTS
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_core.overlay import contact_sheet
+from asced_core.draw.overlay import contact_sheet
 from benchmarks.hands import HandSampler, record, to_uint8
 from benchmarks.table1 import DOCS
 from benchmarks.table2 import watch

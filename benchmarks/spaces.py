@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 from graphs import CORRECTION, DETECTION, demo_model, node, sampling  # noqa: E402
 from server import ComfyServer  # noqa: E402
 
-from asced_core.overlay import contact_sheet  # noqa: E402
+from asced_core.draw.overlay import contact_sheet  # noqa: E402
 
 BATCH = 16
 SHOWN, SIDE = 8, 160  # images in the picture, and their size

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_core.overlay import contact_sheet
+from asced_core.draw.overlay import contact_sheet
 from benchmarks.farm import CHUNK, collect, load
 from benchmarks.hands import BEDS, beds_here
 from benchmarks.judges import PRESENT, WEIGHTS, describe, landmark_file, presence, stray_components

@@ -20,8 +20,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from asced_core import Detection, DetectionSettings, detect
-from asced_core.regions import BoolMap
-from asced_core.rivals.pal import PALDetector
+from asced_core.baselines.pal import PALDetector
+from asced_core.maps import BoolMap
 from benchmarks.hands import SIDE, HandSampler, Recording, record, to_uint8
 from benchmarks.judges import WEIGHTS, as_tensor, stray_components
 from benchmarks.methods import DETECTION

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asced_core.rivals.pal import MEAN, SIDE, STD
+from asced_core.baselines.pal import MEAN, SIDE, STD
 from benchmarks.judges import WEIGHTS, FeatureNet, as_tensor
 
 BATCH = 64

@@ -3,44 +3,44 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import (
-    calibration,
-    compare,
-    correction,
-    custom_sampling,
-    demo_model,
-    detection,
-    gate,
-    ksampler,
-    mask_preview,
-    model_patch,
-    rivals,
-    saving,
-    stitching,
-    uncertainty,
-    view_settings,
-    views,
+    nodes_baselines,
+    nodes_bayesdiff,
+    nodes_calibrate,
+    nodes_compare,
+    nodes_correction,
+    nodes_custom_sampling,
+    nodes_demo,
+    nodes_detection,
+    nodes_mask_preview,
+    nodes_model_patch,
+    nodes_sampler,
+    nodes_save,
+    nodes_select,
+    nodes_stitch,
+    nodes_views,
 )
+from .page import preferences
 
 
 class AscedExtension(ComfyExtension):
-    """What the host loads."""
+    """What ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        view_settings.add_route()  # here, because ComfyUI 0.3 does not call on_load
+        preferences.add_route()  # here, because ComfyUI 0.3 does not call on_load
         return [
-            *ksampler.NODES,
-            *custom_sampling.NODES,
-            *model_patch.NODES,
-            *stitching.NODES,
-            *detection.NODES,
-            *correction.NODES,
-            *calibration.NODES,
-            *mask_preview.NODES,
-            *views.NODES,
-            *compare.NODES,
-            *gate.NODES,
-            *saving.NODES,
-            *rivals.NODES,
-            *uncertainty.NODES,
-            *demo_model.NODES,
+            *nodes_sampler.NODES,
+            *nodes_custom_sampling.NODES,
+            *nodes_model_patch.NODES,
+            *nodes_stitch.NODES,
+            *nodes_detection.NODES,
+            *nodes_correction.NODES,
+            *nodes_calibrate.NODES,
+            *nodes_mask_preview.NODES,
+            *nodes_views.NODES,
+            *nodes_compare.NODES,
+            *nodes_select.NODES,
+            *nodes_save.NODES,
+            *nodes_baselines.NODES,
+            *nodes_bayesdiff.NODES,
+            *nodes_demo.NODES,
         ]

@@ -7,18 +7,26 @@ from typing import Any
 import comfy.samplers
 from comfy_api.latest import io
 
-from . import types
+from . import sockets
 
 
 def settings_inputs() -> list[Any]:
     return [
-        types.Detection.Input(
+        sockets.Detection.Input(
             "detection", optional=True, tooltip="From ASCED Detection; without it the defaults are used."
         ),
-        types.Correction.Input(
+        sockets.Correction.Input(
             "correction", optional=True, tooltip="From ASCED Correction; without it the defaults are used."
         ),
     ]
+
+
+def report_input(optional: bool = False) -> Any:
+    return sockets.Report.Input("report", optional=optional, tooltip="From an ASCED sampler node or ASCED Collect Run.")
+
+
+def image_input(tooltip: str, optional: bool = False) -> Any:
+    return io.Image.Input("image", optional=optional, tooltip=tooltip)
 
 
 def seed_input(name: str, tooltip: str = "The seed of the noise, and of the correction's.") -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 FOLDER = "asced"  # of the host's models
+CALIBRATION, POSTERIOR = ".calibration.safetensors", ".laplace.safetensors"  # endings of files made by nodes
 
 SHIPPED = Path(__file__).resolve().parents[1] / "demo" / "asced"
 

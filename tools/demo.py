@@ -25,7 +25,7 @@ from server import ROOT, ComfyServer, PromptError
 from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT))
-from asced_core.overlay import contact_sheet, enlarge, split_sheet
+from asced_core.draw.overlay import contact_sheet, enlarge, split_sheet
 
 SHOWN = 192  # least side of one picture on a sheet
 PICTURED = 6  # images in the README's picture

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
-from asced_core.report import RunFacts, build_report
+from asced_core.report.report import RunFacts, build_report
 
 SHARED = Path(os.environ.get("ASCED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 ORACLE = SHARED / "oracle"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from asced_core.correction import item_generator
-from asced_core.rivals import bayesdiff
-from asced_core.rivals.last_layer import LastLayerTap, find_last_layer
+from asced_core.baselines import bayesdiff
+from asced_core.baselines.last_layer import LastLayerTap, find_last_layer
+from asced_core.correct.renoising import item_generator
 
 
 class Net(nn.Module):

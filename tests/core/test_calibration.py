@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asced_core import DetectionSettings, detect
-from asced_core.calibration import LOWEST, Calibration
+from asced_core.report.calibration import LOWEST, Calibration
 from asced_core.settings import to_dict
 
 USUAL = to_dict(DetectionSettings(mad_scale=LOWEST))

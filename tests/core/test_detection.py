@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from asced_core import DetectionSettings, detect, edm_level
-from asced_core.detection import read_bank
-from asced_core.dynamics import ScoreBank
+from asced_core.detect.detection import read_bank
+from asced_core.detect.single_steps import ScoreBank
 
 
 def _by_the_book(values: np.ndarray) -> np.ndarray:

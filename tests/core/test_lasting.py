@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from asced_core import DetectionSettings, detect
-from asced_core.lasting import CHANGE, KEPT, SHRINKAGE, LastingChange, inverse_covariance, lasting_ratio
+from asced_core.detect.lasting import CHANGE, KEPT, SHRINKAGE, LastingChange, inverse_covariance, lasting_ratio
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])

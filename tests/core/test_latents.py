@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Trajectory, detect, edm_level, flow_level
+from asced_core.maps import as_images
 from asced_core.noise import DiscreteSchedule, FlowSchedule
-from asced_core.signal import as_images
 
 SIDE, STEPS, WAVES = 64, 25, 5
 # the levels of latent diffusion: betas linear in their square roots

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from asced_core import DetectionSettings, Region
-from asced_core.facts import ImageReport, RunFacts
-from asced_core.masks import parse_left_out, region_names, shaped_masks, spread_over_frames
-from asced_core.report import Report, empty_report
+from asced_core.report.facts import ImageReport, RunFacts
+from asced_core.report.masks import parse_left_out, region_names, shaped_masks, spread_over_frames
+from asced_core.report.report import Report, empty_report
 from asced_core.settings import CorrectionSettings
 
 
@@ -52,7 +52,7 @@ def _two_regions(report, expand=0):
     """A corner and a dot inside of the corner's box, as components of the ratios; the mask is grown by ``expand``."""
     from dataclasses import replace
 
-    from asced_core.regions import dilate
+    from asced_core.maps import dilate
 
     cells = np.zeros((16, 16), bool)
     cells[2:10, 2] = cells[9, 2:10] = cells[4:6, 6:8] = True

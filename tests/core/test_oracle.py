@@ -13,7 +13,7 @@ from asced_core import (
     renoise,
     vp_level,
 )
-from asced_core.regions import dilate
+from asced_core.maps import dilate
 
 DETECTION = [
     "01_two_blobs_256",

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from asced_core.comparison import SEAM, before_and_after
-from asced_core.masks import ratios_at
-from asced_core.overlay import COLOURS, GAP, STYLES, contact_sheet, draw_overlay, enlarge, split_sheet
+from asced_core.draw.comparison import SEAM, before_and_after
+from asced_core.draw.overlay import COLOURS, GAP, STYLES, contact_sheet, draw_overlay, enlarge, split_sheet
+from asced_core.report.masks import ratios_at
 
 VERMILION = COLOURS["vermilion"]
 

@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from asced_core import DetectionSettings
-from asced_core.regions import dilate, find_regions, resize_mask
+from asced_core.detect.regions import find_regions
+from asced_core.maps import dilate, resize_mask
 
 
 def _filters_one_by_one(raw, low, high, width):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Report, Trajectory, edm_level
-from asced_core.plots import (
+from asced_core.draw.plots import (
     phase,
     plot_abnormal,
     plot_acceleration,
@@ -15,9 +15,9 @@ from asced_core.plots import (
     plot_phases,
     region_curves,
 )
-from asced_core.report import RunFacts, build_report, empty_report
-from asced_core.stopwatch import Stopwatch
-from asced_core.trace import FRAMES, MAPS, SIDE, Trace
+from asced_core.kdiffusion.stopwatch import Stopwatch
+from asced_core.report.report import RunFacts, build_report, empty_report
+from asced_core.report.trace import FRAMES, MAPS, SIDE, Trace
 
 from .conftest import SIGMAS
 

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Trajectory
-from asced_core.rivals import pal
-from asced_core.rivals.clipping import ScoreClipping
-from asced_core.rivals.sargd import AdaptedSARGD
+from asced_core.baselines import pal
+from asced_core.baselines.clipping import ScoreClipping
+from asced_core.baselines.sargd import AdaptedSARGD
 
 SIGMAS = (10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
 FIRM = DetectionSettings("reference", mad_scale=8, base_size=256)  # the rivals act on what the authors' detector finds

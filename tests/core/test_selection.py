@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asced_core import ImageReport, Region, Report
-from asced_core.selection import cleanest, part_of, passing, verdicts
+from asced_core.report.selection import cleanest, part_of, passing, verdicts
 
 
 @pytest.fixture

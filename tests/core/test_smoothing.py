@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from asced_core.smoothing import MATRIX_LENGTH, GaussianSmoother, _median_by_counting, median, smoothing_matrix
+from asced_core.detect.smoothing import MATRIX_LENGTH, GaussianSmoother, _median_by_counting, median, smoothing_matrix
 
 
 @pytest.mark.parametrize("size", [(64, 64), (5, 3), (MATRIX_LENGTH + 50, 71), (1, MATRIX_LENGTH + 1)])

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from asced_core import CorrectionSettings, DetectionSettings, Signal, Trajectory, edm_level
-from asced_core.dynamics import ScoreBank
-from asced_core.regions import feather, resize_mask, touched_cells
-from asced_core.signal import as_images, linear_rgb
+from asced_core.detect.single_steps import ScoreBank
+from asced_core.detect.space import linear_rgb
+from asced_core.maps import as_images, feather, resize_mask, touched_cells
 
 SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from asced_core import DetectionSettings, Region
-from asced_core.facts import ImageReport, RunFacts
-from asced_core.report import Report, empty_report
+from asced_core.report.facts import ImageReport, RunFacts
+from asced_core.report.report import Report, empty_report
+from asced_core.report.stitching import Tile, stitch
 from asced_core.settings import CorrectionSettings
-from asced_core.stitching import Tile, stitch
 
 
 def _report(score: float = 4.0) -> Report:

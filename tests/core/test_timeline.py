@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
-from asced_core.facts import RunFacts
-from asced_core.report import build_report
-from asced_core.timeline import THUMBNAIL, change_strip, last_frame, thumbnail, timeline
+from asced_core.draw.timeline import THUMBNAIL, change_strip, last_frame, thumbnail, timeline
+from asced_core.report.facts import RunFacts
+from asced_core.report.report import build_report
 
 SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
 SIDE = 32

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from asced_core.rivals.vlm import PROMPTS, Judge, Question, paper_question, parse_verdict
+from asced_core.baselines.vlm import PROMPTS, Judge, Question, paper_question, parse_verdict
 
 PICTURE = np.zeros((8, 12, 3), np.uint8)
 PICTURE[..., 0] = 200

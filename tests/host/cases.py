@@ -55,7 +55,7 @@ def schedulers() -> Iterator[Case]:
 def _last_watched(model: Any, scheduler: str, steps: int) -> float:
     """Share of the way of the window's last step: on a dense schedule ONSET may lie in front of the middle step."""
     import comfy.samplers
-    from asced.nodes.plan import percent_at
+    from asced.nodes.sampling.plan import percent_at
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)

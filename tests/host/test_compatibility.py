@@ -24,8 +24,8 @@ TABLES = ("samplers", "schedulers", "models", "graphs", "patches")
 def kit(pack, host, core_node, hands, tmp_path_factory):
     from asced.asced_core import DetectionSettings
     from asced.asced_core.settings import BASE_SIZE
-    from asced.nodes.choices import CorrectionChoice, DetectionChoice
-    from asced.nodes.host import patch_model
+    from asced.nodes.sampling.options import CorrectionChoice, DetectionChoice
+    from asced.nodes.sampling.patch import patch_model
 
     own = SimpleNamespace(
         patch_model=patch_model,

@@ -102,7 +102,7 @@ def test_the_mask_canvas_was_hidden_in_the_new_renderer(hands, corrected, run_no
 
     report = corrected(with_artifact(hands.eps), settings=settings)[2]
     with CurrentNodeContext(prompt_id="p", node_id="1"):
-        import asced.nodes.mask_preview as node
+        import asced.nodes.nodes_mask_preview as node
 
         shown = node.ASCED_MaskPreview
         shown.hidden = type("Hidden", (), {"unique_id": "1", "prompt": None, "extra_pnginfo": None})()

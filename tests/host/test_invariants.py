@@ -102,8 +102,8 @@ def test_2_same_seed_same_result_and_the_global_rng_is_as_if_we_were_not_there(p
 def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
     """A bank holds a few maps and at most KEPT of the frames and the last one, however many came."""
     from asced.asced_core import DetectionSettings
-    from asced.asced_core.dynamics import ScoreBank
-    from asced.asced_core.lasting import KEPT
+    from asced.asced_core.detect.lasting import KEPT
+    from asced.asced_core.detect.single_steps import ScoreBank
     from asced.asced_core.noise import NoiseLevel
 
     shape = (run["batch"], 3, run["height"], run["width"])
@@ -154,7 +154,7 @@ def test_4_a_run_that_breaks_off_anywhere_leaves_nothing(play, hands, run, when,
 @EXAMPLES
 @given(run=_runs())
 def test_5_steps_are_counted_by_noise_level_and_a_correction_costs_one_call(play, hands, run):
-    from asced.nodes.plan import percent_at
+    from asced.nodes.sampling.plan import percent_at
 
     model = with_artifact(getattr(hands, run["form"]))
     sampling = model.get_model_object("model_sampling")

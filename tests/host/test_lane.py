@@ -29,9 +29,9 @@ def _model(x, sigma):
 
 def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
     """The host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
-    from asced.asced_core.stopwatch import Stopwatch
-    from asced.nodes.lane import Lane, NoiseTape
-    from asced.nodes.watched_model import WatchedModel
+    from asced.asced_core.kdiffusion.second_run import Lane, NoiseTape
+    from asced.asced_core.kdiffusion.stopwatch import Stopwatch
+    from asced.asced_core.kdiffusion.watched_model import WatchedModel
 
     generator = torch.Generator().manual_seed(1)
     tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
@@ -109,7 +109,7 @@ def test_an_error_in_the_second_run_is_raised_in_the_first(pack):
 
     assert _steps(pack, model=failing)[0].isfinite().all()
 
-    from asced.nodes.lane import Lane
+    from asced.asced_core.kdiffusion.second_run import Lane
 
     def broken(model, x, sigmas, callback=None, disable=None):
         raise ValueError("sampler failed")
@@ -122,7 +122,7 @@ def test_an_error_in_the_second_run_is_raised_in_the_first(pack):
 
 def test_a_run_that_falls_behind_is_finished_alone(pack):
     """More calls than the first run makes: none is lost, and nothing hangs."""
-    from asced.nodes.lane import Lane
+    from asced.asced_core.kdiffusion.second_run import Lane
 
     def longer(model, x, sigmas, callback=None, disable=None):
         for i in range(9):
@@ -140,9 +140,9 @@ def test_a_run_that_falls_behind_is_finished_alone(pack):
 
 
 def test_a_run_at_other_noise_levels_is_noticed(pack):
-    from asced.asced_core.stopwatch import Stopwatch
-    from asced.nodes.lane import Lane
-    from asced.nodes.watched_model import WatchedModel
+    from asced.asced_core.kdiffusion.second_run import Lane
+    from asced.asced_core.kdiffusion.stopwatch import Stopwatch
+    from asced.asced_core.kdiffusion.watched_model import WatchedModel
 
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):

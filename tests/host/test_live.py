@@ -51,7 +51,7 @@ def screen(host, monkeypatch):
 
 
 def _view_settings():
-    return sys.modules["asced.nodes.view_settings"]
+    return sys.modules["asced.nodes.page.preferences"]
 
 
 def _pictures(screen):
@@ -121,7 +121,7 @@ def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, ru
 def test_nothing_of_the_callback_changes_where_previews_are_off(screen, hands):
     import latent_preview
 
-    live = sys.modules["asced.nodes.live"].Live()
+    live = sys.modules["asced.nodes.page.preview"].Live()
     screen.args.preview_method = screen.none
     callback = latent_preview.prepare_callback(hands.eps, STEPS)
     assert live.painted(callback) is callback
@@ -130,7 +130,7 @@ def test_nothing_of_the_callback_changes_where_previews_are_off(screen, hands):
 
 
 def test_with_previews_off_a_run_reads_nothing_for_them(screen, hands, corrected, settings, monkeypatch):
-    live = sys.modules["asced.nodes.live"]
+    live = sys.modules["asced.nodes.page.preview"]
     monkeypatch.setattr(live, "marked_so_far", lambda *_: pytest.fail("read without a preview to paint"))
     screen.args.preview_method = screen.none
     corrected(with_artifact(hands.eps), settings=settings)
@@ -147,7 +147,7 @@ def test_final_latents_are_the_same_with_and_without_previews(screen, hands, sto
 
 
 def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(pack):
-    live = sys.modules["asced.nodes.live"]
+    live = sys.modules["asced.nodes.page.preview"]
 
     class Silent:
         rate = 8
@@ -162,7 +162,7 @@ def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(pack):
 
 def test_colour_and_opacity_are_the_clients(screen):
     view = _view_settings()
-    live = sys.modules["asced.nodes.live"]
+    live = sys.modules["asced.nodes.page.preview"]
     screen.server.sockets_metadata[CLIENT][view.KEY] = view.read_settings(
         {"live": True, "colour": "#0072b2", "opacity": 1}
     )

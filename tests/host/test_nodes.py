@@ -107,7 +107,7 @@ def test_a_cached_latent_still_finds_its_run(applied, stock, run_node):
 
 
 def test_run_log_forgets_the_oldest(hands, run_node):
-    from asced.nodes.run_log import KEPT, RunLog
+    from asced.nodes.sampling.run_log import KEPT, RunLog
 
     log = RunLog()
     for i in range(KEPT + 1):
@@ -171,10 +171,10 @@ def test_mask_preview_gives_masks_at_image_size_and_words(corrected, hands, run_
 
 
 def test_mask_preview_leaves_regions_out_and_says_which_are_not_there(corrected, hands, run_node, monkeypatch):
-    import asced.nodes.types as types
+    from asced.nodes.page import status
 
     told = []
-    monkeypatch.setattr(types, "tell", lambda _, text: told.append(text))
+    monkeypatch.setattr(status, "announce", lambda _, text: told.append(text))
     model = with_artifact(hands.eps, images=(0, 1))
     _, mask, report = corrected(model, settings={"detection": _detection(run_node)})
     assert [len(image.regions) for image in report.images] == [1, 1]
@@ -266,8 +266,8 @@ def test_settings_out_of_range_get_one_clear_sentence(run_node):
 def test_packed_latents_pass_through_with_one_sentence(hands, run_node):
     """No audio model is in this suite: the run object alone is asked, with the shape of a packed latent."""
     import comfy.samplers
-    from asced.nodes.choices import CorrectionChoice, DetectionChoice
-    from asced.nodes.host import _Run
+    from asced.nodes.sampling.options import CorrectionChoice, DetectionChoice
+    from asced.nodes.sampling.patch import _Run
 
     class Guider:
         model_patcher = hands.eps
@@ -294,10 +294,10 @@ def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node)
 
 @pytest.mark.parametrize("load", ["load_pixel_model", "load_latent_model"])
 def test_loading_a_demo_model_draws_from_no_generator_of_the_host(pack, load):
-    from asced.nodes import demo_model
+    from asced.nodes import hand_models
 
     state = torch.get_rng_state()
-    getattr(demo_model, load)()
+    getattr(hand_models, load)()
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -326,7 +326,7 @@ def test_noise_levels_are_the_hosts_own(hands):
     from asced.asced_core import edm_level, flow_level
     from asced.asced_core.noise import DiscreteSchedule
     from asced.demo.hand_unet import alphas_cumprod
-    from asced.nodes.plan import noise_level
+    from asced.nodes.sampling.plan import noise_level
 
     eps, flow = (m.get_model_object("model_sampling") for m in (hands.eps, hands.flow))
     for sigma in (0.1, 0.5, 0.9):

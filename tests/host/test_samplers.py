@@ -8,7 +8,7 @@ import torch
 
 def _function(name, sigmas):
     import comfy.samplers
-    from asced.nodes.samplers import SamplerFunction
+    from asced.nodes.sampling.sampler_function import SamplerFunction
 
     return SamplerFunction(comfy.samplers.sampler_object(name), sigmas)
 
@@ -49,7 +49,7 @@ def test_others_go_on_over_the_rest_of_what_they_were_given(pack, name, last):
 
 
 def test_a_sampler_with_a_loop_of_its_own_is_not_watched(pack):
-    from asced.nodes.samplers import SamplerFunction
+    from asced.nodes.sampling.sampler_function import SamplerFunction
 
     class OwnLoop:
         pass

@@ -294,8 +294,8 @@ def test_a_sampler_object_is_itself_again_after_an_error(hands, artifact, host):
     import comfy.samplers
 
     model, settings = artifact()
-    from asced.nodes.choices import DEFAULT_CORRECTION
-    from asced.nodes.host import patch_model
+    from asced.nodes.sampling.options import DEFAULT_CORRECTION
+    from asced.nodes.sampling.patch import patch_model
 
     def fail(args):
         raise RuntimeError("broken")

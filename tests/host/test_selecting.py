@@ -82,7 +82,7 @@ def test_what_is_empty_stops_what_is_behind_it(found, run_node):
     kept, rejected, _, _, clean, _, _ = run_node("ASCED_Gate", samples=found.latent, report=found.report, max_area=100)
     assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
     only = {"samples": found.latent["samples"][[1]]}
-    from asced.asced_core.selection import part_of
+    from asced.asced_core.report.selection import part_of
 
     part = part_of(found.report, [1])
     kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_area=0.0)

@@ -77,7 +77,7 @@ def test_auto_is_the_same_choice_every_time(sample, demo):
 
 def test_auto_takes_the_tiny_decoder_where_it_costs_next_to_nothing(sample, demo, monkeypatch):
     """The cost of the model is a mock: one that is large enough for that does not fit here."""
-    import asced.nodes.spaces as spaces
+    import asced.nodes.sampling.spaces as spaces
 
     assert sample(demo.model, {"space": "auto"})[2].run.space != "taesd"
     monkeypatch.setattr(spaces, "_model_cost", lambda model: 1e15)

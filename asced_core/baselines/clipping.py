@@ -1,0 +1,70 @@
+"""Score clipping: a prediction may change by the threshold and no further (Sec. 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..detect.detection import regions_of_last_change
+from ..detect.single_steps import ScoreBank
+from ..settings import DetectionSettings
+
+
+class ScoreClipping:
+    """Clamps the dynamics of the abnormal regions to their threshold, step by step.
+
+    A clamped prediction is what the next one is compared with, so that a jump has to be made in small steps or not at
+    all. The threshold's floor is the mean of the dynamics up to now: of a run that goes on, more is not known.
+
+    Args:
+        settings: the threshold; always that of ``robust``, because the change of the prediction is what is clamped.
+        shape: (B, C, H, W) of the predictions.
+        device: where they live.
+        forbidden: bool [B,H,W] or [1,H,W]: cells that are never touched.
+
+    Attributes:
+        touched: bool [B]: the images that were changed.
+    """
+
+    def __init__(
+        self,
+        settings: DetectionSettings,
+        shape: tuple[int, int, int, int],
+        device: torch.device,
+        forbidden: Tensor | None = None,
+    ) -> None:
+        self._bank = ScoreBank(replace(settings, mode="robust"), shape, device)
+        self._forbidden = forbidden
+        self._step = -1
+        self._before: Tensor | None = None
+        self._last: Tensor | None = None
+        self.touched = torch.zeros(shape[0], dtype=torch.bool, device=device)
+
+    def __call__(self, step: int, denoised: Tensor) -> Tensor:
+        """The prediction [B,C,H,W] that the sampler is to have in place of this one.
+
+        Args:
+            step: of the run; a step that comes twice is clamped against the same earlier prediction.
+            denoised: what the model predicts.
+        """
+        if step != self._step:
+            self._before = self._last
+            self._bank.push(denoised)
+            self._regions = regions_of_last_change(self._bank)
+            self._step = step
+        if self._before is None:
+            self._last = denoised
+            return denoised
+        where, limit = self._regions, self._bank.limit[:, None, None, None]
+        if self._forbidden is not None:
+            where = where & ~self._forbidden
+        before = self._before.float()
+        change = denoised.float() - before
+        over = where[:, None] & (change.abs() > limit)
+        clipped = before + torch.maximum(torch.minimum(change, limit), -limit)
+        self._last = torch.where(over, clipped.to(denoised.dtype), denoised)
+        self.touched |= over.flatten(1).any(1)
+        self._bank.replace_last(self._last)
+        return self._last

@@ -1,0 +1,38 @@
+"""Two versions of a picture side by side."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..maps import Picture
+from .overlay import COLOURS, MIN_SIDE, contact_sheet, draw_label, enlarge
+
+SEAM = 2  # white pixels between them
+
+
+def before_and_after(before: Picture, after: Picture, mask: NDArray[np.bool_] | None = None) -> Picture:
+    """Before on the left, after on the right, with their names; small pictures come enlarged.
+
+    Args:
+        before, after: uint8 [H,W,3] of one size.
+        mask: bool of the same height and width: its outline is drawn into both.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    if before.shape != after.shape or (mask is not None and mask.shape != before.shape[:2]):
+        given = [before.shape[:2], after.shape[:2], *([] if mask is None else [mask.shape])]
+        raise ValueError(f"Pictures to compare, and their mask, need one size; got {given}.")
+    halves = []
+    for picture, name in ((before, "before"), (after, "after")):
+        canvas = enlarge(picture, MIN_SIDE).copy()
+        height, width = canvas.shape[:2]
+        if mask is not None:
+            big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+            contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(canvas, contours, -1, COLOURS["vermilion"], max(1, height // 256))
+        draw_label(canvas, name, height // 64, height // 12)
+        halves.append(canvas)
+    return contact_sheet(halves, columns=2, gap=SEAM)

@@ -1,0 +1,148 @@
+"""Pictures with the artifact regions drawn in, and contact sheets. RGB uint8 throughout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..detect.regions import Region
+from ..maps import Picture
+from .heat import cividis
+
+Colour = tuple[int, int, int]  # RGB, 0 to 255 each
+
+STYLES = ("tint", "outline", "heat", "side by side")
+# Vermilion is apart from skin, sky and leaves, and for most colour-blind eyes; the others are of the set that Okabe and
+# Ito chose for all eyes, for pictures that are red themselves.
+COLOURS: dict[str, Colour] = {
+    "vermilion": (255, 64, 0), "sky blue": (86, 180, 233), "yellow": (240, 228, 66), "green": (0, 158, 115),
+    "purple": (204, 121, 167), "white": (255, 255, 255), "black": (0, 0, 0),
+}  # fmt: skip
+OUTLINE = COLOURS["vermilion"]
+HOTTEST = 4  # times the threshold: the upper end of the heat map, the same for all pictures; few cells are above
+MIN_SIDE = 256  # smaller pictures are enlarged first, or their outlines would hide them
+
+
+def enlarge(picture: Picture, side: int) -> Picture:
+    """Whole-number nearest-neighbour copy whose shorter side is at least ``side``, [H,W,3]."""
+    factor = max(1, math.ceil(side / min(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def draw_overlay(
+    picture: Picture,
+    mask: NDArray[np.bool_],
+    regions: Sequence[Region] = (),
+    signal_size: tuple[int, int] | None = None,
+    opacity: float = 0.45,
+    style: str = "tint",
+    colour: Colour = OUTLINE,
+    ratio: NDArray[np.floating] | None = None,
+) -> Picture:
+    """The picture with its artifact regions drawn in, and labelled with their scores.
+
+    Args:
+        picture: uint8 [H,W,3].
+        mask: bool of the same height and width.
+        regions: for the labels; their boxes are in cells of the signal.
+        signal_size: height and width of the signal that the boxes refer to.
+        opacity: of the tint or of the heat map, 0 to 1.
+        style: ``tint`` fills and outlines the regions; ``outline`` only outlines them; ``heat`` shows by how much the
+            threshold was exceeded, over the picture in grey; ``side by side`` puts the tinted picture to the right
+            of the picture itself.
+        colour: of tint and outline, RGB; COLOURS has names for some.
+        ratio: how many times the threshold was exceeded, float of the same height and width, 0 where it was not;
+            needed for ``heat``.
+
+    Raises:
+        ValueError: mask or ratio and picture differ in size, or the style is not known.
+    """
+    _check(picture, mask, style, ratio)
+    canvas = enlarge(picture, MIN_SIDE).copy()
+    height, width = canvas.shape[:2]
+    big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    plain = canvas.copy() if style == "side by side" else None
+    if style == "heat":
+        assert ratio is not None
+        at_size = cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+        canvas = _heat(canvas, np.asarray(at_size, np.float32), opacity)
+    elif style != "outline":
+        inside = big > 0
+        tint = np.array(colour, np.float32)
+        canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
+    contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, colour, max(1, height // 256))
+    if signal_size is not None:
+        for region in regions:
+            left, top = region.box[0] * width // signal_size[1], region.box[1] * height // signal_size[0]
+            draw_label(canvas, f"{region.score:.1f}", left, top)
+    return canvas if plain is None else contact_sheet([plain, canvas], columns=2)
+
+
+def _check(picture: Picture, mask: NDArray[np.bool_], style: str, ratio: NDArray[np.floating] | None) -> None:
+    if mask.shape != picture.shape[:2]:
+        raise ValueError(f"The mask is {mask.shape} and the picture {picture.shape[:2]}; both need one size.")
+    if style not in STYLES:
+        raise ValueError(f"The style of an overlay must be one of {', '.join(STYLES)}, got {style!r}.")
+    if style == "heat" and (ratio is None or ratio.shape != mask.shape):
+        raise ValueError(f"Style heat needs how far the threshold was exceeded, as an array of shape {mask.shape}.")
+
+
+def _heat(canvas: Picture, ratio: NDArray[np.float32], opacity: float) -> Picture:
+    """Where the threshold was exceeded, by how much, over the picture in grey; with a scale below on the left."""
+    grey: Picture = np.repeat(np.asarray(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
+    level = np.log(np.clip(ratio, 1, HOTTEST)) / math.log(HOTTEST)
+    hot = ratio > 0
+    grey[hot] = (grey[hot].astype(np.float32) * (1 - opacity) + cividis(level)[hot] * opacity).astype(np.uint8)
+    height, width = grey.shape[:2]
+    size, edge = height // 40, height // 64
+    top, right = height - edge - size, edge + width // 3
+    grey[top : top + size, edge:right] = cividis(np.linspace(0, 1, right - edge)[None])
+    draw_label(grey, "1x", edge, top)
+    draw_label(grey, f"{HOTTEST}x", right - height // 12, top)
+    return grey
+
+
+def draw_label(canvas: Picture, text: str, left: int, top: int) -> None:
+    """Writes a word into the canvas above a point, or below it at the upper edge; white with a black rim."""
+    size = canvas.shape[0] / 480
+    thickness = max(1, round(size * 1.5))
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    left = min(max(0, left), canvas.shape[1] - width - 2)
+    base = top - 3 if top - 3 - height > 0 else top + height + 3
+    cv2.putText(canvas, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), thickness + 2, cv2.LINE_AA)
+    cv2.putText(canvas, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+GAP = 4  # white pixels between the pictures of a sheet
+
+
+def contact_sheet(pictures: Sequence[Picture], columns: int | None = None, gap: int = GAP) -> Picture:
+    """Pictures of one size side by side on white, in rows.
+
+    Raises:
+        ValueError: there is none, or their sizes differ.
+    """
+    if not pictures or len({p.shape for p in pictures}) != 1:
+        raise ValueError("A contact sheet needs at least one picture, and all of one size.")
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    height, width = pictures[0].shape[:2]
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def split_sheet(sheet: Picture, count: int, gap: int = GAP) -> list[Picture]:
+    """The pictures of a contact sheet that was made with its usual number of columns."""
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    height, width = (sheet.shape[0] + gap) // rows, (sheet.shape[1] + gap) // columns
+    corners = [(i // columns * height, i % columns * width) for i in range(count)]
+    return [sheet[top : top + height - gap, left : left + width - gap] for top, left in corners]

@@ -1,0 +1,219 @@
+"""The paper's figures of one run, as pictures: phases (Fig. 1), dynamics (Fig. 4), abnormal scores (Fig. 7).
+
+matplotlib is loaded when something is drawn, and only its object interface is used: no global state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..maps import Picture
+from ..report.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REGION, REST = "#d55e00", "#0072b2"  # Okabe and Ito's colours, told apart by colour-blind eyes
+WINDOW = "#f0e442"
+COLUMNS = 8  # pictures in a film strip
+WIDTH = 11  # inches
+EDGE = 4  # points on a cell's side, so that outlines have corners
+MAX_ASPECT = 1.5  # height by width that a film strip makes room for; taller pictures get narrower
+DPI = 110
+
+
+def region_curves(report: Report, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean |change| at each step of the trace, inside and outside of an image's artifact regions.
+
+    Returns:
+        Two float32 [S]; the first is all NaN where the image has no region.
+    """
+    maps = report.trace[image].astype(np.float32)
+    mask = report.masks[image].astype(np.float32)
+    size = maps.shape[2], maps.shape[1]
+    weight = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.float32)
+
+    def mean(w: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = w.sum()
+        if total == 0:
+            return np.full(len(maps), np.nan, np.float32)
+        return (maps * w).sum(axis=(1, 2)) / total
+
+    return mean(weight), mean(1 - weight)
+
+
+def plot_dynamics(report: Report, image: int = 0) -> Picture:
+    """Everything about one image: film strips of predictions and changes, acceleration, abnormal scores.
+
+    Args:
+        report: of the run.
+        image: place in the batch.
+
+    Returns:
+        RGB uint8 [H,W,3].
+
+    Raises:
+        ValueError: there is no such image, or the run was not watched.
+    """
+    _check(report, image)
+    height, width = report.trace.shape[2:]
+    strip = WIDTH / COLUMNS * min(MAX_ASPECT, height / width) + 0.28  # inches of a row and its titles
+    tall = 0.4 + 2 * strip + 3.1
+    figure = _figure(WIDTH, tall)
+    film = figure.add_gridspec(
+        2, COLUMNS, left=0.01, right=0.95, top=1 - 0.62 / tall, bottom=1 - (0.4 + 2 * strip) / tall,
+        hspace=0.22, wspace=0.04,
+    )  # fmt: skip
+    for row, kind in enumerate(("frames", "trace")):
+        _film(figure, [film[row, c] for c in range(COLUMNS)], report, image, kind)
+    curves = figure.add_gridspec(1, 2, left=0.075, right=0.985, top=2.3 / tall, bottom=0.5 / tall, wspace=0.18)
+    _acceleration(figure.add_subplot(curves[0]), report, image)
+    _abnormal(figure.add_subplot(curves[1]), report, image)
+    found = report.images[image]
+    regions = f"{len(found.regions)} region{'s' * (len(found.regions) != 1)}"
+    state = f"{regions}, score {found.score:.1f}" if found.flagged else "clean"
+    figure.suptitle(f"Image {image}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
+    return _picture(figure)
+
+
+def plot_phases(report: Report, image: int = 0) -> Picture:
+    """The predicted image over time in the phases Profiling, Mutation and Refinement (paper Fig. 1)."""
+    _check(report, image)
+    figure = _figure(11, 1.8)
+    grid = figure.add_gridspec(1, COLUMNS, left=0.01, right=0.99, top=0.8, bottom=0.02, wspace=0.04)
+    _film(figure, [grid[0, c] for c in range(COLUMNS)], report, image, "frames")
+    return _picture(figure)
+
+
+def plot_acceleration(report: Report, image: int = 0) -> Picture:
+    """Acceleration of the artifact regions and of the rest over time (paper Fig. 4c)."""
+    _check(report, image)
+    figure = _figure(6, 3.6, layout="tight")
+    _acceleration(figure.add_subplot(), report, image)
+    return _picture(figure)
+
+
+def plot_abnormal(report: Report, image: int = 0) -> Picture:
+    """Share of abnormal changes at each step of the window (paper Fig. 7)."""
+    _check(report, image)
+    figure = _figure(6, 3.6, layout="tight")
+    _abnormal(figure.add_subplot(), report, image)
+    return _picture(figure)
+
+
+def phase(report: Report, step: int) -> str:
+    """Name of the phase that a step lies in (paper Sec. 3.2)."""
+    first, last = report.window
+    return "Profiling" if step < first else "Mutation" if step <= last else "Refinement"
+
+
+def _check(report: Report, image: int) -> None:
+    if not 0 <= image < len(report.images):
+        raise ValueError(f"There is no image {image}: this run made {len(report.images)}, counted from 0.")
+    if not report.trace_steps:
+        raise ValueError(f"There are no dynamics to plot. {report.summary()}")
+
+
+def _figure(width: float, height: float, layout: Literal["tight"] | None = None) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+
+
+def _picture(figure: Figure) -> Picture:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) -> None:
+    """A row of pictures at about evenly spaced steps; changes share one colour scale, shown at the right."""
+    steps = report.frame_steps if kind == "frames" else report.trace_steps
+    pictures = (report.frames if kind == "frames" else report.trace)[image].astype(np.float32)
+    if not steps:
+        axes = figure.add_subplot(cells[0])
+        axes.axis("off")
+        axes.text(0, 0.5, "This model's latents have no colour preview.", fontsize=8, va="center")
+        return
+    columns = np.linspace(0, report.steps - 1, len(cells))
+    chosen = np.unique([int(np.abs(np.array(steps) - step).argmin()) for step in columns])
+    top = float(np.quantile(pictures, 0.995)) or 1.0
+    drawn: list[Axes] = []
+    for cell, i in zip(cells, chosen, strict=False):
+        axes = figure.add_subplot(cell)
+        if kind == "frames":
+            axes.imshow(((pictures[i].transpose(1, 2, 0) + 1) / 2).clip(0, 1))
+        else:
+            axes.imshow(pictures[i], cmap="magma", vmin=0, vmax=top)
+        drawn.append(axes)
+        _outline(axes, report.masks[image], (pictures[i].shape[-2], pictures[i].shape[-1]))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        what = f"{phase(report, steps[i])}," if kind == "frames" else r"$|\Delta|$ to"
+        axes.set_title(f"{what} step {steps[i] + 1}", fontsize=8, pad=3)
+    if kind == "trace":
+        scale = drawn[-1].inset_axes((1.06, 0, 0.07, 1))
+        figure.colorbar(drawn[-1].images[0], cax=scale).ax.tick_params(labelsize=7)
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, int]) -> None:
+    """Lines around the cells of a mask, over a picture of another size that shows the same."""
+    if not mask.any():
+        return
+    fine = np.pad(mask.repeat(EDGE, 0).repeat(EDGE, 1), 1).astype(np.float32)
+    down, across = (
+        ((np.arange(cells * EDGE + 2) - 0.5) / (cells * EDGE)) * length - 0.5
+        for cells, length in zip(mask.shape, size, strict=True)
+    )
+    axes.contour(across, down, fine, levels=[0.5], colors=[REGION], linewidths=0.9)
+    axes.set_xlim(-0.5, size[1] - 0.5)
+    axes.set_ylim(size[0] - 0.5, -0.5)
+
+
+def _acceleration(axes: Axes, report: Report, image: int) -> None:
+    steps = np.array(report.trace_steps[1:]) + 1
+    styles = ((REGION, "artifact regions"), (REST, "the rest"))
+    for curve, (colour, name) in zip(region_curves(report, image), styles, strict=True):
+        if not np.isnan(curve).any():
+            axes.plot(steps, np.diff(curve), color=colour, label=name, marker="o", markersize=2.5, linewidth=1.4)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    _mark_window(axes, report)
+    axes.set_ylabel(r"acceleration  $|\Delta_t| - |\Delta_{t-1}|$")
+
+
+def _abnormal(axes: Axes, report: Report, image: int) -> None:
+    share = report.abnormal[image] * 100
+    steps = np.array(report.difference_steps) + 1
+    axes.bar(steps, share, color=REST, width=0.8, zorder=2, label="above the threshold")
+    _mark_window(axes, report)
+    axes.set_ylabel("abnormal cells, %")
+
+
+def _mark_window(axes: Axes, report: Report) -> None:
+    """T_d, T_c and the corrections; steps below, the noise levels of the same steps above."""
+    first, last = (step + 1 for step in report.window)
+    axes.axvspan(first, last, color=WINDOW, alpha=0.3, linewidth=0, label="watched, T_d to T_c", zorder=0)
+    corrected = report.corrected_steps
+    for step in corrected or (() if report.decision is None else (report.decision,)):
+        label = "correction at T_c" if corrected else "decision at T_c"
+        label = label if step == report.decision else "further round"
+        axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label=label)
+    axes.set_xlim(0.5, report.steps + 0.5)
+    axes.set_xlabel("step")
+    every = max(1, round(report.steps / 8))
+    ticks = list(range(every, report.steps + 1, every))
+    axes.set_xticks(ticks)
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(ticks, [f"{report.sigmas[step - 1]:.2g}" for step in ticks])
+    above.set_xlabel(r"noise level $\sigma$", fontsize=8, labelpad=3)
+    above.tick_params(labelsize=7)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.2)
+    axes.legend(fontsize=7.5, framealpha=0.85, edgecolor="none")

@@ -1,0 +1,64 @@
+"""Geometry of boolean maps [H,W] and of image shapes: growing, soft edges, other sizes, videos as images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+BoolMap = NDArray[np.bool_]
+Picture = NDArray[np.uint8]  # RGB [H,W,3]
+
+
+def as_images(state: Tensor) -> Tensor:
+    """The frames of a video [B,C,T,H,W] as images of their own [B*T,C,H,W]; images are left alone."""
+    return state if state.ndim == 4 else state.movedim(2, 1).flatten(0, 1)
+
+
+def frames_of(shape: tuple[int, ...]) -> int:
+    """Frames of a latent [B,C,T,H,W]; 1 where it is one of images."""
+    return shape[2] if len(shape) == 5 else 1
+
+
+def feather(mask: BoolMap, width: float) -> NDArray[np.float32]:
+    """Weights float32 [H,W] that rise from 0 outside of a bool mask to 1 within ``width`` pixels inside of it."""
+    if width <= 0:
+        return mask.astype(np.float32)
+    depth = cv2.distanceTransform(np.pad(mask, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.clip(depth[1:-1, 1:-1] / (width + 1), 0, 1).astype(np.float32)
+
+
+def dilate(mask: BoolMap, cells: int) -> BoolMap:
+    """Grows a bool [H,W] mask by a square of ``2 * cells + 1``."""
+    if cells <= 0 or not mask.any():
+        return mask
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * cells + 1, 2 * cells + 1), np.uint8)).astype(bool)
+
+
+def touched_cells(mask: BoolMap, height: int, width: int) -> BoolMap:
+    """The cells of a grid [height,width] over the same picture that hold any part of a bool [H,W] mask.
+
+    Exact for any two sizes: a cell covers ``[i H / height, (i + 1) H / height)``.
+    """
+    if mask.shape == (height, width):
+        return mask
+    counts = cv2.integral(mask.astype(np.uint8))  # [H+1,W+1]
+    (top, bottom), (left, right) = (_cover(n, cells) for n, cells in zip(mask.shape, (height, width), strict=True))
+    inside = counts[bottom][:, right] - counts[top][:, right] - counts[bottom][:, left] + counts[top][:, left]
+    return inside > 0
+
+
+def _cover(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last plus one pixel of each of so many cells along an axis."""
+    cell = np.arange(cells)
+    return cell * length // cells, -(-(cell + 1) * length // cells)
+
+
+def resize_mask(mask: BoolMap, height: int, width: int) -> BoolMap:
+    """A bool [H,W] mask at another size: no part of it is lost where it shrinks, no cell is blurred where it grows."""
+    if mask.shape == (height, width):
+        return mask
+    if height <= mask.shape[0] and width <= mask.shape[1]:
+        return touched_cells(mask, height, width)
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)

@@ -1,0 +1,1 @@
+"""What a run found, and what can be made of it."""

@@ -1,0 +1,136 @@
+"""A report's masks shaped for people: at any size, grown, with soft edges, without the weakest regions."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..maps import BoolMap, dilate, feather, resize_mask
+from .report import Report
+
+
+def parse_left_out(text: str) -> frozenset[tuple[int, int]]:
+    """Regions named as ``image:region``, with commas or spaces between, as places in the batch and numbers.
+
+    Args:
+        text: as in ``0:2, 1:1``: images count from 0, the regions of an image from 1, strongest first.
+
+    Raises:
+        ValueError: a word of the text is no such name.
+    """
+    words = text.replace(",", " ").split()
+    names = [re.fullmatch(r"(\d{1,9}):([1-9]\d{0,8})", word) for word in words]
+    for word, name in zip(words, names, strict=True):
+        if name is None:
+            raise ValueError(
+                f"left_out says {word!r}; image:region was expected, as in 0:2, 1:1, with images counted from 0 and "
+                "regions from 1."
+            )
+    return frozenset((int(name[1]), int(name[2])) for name in names if name is not None)
+
+
+def region_names(report: Report) -> frozenset[tuple[int, int]]:
+    """All regions of a report, as ``parse_left_out`` gives them."""
+    return frozenset((place, n + 1) for place, image in enumerate(report.images) for n in range(len(image.regions)))
+
+
+def shaped_masks(
+    report: Report,
+    height: int,
+    width: int,
+    grow: int = 0,
+    soft: int = 0,
+    min_score: float = 0.0,
+    left_out: Collection[tuple[int, int]] = (),
+) -> NDArray[np.float32]:
+    """The artifact masks of a run, float32 [B,height,width], 0 to 1.
+
+    Args:
+        report: of the run.
+        height, width: size of the masks, in pixels.
+        grow: they grow by so many of these pixels, rounded at the corners.
+        soft: around that they fade out over so many pixels.
+        min_score: regions with a lower score are left out.
+        left_out: these are left out, too; see ``parse_left_out``.
+    """
+    out = np.zeros((len(report.masks), height, width), np.float32)
+    for place, image in enumerate(report.images):
+        kept = _kept(report, place, min_score, left_out)
+        if not kept.any():
+            continue
+        mask = resize_mask(kept, height, width)
+        if grow > 0:
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
+            mask = cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
+        out[image.index] = 1 - feather(~mask, soft)
+    return out
+
+
+def _kept(report: Report, place: int, min_score: float, left_out: Collection[tuple[int, int]]) -> BoolMap:
+    """The mask of the regions that reach a score and are not left out."""
+    mask, regions = report.masks[place], report.images[place].regions
+    keep = [r.score >= min_score and (place, n) not in left_out for n, r in enumerate(regions, start=1)]
+    if all(keep):
+        return mask
+    edge = -(-int(report.detection["expand"]) * max(mask.shape) // 256)
+    cells = mask & (report.ratios[place] > 0)  # without what the regions grew by
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8), connectivity=4)
+    component = {_box(stats[label]): label for label in range(1, count)}
+    kept = np.zeros_like(mask)
+    for region in itertools.compress(regions, keep):
+        left, top, right, bottom = region.box
+        alone = np.zeros_like(mask)
+        if region.box in component:
+            alone = labels == component[region.box]
+        else:  # of a run in several rounds or tiles, where regions may overlap
+            alone[top:bottom, left:right] = True
+        kept |= dilate(alone, edge)
+    return mask & kept
+
+
+def _box(stats: NDArray[np.int32]) -> tuple[int, int, int, int]:
+    left, top, width, height = (int(v) for v in stats[:4])
+    return left, top, left + width, top + height
+
+
+def ratios_at(report: Report, height: int, width: int, count: int) -> NDArray[np.float32]:
+    """How many times the threshold was exceeded, at another size, nearest neighbour; float32 [count,height,width].
+
+    Args:
+        report: of the run.
+        height, width: in pixels.
+        count: the report's number of images, or of the decoded frames of its videos.
+    """
+    ratios = [
+        cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for ratio in report.ratios
+    ]
+    stacked = np.stack(ratios)
+    if count == len(stacked):
+        return stacked
+    frames = report.run.frames
+    return spread_over_frames(stacked, frames, count // (len(stacked) // frames))
+
+
+def spread_over_frames(masks: NDArray[np.float32], latent_frames: int, frames: int) -> NDArray[np.float32]:
+    """Maps of the latent frames of videos [B*T,H,W] as maps of their decoded frames [B*frames,H,W].
+
+    The first latent frame holds one frame, the others equally many each (causal video autoencoders); without such a
+    number, the frames are shared out evenly.
+
+    Args:
+        masks: one for each latent frame.
+        latent_frames: T of each video.
+        frames: decoded frames of each video.
+    """
+    videos = masks.reshape(-1, latent_frames, *masks.shape[1:])
+    if latent_frames > 1 and (frames - 1) % (latent_frames - 1) == 0:
+        source = -(-np.arange(frames) * (latent_frames - 1) // (frames - 1))
+    else:
+        source = np.arange(frames) * latent_frames // frames
+    return videos[:, source].reshape(-1, *masks.shape[1:])

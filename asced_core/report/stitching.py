@@ -1,0 +1,131 @@
+"""The runs of a tile loop as one report: every tile is found in the finished picture by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..detect.regions import Region
+from ..maps import BoolMap, Picture, resize_mask
+from .facts import ImageReport
+from .report import Report
+
+TOLERANCE = 12.0  # RMS difference in levels of 255 up to which a tile counts as found; another tile's is far above
+INNER = 0.125  # of a tile's side: so much of its edge is left out, where tile loops blend
+COVERED = 0.5  # of a tile: a place that is taken to this share belongs to the newer run
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One image of one run of the loop.
+
+    Attributes:
+        picture: decoded, RGB uint8 [h,w,3].
+        report: of its run.
+        place: its index in that report.
+    """
+
+    picture: Picture
+    report: Report
+    place: int
+
+
+def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
+    """One report, in pixels of the whole picture, of all tiles that are found in it.
+
+    Args:
+        whole: the finished picture, RGB uint8 [H,W,3].
+        newest_first: tiles; of two for one place the newer counts.
+
+    Raises:
+        ValueError: none of the tiles was found.
+    """
+    height, width = whole.shape[:2]
+    mask, ratio = np.zeros((height, width), bool), np.zeros((height, width), np.float16)
+    taken, regions, used, corrected, seen = np.zeros((height, width), bool), [], [], False, 0
+    for tile in newest_first:
+        seen += 1
+        corner = _find(whole, tile.picture)
+        if corner is None:
+            continue
+        here = np.s_[corner[0] : corner[0] + tile.picture.shape[0], corner[1] : corner[1] + tile.picture.shape[1]]
+        if taken[here].mean() > COVERED:
+            continue
+        taken[here] = True
+        _put(tile, mask[here], ratio[here])
+        regions += _moved(tile, corner)
+        corrected |= tile.report.images[tile.place].corrected
+        used.append(tile.report)
+    if not used:
+        raise ValueError(
+            f"None of the {seen} tiles of this RUN is part of this IMAGE: connect the finished picture, before it is "
+            "scaled, and the VAE that the tiles were decoded with."
+        )
+    regions.sort(key=lambda region: -region.score)
+    score = regions[0].score if regions else 0.0
+    first = used[0]
+    runs = list({id(report): report for report in used}.values())
+    facts = replace(
+        first.run,
+        image_size=(height, width),
+        frames=1,
+        model_calls=sum(r.run.model_calls for r in runs),
+        extra_model_calls=sum(r.run.extra_model_calls for r in runs),
+        seconds_model=sum(r.run.seconds_model for r in runs),
+        seconds_asced=sum(r.run.seconds_asced for r in runs),
+    )
+    return replace(
+        first,
+        images=(ImageReport(0, score, tuple(regions), corrected),),
+        masks=mask[None],
+        ratios=ratio[None],
+        trace=np.zeros((1, 0, 1, 1), np.float16),
+        trace_steps=(),
+        frames=np.zeros((1, 0, 3, 1, 1), np.float16),
+        frame_steps=(),
+        difference_steps=(),
+        thresholds=np.zeros((1, 0), np.float32),
+        abnormal=np.zeros((1, 0), np.float32),
+        run=facts,
+        notes=(f"Stitched of {len(used)} tile{'s' * (len(used) != 1)}.",),
+    )
+
+
+def _find(whole: Picture, tile: Picture) -> tuple[int, int] | None:
+    """Top and left of a tile in the picture; None if it is not there."""
+    height, width = tile.shape[:2]
+    if height > whole.shape[0] or width > whole.shape[1]:
+        return None
+    top, left = int(height * INNER), int(width * INNER)
+    inner = tile[top : height - top, left : width - left]
+    # the inner part has to lie so that the whole tile fits in
+    field = whole[top : whole.shape[0] - top, left : whole.shape[1] - left]
+    error = cv2.matchTemplate(field, inner, cv2.TM_SQDIFF)
+    best = np.unravel_index(int(error.argmin()), error.shape)
+    rms = float(np.sqrt(max(0.0, float(error[best])) / inner.size))
+    return (int(best[0]), int(best[1])) if rms <= TOLERANCE else None
+
+
+def _put(tile: Tile, mask: BoolMap, ratio: NDArray[np.float16]) -> None:
+    height, width = mask.shape
+    mask |= resize_mask(tile.report.masks[tile.place], height, width)
+    own = cv2.resize(
+        tile.report.ratios[tile.place].astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    np.maximum(ratio, own.astype(np.float16), out=ratio)
+
+
+def _moved(tile: Tile, corner: tuple[int, int]) -> list[Region]:
+    """The tile's regions in pixels of the whole picture."""
+    cells, size = tile.report.masks.shape[1:], tile.picture.shape[:2]
+    down, across = size[0] / cells[0], size[1] / cells[1]
+    moved = []
+    for region in tile.report.images[tile.place].regions:
+        left, right = (round(corner[1] + edge * across) for edge in region.box[::2])
+        top, bottom = (round(corner[0] + edge * down) for edge in region.box[1::2])
+        moved.append(Region((left, top, right, bottom), round(region.area * down * across), region.score))
+    return moved

@@ -1,0 +1,131 @@
+"""The embedded hand models as ComfyUI's models: loaded from this pack, so that everything runs with no download."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths
+import torch
+
+from ..demo.hand_unet import BETA_END, BETA_START, LATENT, NULL_CLASS, SCALED_LINEAR, STEPS, HandUNet
+from ..demo.latent_space import AUTOENCODER, CHANNELS, DOWNSCALE, FORMAT_KEYS
+
+DEMO = Path(__file__).parent.parent / "demo"
+PIXEL_UNET, LATENT_UNET = "hands64.safetensors", "latent_unet.safetensors"
+AUTOENCODER_FILE = "latent_autoencoder.safetensors"
+TINY_DECODERS = DEMO / "vae_approx"
+LABEL = "asced_label"
+
+
+class _PixelFormat(comfy.latent_formats.LatentFormat):
+    """The state is the image itself, -1 to 1.
+
+    Its cell size goes by a name of its own: newer hosts would scale an Empty Latent Image by theirs, and the same
+    graph would make pictures eight times the size.
+    """
+
+    latent_channels = 3
+    pixels_per_cell = 1
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]  # noqa: RUF012 - the host's form
+
+
+class _LatentFormat(comfy.latent_formats.LatentFormat):
+    """The autoencoder's cells, scaled to unit spread; see ``demo/latent_space.py``."""
+
+    latent_channels = CHANNELS
+    pixels_per_cell = DOWNSCALE
+    taesd_decoder_name = "asced_hands_decoder"
+
+    def __init__(self, scale: torch.Tensor, rgb_factors: torch.Tensor, rgb_bias: torch.Tensor) -> None:
+        self.scale_factor = float(scale)
+        self.latent_rgb_factors = rgb_factors.float().tolist()
+        self.latent_rgb_factors_bias = rgb_bias.float().tolist()
+
+
+class _HandConfig(comfy.supported_models_base.BASE):
+    unet_config: dict[str, Any] = {"in_channels": 3, "adm_in_channels": None}  # noqa: RUF012 - the host's form
+    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
+    sampling_settings = {  # noqa: RUF012
+        "beta_schedule": "sqrt_linear",  # what the host calls plain linear betas
+        "linear_start": BETA_START,
+        "linear_end": BETA_END,
+        "timesteps": STEPS,
+    }
+    latent_format = _PixelFormat
+    memory_usage_factor = 1.0
+
+
+class _LatentHandConfig(_HandConfig):
+    unet_config: dict[str, Any] = {**LATENT, "in_channels": CHANNELS, "adm_in_channels": None}  # noqa: RUF012
+    sampling_settings = {  # noqa: RUF012
+        "beta_schedule": "linear",  # what the host calls betas that are linear in their square roots
+        "linear_start": SCALED_LINEAR[0],
+        "linear_end": SCALED_LINEAR[1],
+        "timesteps": STEPS,
+    }
+
+
+class _HandModel(comfy.model_base.BaseModel):
+    """Hands the digit of the conditioning on to the network."""
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        out = super().extra_conds(**kwargs)
+        out.pop("c_crossattn", None)  # a placeholder that the host's conditioning needs
+        label = kwargs.get(LABEL, torch.tensor([NULL_CLASS]))
+        out["y"] = comfy.conds.CONDRegular(label)
+        return out
+
+
+def _load(name: str) -> dict[str, torch.Tensor]:
+    """Weights of the demo folder, float32.
+
+    Raises:
+        FileNotFoundError: they are missing.
+    """
+    path = DEMO / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The demo model's weights are missing: {name} belongs into {DEMO}; install the pack again."
+        )
+    return {k: v.float() for k, v in comfy.utils.load_torch_file(str(path)).items()}
+
+
+def _patcher(config: Any, weights: str) -> Any:
+    offload = comfy.model_management.unet_offload_device()
+    model = _HandModel(config, device=offload, unet_model=HandUNet)
+    model.load_model_weights(_load(weights))
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+def load_pixel_model() -> tuple[Any, Any]:
+    """The pixel model as the host's ModelPatcher, and the host's VAE that only passes pixels on."""
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    return _patcher(_HandConfig(_HandConfig.unet_config), PIXEL_UNET), vae
+
+
+def load_latent_model() -> tuple[Any, Any]:
+    """The latent model as the host's ModelPatcher, and its autoencoder as the host's VAE."""
+    state = _load(AUTOENCODER_FILE)
+    config = _LatentHandConfig(_LatentHandConfig.unet_config)
+    config.latent_format = _LatentFormat(*(state.pop(key) for key in FORMAT_KEYS))
+    vae = comfy.sd.VAE(sd=state, config={"params": copy.deepcopy(AUTOENCODER)}, dtype=torch.float32)
+    vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
+    # where the host looks for the small decoders of its previews
+    folder_paths.add_model_folder_path("vae_approx", str(TINY_DECODERS))
+    return _patcher(config, LATENT_UNET), vae
+
+
+def conditioning(labels: list[int]) -> list[Any]:
+    """CONDITIONING for these digits, taken in turn by the images of a batch."""
+    return [[torch.zeros(1, 1, 1), {LABEL: torch.tensor(labels)}]]

@@ -1,0 +1,129 @@
+"""ASCED_PALDetector and ASCED_VLMVerdict: other detectors to compare with."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from ..asced_core.baselines.pal import PALDetector, artifact_ratio
+from ..asced_core.baselines.vlm import BEST_PROMPT, PROMPTS, Judge, Question, paper_question
+from . import sockets
+from .images import to_pictures
+from .model_files import FOLDER, changed, files_with, find_file
+
+NO_FILE = "put a TorchScript file into models/asced"
+KEY_VARIABLE = "ASCED_VLM_KEY"  # not a widget: workflows are shared
+
+
+class ASCED_PALDetector(io.ComfyNode):
+    """A supervised detector from a TorchScript file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_PALDetector",
+            display_name="ASCED PAL Detector",
+            category=sockets.BASELINES,
+            description="A trained artifact detector, such as PAL's end2end.pt, from a TorchScript file in "
+            "models/asced. Connect it to ASCED Detection to correct what it finds, or give it images to look at.",
+            **sockets.found_by("artifact detector", "torchscript", "perceptual artifacts"),
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=files_with(".pt", ".torchscript") or [NO_FILE],
+                    tooltip="A TorchScript file in models/asced: takes a normalised 1x3x512x512 picture, gives labels.",
+                ),
+                io.Image.Input("image", optional=True, tooltip="Images to look at; without any, the masks are empty."),
+            ],
+            outputs=[
+                sockets.Detector.Output("detector", display_name="DETECTOR", tooltip="For ASCED Detection."),
+                sockets.mask_output(),
+                io.Float.Output(
+                    "par", display_name="PAR", tooltip="Mean share of the images that is artifact, 0 to 1."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file: str, image: torch.Tensor | None = None) -> io.NodeOutput:
+        if file == NO_FILE:
+            raise ValueError(f"There is no detector in models/{FOLDER}: {NO_FILE}, then reload the page.")
+        path = find_file(file)
+        if path is None:
+            raise ValueError(f"There is no file {file} in models/{FOLDER}: {NO_FILE}, then reload the page.")
+        detector = PALDetector.load(path)
+        if image is None:
+            return io.NodeOutput(detector, torch.zeros(1, 64, 64), 0.0)
+        masks = detector(image[..., :3].movedim(-1, 1) * 2 - 1)
+        return io.NodeOutput(detector, torch.from_numpy(masks).float(), float(artifact_ratio(masks).mean()))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **_: Any) -> float:
+        return changed(file)
+
+
+class ASCED_VLMVerdict(io.ComfyNode):
+    """A vision language model's verdict on images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_VLMVerdict",
+            display_name="ASCED VLM Verdict",
+            category=sockets.BASELINES,
+            description="Asks a vision language model whether the images have artifacts. The model runs in a server of "
+            "yours, such as Ollama or llama.cpp; the images go to its address and nowhere else.",
+            **sockets.found_by("vision language model", "llm judge", "ollama"),
+            inputs=[
+                io.Image.Input("image", tooltip="The finished images; each is asked about on its own."),
+                io.String.Input(
+                    "endpoint",
+                    default="http://127.0.0.1:11434/v1",
+                    tooltip="Address of a server that speaks as OpenAI does, up to /v1. A key, if it wants one, is "
+                    f"read from the environment variable {KEY_VARIABLE}.",
+                ),
+                io.String.Input("model", default="llava:13b", tooltip="The model's name on that server."),
+                io.Int.Input(
+                    "prompt",
+                    default=BEST_PROMPT,
+                    min=1,
+                    max=PROMPTS,
+                    tooltip="Which of the paper's 50 questions is asked; 5 was its best.",
+                ),
+                io.String.Input(
+                    "own_question",
+                    default="",
+                    multiline=True,
+                    tooltip="Asked in place of it, if not empty. Yes must mean: there is an artifact.",
+                ),
+                io.Float.Input(
+                    "timeout", default=120.0, min=1.0, max=3600.0, step=1.0, tooltip="Seconds to wait for each answer."
+                ),
+            ],
+            outputs=[
+                io.Boolean.Output("artifact", display_name="artifact", tooltip="True if any image has one."),
+                io.Float.Output("share", display_name="share", tooltip="Share of the images that have one, 0 to 1."),
+                io.String.Output("answers", display_name="answers", tooltip="What the model said, a line an image."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: torch.Tensor, endpoint: str, model: str, prompt: int, own_question: str, timeout: float
+    ) -> io.NodeOutput:
+        judge = Judge(endpoint.strip(), model.strip(), os.environ.get(KEY_VARIABLE, ""), timeout)
+        question = Question(own_question.strip()) if own_question.strip() else paper_question(prompt)
+        verdicts, answers = [], []
+        for picture in to_pictures(image):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            verdict, answer = judge.ask(picture, question)
+            verdicts.append(verdict)
+            answers.append(" ".join(answer.split()))
+        return io.NodeOutput(any(verdicts), sum(verdicts) / max(1, len(verdicts)), "\n".join(answers))
+
+
+NODES = [ASCED_PALDetector, ASCED_VLMVerdict]

@@ -1,0 +1,70 @@
+"""ASCED_Compare: two versions of the same images, to be looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..asced_core import Report
+from ..asced_core.draw.comparison import before_and_after
+from . import sockets
+from .images import masks_for, to_pictures
+from .inputs import report_input
+
+
+class ASCED_Compare(io.ComfyNode):
+    """Before and after, side by side."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Compare",
+            display_name="ASCED Compare",
+            category=sockets.COMPARE,
+            description="Two versions of the same images: a slider on the node, and a still picture of both side by "
+            "side for other nodes.",
+            **sockets.found_by("before after", "slider", "side by side", "difference"),
+            inputs=[
+                io.Image.Input("before", tooltip="The images as they were, such as the decoded output original."),
+                io.Image.Input("after", tooltip="The same images corrected; the same size and number."),
+                report_input(optional=True),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "comparison",
+                    display_name="IMAGE",
+                    tooltip="Before on the left, after on the right; with a report the regions are outlined in both.",
+                )
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, before: torch.Tensor, after: torch.Tensor, report: Report | None = None) -> io.NodeOutput:
+        if before.shape[:3] != after.shape[:3]:
+            raise ValueError(
+                f"Before is {_said(before)} but after is {_said(after)}: connect images of the same number and size."
+            )
+        masks: Any = [None] * len(before) if report is None else masks_for(report, before) > 0
+        stills = [before_and_after(*pair) for pair in zip(to_pictures(before), to_pictures(after), masks, strict=True)]
+        still = torch.from_numpy(np.stack(stills)).float() / 255
+        shown = ui.PreviewImage(still, cls=cls).as_dict()
+        shown["asced_compare"] = [{"before": _saved(before, cls), "after": _saved(after, cls)}]
+        return io.NodeOutput(still, ui=shown)
+
+
+def _said(images: torch.Tensor) -> str:
+    count, height, width = images.shape[:3]
+    return f"{count} image{'s' * (count != 1)} of {width}×{height}"
+
+
+def _saved(images: torch.Tensor, cls: type[io.ComfyNode]) -> list[dict[str, str]]:
+    """Where the page finds them: files in the host's temporary folder."""
+    return list(ui.PreviewImage(images[..., :3], cls=cls).as_dict()["images"])
+
+
+NODES = [ASCED_Compare]

@@ -1,0 +1,58 @@
+"""ASCED_DemoModel: the embedded hand models, so that everything runs with no download."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..demo.hand_unet import CLASSES, NULL_CLASS
+from . import sockets
+from .hand_models import conditioning, load_latent_model, load_pixel_model
+
+SPACES = ("pixel", "latent")
+IN_TURN = "each in turn"
+
+
+class ASCED_DemoModel(io.ComfyNode):
+    """Hands that show a digit, 64 x 64 pixels."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_DemoModel",
+            display_name="ASCED Demo Model",
+            category=sockets.SAMPLING,
+            description="Small models of hands that show a digit: 64x64 pixels, nothing to download. Use them with a "
+            "cfg of about 2 and an Empty Latent Image: 512x512 for space pixel, 128x128 for space latent.",
+            **sockets.found_by("hands", "test model", "no download"),
+            inputs=[
+                io.Combo.Input(
+                    "digit",
+                    options=[IN_TURN, *(str(d) for d in range(CLASSES))],
+                    default=IN_TURN,
+                    tooltip="The digit that the hand shows; in turn, the images of a batch show 0 to 9.",
+                ),
+                io.Combo.Input(
+                    "space",
+                    optional=True,
+                    options=list(SPACES),
+                    default=SPACES[0],
+                    tooltip="What the model denoises. pixel: the picture itself; Empty Latent Image 512x512. latent: "
+                    "a quarter of its side, as SD does; Empty Latent Image 128x128.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="MODEL", tooltip="For ASCED KSampler, or any KSampler."),
+                io.Vae.Output("vae", display_name="VAE", tooltip="For VAE Decode."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="The digit."),
+                io.Conditioning.Output("negative", display_name="negative", tooltip="No digit, for guidance."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, digit: str, space: str = SPACES[0]) -> io.NodeOutput:
+        labels = list(range(CLASSES)) if digit == IN_TURN else [int(digit)]
+        model, vae = load_latent_model() if space == "latent" else load_pixel_model()
+        return io.NodeOutput(model, vae, conditioning(labels), conditioning([NULL_CLASS]))
+
+
+NODES = [ASCED_DemoModel]

@@ -1,0 +1,145 @@
+"""ASCED_MaskPreview: the mask of a run, shaped for what comes next, and what its panel in the browser shows."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..asced_core import Report
+from ..asced_core.draw.timeline import change_strip, last_frame, thumbnail, timeline
+from ..asced_core.report.masks import parse_left_out, region_names
+from . import sockets
+from .images import masks_for, to_pictures
+from .inputs import image_input, report_input
+from .page import status
+
+
+class ASCED_MaskPreview(io.ComfyNode):
+    """Shows the artifact mask on the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_MaskPreview",
+            display_name="ASCED Mask Preview",
+            category=sockets.VIEW,
+            description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
+            "mask for inpainting.",
+            **sockets.found_by("show mask", "grow mask", "feather mask", "inpaint mask"),
+            inputs=[
+                report_input(),
+                image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
+                io.Int.Input(
+                    "grow",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="The mask grows by so many pixels of your image.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=512,
+                    tooltip="Around that, the mask fades out over so many pixels of your image.",
+                ),
+                io.Float.Input(
+                    "min_score",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
+                ),
+                io.String.Input(
+                    "left_out",
+                    optional=True,
+                    default="",
+                    tooltip="Regions to leave out of the mask, as image:region, for example 0:2, 1:1. Images count "
+                    "from 0, regions from 1. A click on a region in the panel writes it here.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
+                sockets.mask_output(),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        report: Report,
+        image: torch.Tensor | None = None,
+        grow: int = 0,
+        feather: int = 0,
+        min_score: float = 0.0,
+        left_out: str = "",
+    ) -> io.NodeOutput:
+        out = parse_left_out(left_out)
+        shape = {"grow": grow, "soft": feather, "min_score": min_score, "left_out": out}
+        mask = torch.from_numpy(masks_for(report, image, **shape))
+        missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
+        lost = f" There is no region {missing} to leave out." if missing else ""
+        status.announce(cls.hidden.unique_id, report.summary() + lost)
+        shown = ui.PreviewMask(mask, cls=cls).as_dict()
+        shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
+        shown["asced_panel"] = [panel(cls, report, image)]
+        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
+
+
+def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -> dict[str, Any]:
+    """What the panel in the browser shows: plain values, and pictures in the host's folder for temporary files.
+
+    The ``picture`` of an image is the decoded one, or its last predicted frame; ``strip`` holds the change at every
+    traced step, side by side. Both may be missing. Boxes are left, top, right and bottom as shares of the image.
+    """
+    count, (height, width) = len(report.images), report.masks.shape[1:]
+    strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
+    if image is not None and len(image) == count:
+        pictures = _saved(cls, [thumbnail(picture) for picture in to_pictures(image)])
+    else:
+        pictures = _saved(cls, [last_frame(report, i) for i in range(count)] if report.frame_steps else [])
+    images = [
+        {
+            "index": found.index,
+            "score": found.score,
+            "corrected": found.corrected,
+            "picture": pictures[place],
+            "strip": strips[place],
+            "timeline": timeline(report, place),
+            "regions": [
+                {"box": [edge / size for edge, size in zip(r.box, (width, height) * 2, strict=True)], "score": r.score}
+                for r in found.regions
+            ],
+        }
+        for place, found in enumerate(report.images)
+    ]
+    return {
+        "steps": report.steps,
+        "window": list(report.window),
+        "decision": report.decision,
+        "corrected_steps": list(report.corrected_steps),
+        "aspect": report.size[1] / report.size[0],
+        "images": images,
+    }
+
+
+def _saved(cls: type[io.ComfyNode], pictures: list[np.ndarray]) -> dict[int, Any]:
+    """Where the pictures, RGB uint8 of one size, were saved, by their place; None for those that are not there."""
+    saved: dict[int, Any] = defaultdict(lambda: None)
+    if pictures:
+        saved.update(enumerate(ui.PreviewImage(torch.from_numpy(np.stack(pictures)).float() / 255, cls=cls).values))
+    return saved
+
+
+NODES = [ASCED_MaskPreview]

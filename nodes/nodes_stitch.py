@@ -1,0 +1,54 @@
+"""ASCED_StitchRuns: the runs of a tile loop as one mask and one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..asced_core.report.stitching import Tile, stitch
+from . import sockets
+from .images import to_pictures
+from .page import status
+from .sampling.run_log import RunLog
+
+
+class ASCED_StitchRuns(io.ComfyNode):
+    """One report of many runs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_StitchRuns",
+            display_name="ASCED Stitch Runs",
+            category=sockets.SAMPLING,
+            description="For upscalers that sample tile by tile with one patched MODEL: puts the masks of all tiles "
+            "together. Each tile is found in the picture by its content.",
+            **sockets.found_by("tile upscale", "tiled mask"),
+            inputs=[
+                io.Image.Input("image", tooltip="The finished picture, straight from the tile upscaler."),
+                sockets.Run.Input("run", tooltip="From the ASCED Apply to Model that patched the upscaler's MODEL."),
+                io.Vae.Input("vae", tooltip="The VAE that the upscaler decodes its tiles with."),
+            ],
+            outputs=[sockets.mask_output(), sockets.report_output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, run: RunLog, vae: Any) -> io.NodeOutput:
+        if len(image) != 1:
+            raise ValueError(
+                f"Stitching is for one picture at a time, but {len(image)} came in; take one of the batch."
+            )
+
+        def tiles() -> Iterator[Tile]:
+            for latent, report in run.newest_first():
+                for place, picture in enumerate(to_pictures(vae.decode(latent))):
+                    yield Tile(picture, report, place)
+
+        return io.NodeOutput(*status.announce_report(cls.hidden.unique_id, stitch(to_pictures(image)[0], tiles())))
+
+
+NODES = [ASCED_StitchRuns]

@@ -1,0 +1,134 @@
+"""ASCED_Overlay and ASCED_Dynamics: pictures of what a run found."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..asced_core import Report
+from ..asced_core.draw.overlay import COLOURS, STYLES, draw_overlay
+from ..asced_core.draw.plots import plot_dynamics
+from ..asced_core.report.masks import ratios_at
+from . import sockets
+from .images import masks_for, to_pictures
+from .inputs import image_input, report_input
+
+
+class ASCED_Overlay(io.ComfyNode):
+    """Draws the artifact regions into the images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Overlay",
+            display_name="ASCED Overlay",
+            category=sockets.VIEW,
+            description="The images with their artifact regions tinted, outlined and labelled with their scores, or "
+            "with a heat map of how much was abnormal.",
+            **sockets.found_by("heatmap", "show artifacts", "draw mask on image"),
+            inputs=[
+                report_input(),
+                image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
+                io.Float.Input(
+                    "opacity",
+                    default=0.45,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Of the tint or the heat map; 0 leaves the outline.",
+                ),
+                io.Combo.Input(
+                    "style",
+                    optional=True,
+                    options=list(STYLES),
+                    default=STYLES[0],
+                    tooltip="tint: filled and outlined. outline: the outline alone. heat: how many times the threshold "
+                    "was exceeded, on grey. side by side: the image beside its tinted copy.",
+                ),
+                io.Combo.Input(
+                    "colour",
+                    optional=True,
+                    options=list(COLOURS),
+                    default=next(iter(COLOURS)),
+                    tooltip="Of tint and outline. All are told apart by colour-blind eyes.",
+                ),
+                io.Boolean.Input(
+                    "labels",
+                    optional=True,
+                    default=True,
+                    tooltip="Writes the score beside each region; 1 is exactly at the threshold.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("overlay", display_name="IMAGE", tooltip="Images below 256 pixels come enlarged."),
+                sockets.mask_output(),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        report: Report,
+        image: torch.Tensor,
+        opacity: float,
+        style: str = STYLES[0],
+        colour: str = next(iter(COLOURS)),
+        labels: bool = True,
+    ) -> io.NodeOutput:
+        masks = masks_for(report, image)
+        pictures = to_pictures(image)
+        ratios = (
+            ratios_at(report, masks.shape[1], masks.shape[2], len(masks)) if style == "heat" else [None] * len(masks)
+        )
+        # the decoded frames of a video go without labels: each stands for several
+        found = report.images if labels and len(image) == len(report.images) else [None] * len(image)
+        drawn = [
+            draw_overlay(
+                picture,
+                mask > 0,
+                () if one is None else one.regions,
+                report.masks.shape[1:],
+                opacity,
+                style,
+                COLOURS[colour],
+                ratio,
+            )
+            for picture, mask, one, ratio in zip(pictures, masks, found, ratios, strict=True)
+        ]
+        return io.NodeOutput(torch.from_numpy(np.stack(drawn)).float() / 255, torch.from_numpy(masks))
+
+
+class ASCED_Dynamics(io.ComfyNode):
+    """Film strips and curves of a run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Dynamics",
+            display_name="ASCED Dynamics",
+            category=sockets.VIEW,
+            description="How the prediction changed over the steps: film strips, acceleration curves and abnormal "
+            "changes, as in the paper's Fig. 1, 4 and 7.",
+            **sockets.found_by("step by step", "curves", "plot"),
+            inputs=[
+                report_input(),
+                io.Int.Input(
+                    "index",
+                    default=-1,
+                    min=-1,
+                    max=4096,
+                    tooltip="Which image of the batch, from 0; -1 takes the one with the highest score.",
+                ),
+            ],
+            outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The figure.")],
+        )
+
+    @classmethod
+    def execute(cls, report: Report, index: int) -> io.NodeOutput:
+        if index < 0:
+            index = int(np.argmax([image.score for image in report.images]))
+        return io.NodeOutput(torch.from_numpy(plot_dynamics(report, index)[None]).float() / 255)
+
+
+NODES = [ASCED_Overlay, ASCED_Dynamics]

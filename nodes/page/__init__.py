@@ -1,0 +1,1 @@
+"""What the browser sees: status text, preview, preferences."""

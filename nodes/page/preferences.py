@@ -1,0 +1,85 @@
+"""How a user wants to see things: the settings page of the web part tells the server by a route.
+
+They are kept with the client's connection, in the host's own table of sockets: each user and each browser tab has
+its own, and they are gone when the connection is. A client that told nothing has the defaults.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from ...asced_core.draw.overlay import OUTLINE, Colour
+
+ROUTE = "/asced/view_settings"
+KEY = "asced_view_settings"
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Choices of one client.
+
+    Attributes:
+        live: show the artifact map and words while sampling.
+        colour: of the artifact map, RGB, 0 to 255 each.
+        opacity: of the artifact map, 0 to 1.
+    """
+
+    live: bool = True
+    colour: Colour = OUTLINE
+    opacity: float = 0.45
+
+
+def read_settings(plain: Any) -> ViewSettings:
+    """Checks what a browser sent: ``live``, ``colour`` as #rrggbb and ``opacity``.
+
+    Raises:
+        ValueError: one of them is missing or not as expected.
+    """
+    live, colour, opacity = (plain.get(name) if isinstance(plain, dict) else None for name in _NAMES)
+    if not isinstance(live, bool):
+        raise ValueError(f"live is {live!r}; true or false was expected.")
+    if not isinstance(colour, str) or not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        raise ValueError(f"colour is {colour!r}; six hexadecimal digits behind # were expected, as in #ff4000.")
+    if isinstance(opacity, bool) or not isinstance(opacity, int | float) or not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity!r}; a number from 0 to 1 was expected.")
+    red, green, blue = bytes.fromhex(colour[1:])
+    return ViewSettings(live, (red, green, blue), float(opacity))
+
+
+_NAMES = ("live", "colour", "opacity")
+
+
+def server() -> Any:
+    """The host's running server; None in tests and scripts without one."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def settings_of_client() -> ViewSettings:
+    """The settings of the client whose prompt is running."""
+    running = server()
+    connection = getattr(running, "sockets_metadata", {}).get(getattr(running, "client_id", None), {})
+    return connection.get(KEY, ViewSettings())
+
+
+def add_route() -> None:
+    """Lets the running server take the settings of its clients."""
+    running = server()
+    if running is None:
+        return
+    from aiohttp import web  # the server's own
+
+    @running.routes.post(ROUTE)
+    async def take(request: web.Request) -> web.Response:
+        try:
+            plain = await request.json()
+            settings = read_settings(plain)
+        except ValueError as error:  # no JSON, too
+            return web.json_response({"error": str(error)}, status=400)
+        connection = running.sockets_metadata.get(plain.get("client_id"))
+        if connection is None:
+            return web.json_response({"error": "No client is connected by this client_id."}, status=404)
+        connection[KEY] = settings
+        return web.json_response({})

@@ -1,0 +1,90 @@
+"""What a run shows while it samples: the artifact map over the host's own preview, and a sentence on the node.
+
+The picture goes where the host's preview goes anyway: into the one progress bar of the sampler's callback. Where
+previews are off, nothing is decoded, drawn or copied here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CellType, FunctionType
+from typing import Any
+
+import numpy as np
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+
+from ...asced_core import Trajectory
+from ...asced_core.draw.overlay import draw_overlay
+from ...asced_core.maps import resize_mask
+from ...asced_core.progress import marked_so_far, state_in_words
+from . import status
+from .preferences import settings_of_client
+
+PREVIEWER = "previewer"  # as the callback of the host's latent_preview.prepare_callback calls it
+DECODE = "decode_latent_to_preview_image"
+
+
+class Live:
+    """Words and pictures of one run."""
+
+    def __init__(self) -> None:
+        context = get_executing_context()
+        self._node_id = None if context is None else context.node_id
+        self._trajectory: Trajectory | None = None
+        self._told = ""
+
+    def tell(self, trajectory: Trajectory, step: int) -> None:
+        """Says where the run stands after a step, if that is new; reads nothing from the device."""
+        self._trajectory = trajectory
+        text = state_in_words(trajectory, step)
+        if text != self._told and settings_of_client().live:
+            status.show(self._node_id, text)
+            self._told = text
+
+    def painted(self, callback: Any) -> Any:
+        """The host's callback with the artifact map in its previews; itself where it makes none.
+
+        The callback is copied with a previewer of ours in place of its own, so that whatever else it does goes on
+        and nothing of the host is changed. A callback of another make is left alone: the words remain.
+        """
+        names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
+        if PREVIEWER not in names:
+            return callback
+        cells = list(callback.__closure__)
+        place = names.index(PREVIEWER)
+        previewer = cells[place].cell_contents
+        if not hasattr(previewer, DECODE):  # previews are off
+            return callback
+        cells[place] = CellType(_Painted(previewer, self._paint))
+        copy = FunctionType(
+            callback.__code__, callback.__globals__, callback.__name__, callback.__defaults__, tuple(cells)
+        )
+        copy.__kwdefaults__ = callback.__kwdefaults__
+        return copy
+
+    def _paint(self, picture: Image.Image) -> Image.Image:
+        settings = settings_of_client()
+        marked = None if self._trajectory is None or not settings.live else marked_so_far(self._trajectory)
+        if marked is None or not marked.any():
+            return picture
+        pixels = np.asarray(picture.convert("RGB"))
+        mask = resize_mask(marked, *pixels.shape[:2])
+        return Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, colour=settings.colour))
+
+
+class _Painted:
+    """A previewer whose pictures are painted over."""
+
+    def __init__(self, previewer: Any, paint: Callable[[Image.Image], Image.Image]) -> None:
+        self._previewer, self._paint = previewer, paint
+
+    def decode_latent_to_preview_image(self, *args: Any, **kwargs: Any) -> Any:
+        """Format, picture and largest side, as the host's."""
+        preview = getattr(self._previewer, DECODE)(*args, **kwargs)
+        if isinstance(preview, tuple) and len(preview) > 1 and isinstance(preview[1], Image.Image):
+            return (preview[0], self._paint(preview[1]), *preview[2:])
+        return preview
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._previewer, name)

@@ -1,0 +1,1 @@
+"""How a sampler of ComfyUI is watched: the only folder that touches its hooks."""

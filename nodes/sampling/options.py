@@ -1,0 +1,96 @@
+"""What travels on the DETECTION and CORRECTION sockets: the settings, and the host's objects that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...asced_core.baselines.pal import PALDetector
+from ...asced_core.maps import BoolMap, resize_mask
+from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
+
+CROPPED = 8  # pixels by which a decoded image may be smaller than the one that was loaded
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionChoice:
+    """How and where to look.
+
+    Attributes:
+        settings: numbers and names.
+        vae: the host's VAE, for space vae and for a detector.
+        detector: looks at the decoded pictures and finds the artifacts in place of the dynamics.
+        only_here, protect: the host's MASK [H,W] or [B,H,W]: look and act nowhere else; never touch this.
+    """
+
+    settings: DetectionSettings = field(default_factory=lambda: DetectionSettings(space="auto", base_size=BASE_SIZE))
+    vae: Any = None
+    detector: PALDetector | None = None
+    only_here: torch.Tensor | None = None
+    protect: torch.Tensor | None = None
+
+    def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
+        """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None for nowhere.
+
+        Args:
+            images: number of images, or of all frames.
+            height, width: of the decoded image, or of anything with its proportions.
+
+        Raises:
+            ValueError: a mask does not fit the run.
+        """
+        maps = []
+        for name, mask, keep in (("only_here", self.only_here, False), ("protect", self.protect, True)):
+            if mask is not None:
+                maps.append((_checked(name, mask, images, height, width) >= 0.5) == keep)
+        if not maps:
+            return None
+        if len(maps) == 1 or maps[0].shape == maps[1].shape:
+            return np.logical_or.reduce(maps)
+        # two sizes or two numbers of masks: both at the finest size
+        size = tuple(max(m.shape[axis] for m in maps) for axis in range(3))
+        return np.logical_or.reduce([_spread(m, size) for m in maps])
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectionChoice:
+    """What to do.
+
+    Attributes:
+        settings: numbers and names.
+        vae: the host's VAE, for a correction in pixel space.
+        keep_original: finishes the run without a correction, too.
+    """
+
+    settings: CorrectionSettings = field(default_factory=CorrectionSettings)
+    vae: Any = None
+    keep_original: bool = False
+
+
+DEFAULT_DETECTION = DetectionChoice()
+DEFAULT_CORRECTION = CorrectionChoice()
+
+
+def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:
+    given = tuple(mask.shape)
+    flat = mask.reshape(-1, *given[-2:]) if mask.ndim >= 2 else mask
+    if mask.ndim < 2 or 0 in given:
+        raise ValueError(f"The {name} mask has shape {given}: connect a MASK of [H,W] or [B,H,W].")
+    if len(flat) not in (1, images):
+        raise ValueError(
+            f"The {name} mask holds {len(flat)} masks but the run has {images} images: connect one for all or one each."
+        )
+    if abs(given[-1] * height / given[-2] - width) >= CROPPED:
+        raise ValueError(
+            f"The {name} mask is {given[-1]}×{given[-2]} but the image is {width}×{height}: "
+            "connect a mask with the same proportions, at the size of the image or of its latent."
+        )
+    return flat.detach().float().cpu().numpy()
+
+
+def _spread(mask: BoolMap, size: tuple[int, ...]) -> BoolMap:
+    spread = np.stack([resize_mask(m, size[1], size[2]) for m in mask])
+    return np.broadcast_to(spread, size)

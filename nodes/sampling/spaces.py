@@ -1,0 +1,191 @@
+"""The spaces to look and act in, made of what the host has: colour factors, tiny decoders, a VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.taesd.taesd
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...asced_core.detect.space import Signal, linear_rgb
+from ...asced_core.maps import frames_of
+from .options import DetectionChoice
+
+AUTO_SHARE = 0.02  # of a model call, that space auto may cost
+UNET_POSITIONS = 1 / 16  # a U-Net holds most of its weights where there is one position to so many cells
+
+
+class UnwatchableError(Exception):
+    """Why a run cannot be watched in the space that was chosen."""
+
+
+class VaeCodec:
+    """A VAE of the host as a codec, see PixelCodec. Memory and tiles are left to the host.
+
+    Args:
+        vae: the host's VAE object; it is not copied.
+        model: the diffusion model, which knows the scale of its latents.
+        reload: brings the diffusion model back, should the host have put it aside for the VAE.
+    """
+
+    def __init__(self, vae: Any, model: Any, reload: Callable[[], None]) -> None:
+        self._vae, self._model, self._reload = vae, model, reload
+        self._video = getattr(vae, "latent_dim", 2) == 3
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """[N,C,h,w] to [N,3,H,W], -1 to 1."""
+        latent = self._model.process_latent_out(latent.float())
+        images = self._vae.decode(latent.unsqueeze(2) if self._video else latent)
+        self._reload()
+        if images.ndim == 5:
+            images = images.flatten(0, 1)
+        return images[..., :3].movedim(-1, 1).to(latent.device, torch.float32) * 2 - 1
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """[N,3,H,W] to [N,C,h,w]."""
+        latent = self._vae.encode((picture.movedim(1, -1) + 1) / 2)
+        self._reload()
+        latent = latent.squeeze(2) if latent.ndim == 5 else latent
+        return self._model.process_latent_in(latent.to(picture.device, torch.float32))
+
+
+def check_has_vae(vae: Any, where: str) -> None:
+    """Raises one clear sentence where a VAE is missing."""
+    if vae is None:
+        raise ValueError(f"{where} needs a VAE: connect the one of your checkpoint to its vae input.")
+
+
+def check_vae(vae: Any, shape: tuple[int, ...], where: str) -> None:
+    """Raises one clear sentence where a VAE is missing or made for other latents.
+
+    Args:
+        vae: the host's VAE, or None.
+        shape: of the latents of the run.
+        where: the setting that needs it.
+    """
+    check_has_vae(vae, where)
+    channels = getattr(vae, "latent_channels", shape[1])
+    if channels != shape[1]:
+        raise ValueError(
+            f"{where} got a VAE for latents with {channels} channels, but this model's have {shape[1]}: "
+            "connect the VAE that belongs to the model."
+        )
+
+
+def pixels_per_cell(latent_format: Any) -> int:
+    """Side of a latent cell in image pixels; older hosts do not know it, and 8 is the most frequent."""
+    own = getattr(latent_format, "pixels_per_cell", None)  # of the demo models
+    return int(getattr(latent_format, "spacial_downscale_ratio", 8) if own is None else own)
+
+
+def colours(latent_format: Any) -> Tensor | None:
+    """The host's own colours for a preview of these latents, [3, C+1]; None where it has none."""
+    factors = getattr(latent_format, "latent_rgb_factors", None)
+    if factors is None:
+        return None
+    bias = getattr(latent_format, "latent_rgb_factors_bias", None)
+    return torch.tensor([*factors, [0.0, 0.0, 0.0] if bias is None else bias], dtype=torch.float32).T
+
+
+def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, codec: VaeCodec | None) -> Signal:
+    """What the detector looks at in one run.
+
+    Args:
+        patcher: the host's ModelPatcher.
+        shape: of the latents [B,C,H,W] or [B,C,T,H,W].
+        choice: names the space.
+        codec: of the choice's VAE, where it has one.
+
+    Raises:
+        UnwatchableError: the model or the host has not what the space needs.
+    """
+    space, latent_format = choice.settings.space, patcher.get_model_object("latent_format")
+    if choice.settings.mode == "paper":  # its signal is the score of the state itself
+        space = "latent"
+    if space == "auto":
+        return _best(patcher, latent_format)
+    if space == "rgb":
+        return _rgb(latent_format)
+    if space == "taesd":
+        decoder = _tiny_decoder(latent_format)
+        if decoder is None:
+            raise UnwatchableError(_no_decoder(latent_format))
+        return Signal("taesd", _view(decoder))
+    if space == "vae":
+        if frames_of(shape) > 1:
+            raise UnwatchableError("space vae is for images, and these are videos; choose latent or rgb")
+        assert codec is not None  # checked where the choice came in
+        return Signal("vae", codec.decode)
+    return Signal()
+
+
+def _best(patcher: Any, latent_format: Any) -> Signal:
+    """The tiny decoder's picture where it costs less than AUTO_SHARE of a model call, or the cells themselves.
+
+    Counted from the weights, never timed: the same run has to choose the same on every machine and every day.
+    """
+    if pixels_per_cell(latent_format) == 1:
+        return Signal()  # the cells are pixels already
+    # Not rgb, though it is free: it loses what cancels out in colours, and marks more (docs/spaces.md).
+    decoder = _tiny_decoder(latent_format)
+    if decoder is not None and _decoder_cost(decoder) < AUTO_SHARE * _model_cost(patcher.model.diffusion_model):
+        return Signal("taesd", _view(decoder))
+    return Signal()
+
+
+def _rgb(latent_format: Any) -> Signal:
+    matrix, reshape = colours(latent_format), getattr(latent_format, "latent_rgb_factors_reshape", None)
+    if matrix is None:
+        raise UnwatchableError("this model's latents have no known colours; choose space latent, taesd or vae")
+    linear = linear_rgb(matrix)
+    return Signal("rgb", linear if reshape is None else lambda latent: linear(reshape(latent)))
+
+
+def _tiny_decoder(latent_format: Any) -> Any:
+    """The host's small decoder for these latents, if its file is installed."""
+    name = getattr(latent_format, "taesd_decoder_name", None)
+    if name is None or getattr(latent_format, "latent_dimensions", 2) != 2:  # those of videos are another network
+        return None
+    file = next((f for f in folder_paths.get_filename_list("vae_approx") if f.startswith(name)), None)
+    path = file and folder_paths.get_full_path("vae_approx", file)
+    if not path:
+        return None
+    return comfy.taesd.taesd.TAESD(None, path, latent_channels=latent_format.latent_channels).eval()
+
+
+def _no_decoder(latent_format: Any) -> str:
+    name = getattr(latent_format, "taesd_decoder_name", None)
+    if name is None or getattr(latent_format, "latent_dimensions", 2) != 2:
+        return "there is no taesd decoder for this model's latents; choose space latent, rgb or vae"
+    return f"space taesd needs models/vae_approx/{name}.safetensors (or .pth); download it, or choose space auto"
+
+
+def _view(decoder: Any) -> Callable[[Tensor], Tensor]:
+    """A small decoder as a view; its weights go to the device when they are used first, as for the host's previews."""
+
+    def view(latent: Tensor) -> Tensor:
+        return decoder.to(latent.device).decode(latent.float())
+
+    return view
+
+
+def _decoder_cost(decoder: Any) -> float:
+    """Multiplications to one latent cell."""
+    total, area = 0, 1
+    for module in decoder.taesd_decoder.modules():
+        if isinstance(module, torch.nn.Upsample):
+            area *= int(module.scale_factor) ** 2  # type: ignore[arg-type]
+        elif isinstance(module, torch.nn.Conv2d):
+            total += module.weight.numel() * area
+    return total
+
+
+def _model_cost(model: torch.nn.Module) -> float:
+    """About how many multiplications a call takes to one latent cell: weights times positions."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    patch = getattr(model, "patch_size", None)
+    side = patch[-1] if isinstance(patch, (tuple, list)) else patch
+    return weights * (1 / int(side) ** 2 if side else UNET_POSITIONS)
