@@ -7,9 +7,8 @@ One relation serves all of them: a state is ``x = alpha * x0 + sigma * n`` with 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -118,14 +117,6 @@ def renoise(
     return torch.where(mask, (alpha * target + sigma * noise.to(wide)).to(x.dtype), x)
 
 
-class PercentSchedule(Protocol):
-    """Translates a share of the sampling (0 = pure noise, 1 = clean) to sigma and back."""
-
-    def percent_to_sigma(self, percent: float) -> float: ...
-
-    def sigma_to_percent(self, sigma: float) -> float: ...
-
-
 @dataclass(frozen=True)
 class DiscreteSchedule:
     """Training levels in rising order, ``sigma = sqrt((1 - abar) / abar)``; log-linear in between."""
@@ -143,41 +134,16 @@ class DiscreteSchedule:
         w = position - low
         return math.exp((1 - w) * math.log(self.sigmas[low]) + w * math.log(self.sigmas[low + 1]))
 
-    def sigma_to_percent(self, sigma: float) -> float:
-        if sigma <= self.sigmas[0]:
-            return 1.0
-        for low, (a, b) in enumerate(zip(self.sigmas, self.sigmas[1:], strict=False)):
-            if sigma <= b:
-                position = low + math.log(sigma / a) / math.log(b / a)
-                return 1 - position / (len(self.sigmas) - 1)
-        return 0.0
 
+def percent_at(sigma_at: Callable[[float], float], sigma: float) -> float:
+    """The share of a schedule at a noise level, 0 (pure noise) to 1 (clean); inverts a falling ``sigma_at``.
 
-@dataclass(frozen=True)
-class FlowSchedule:
-    """Flow levels with the time shift of SD3 (Esser et al. 2024, Sec. 5.3.2): ``s' = a s / (1 + (a-1) s)``."""
-
-    shift: float = 1.0
-
-    def percent_to_sigma(self, percent: float) -> float:
-        s = 1 - min(max(percent, 0.0), 1.0)
-        return self.shift * s / (1 + (self.shift - 1) * s)
-
-    def sigma_to_percent(self, sigma: float) -> float:
-        return 1 - sigma / (self.shift - (self.shift - 1) * sigma)
-
-
-@dataclass(frozen=True)
-class EDMSchedule:
-    """Continuous levels, log-linear between the ends (Karras et al. 2022, arXiv 2206.00364)."""
-
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-
-    def percent_to_sigma(self, percent: float) -> float:
-        p = min(max(percent, 0.0), 1.0)
-        return self.sigma_max ** (1 - p) * self.sigma_min**p
-
-    def sigma_to_percent(self, sigma: float) -> float:
-        clamped = min(max(sigma, self.sigma_min), self.sigma_max)
-        return math.log(self.sigma_max / clamped) / math.log(self.sigma_max / self.sigma_min)
+    Args:
+        sigma_at: noise level at a share of the schedule.
+        sigma: noise level, in the same unit.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sigma_at(middle) > sigma else (low, middle)
+    return high

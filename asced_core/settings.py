@@ -12,7 +12,7 @@ STEERING = ("clip", "sargd")  # at every step of the window
 CORRECTIONS = (*RENOISING, *STEERING, "none")
 X0_SOURCES = ("current", "previous")
 SPACES = ("auto", "latent", "rgb", "taesd", "vae")  # where the detector looks
-CORRECTION_SPACES = ("latent", "pixel")
+PERTURB_IN = ("latent", "pixel")
 BASE_SIZE = 256
 
 
@@ -47,7 +47,7 @@ class DetectionSettings:
         space: where the detector looks: ``latent`` the model's own state; ``rgb`` the colours that a linear map
             makes of it; ``taesd`` and ``vae`` its picture by a small or by the whole decoder; ``auto`` the best
             that costs next to nothing. Sizes mean the same in all of them. ``paper`` needs ``latent`` or ``auto``.
-        every: of the watched steps, every n-th is looked at; for a decoder that is slow.
+        step_interval: of the watched steps, only every n-th is looked at; for a decoder that is slow.
         smooth_frames: smoothing of the changes over the frames of a video, a Gaussian's sigma in latent frames.
         base_size: image side that the sizes are meant for; the signal's own side is compared with it.
             None: 256 in ``robust`` and ``paper``, and the signal's own size in ``reference``, as in the
@@ -66,7 +66,7 @@ class DetectionSettings:
     start_percent: float = 0.20
     end_percent: float = 0.50
     space: str = "latent"
-    every: int = 1
+    step_interval: int = 1
     smooth_frames: float = 0.0
     base_size: int | None = None
 
@@ -80,7 +80,7 @@ class DetectionSettings:
         _check_range(self, "start_percent", 0, 1)
         _check_range(self, "end_percent", 0, 1)
         _check_choice(self, "space", SPACES)
-        _check_range(self, "every", 1, whole=True)
+        _check_range(self, "step_interval", 1, whole=True)
         _check_range(self, "smooth_frames", 0)
         if self.mode == "paper" and self.space not in ("auto", "latent"):
             raise ValueError(f"Mode paper watches the model's own state: choose space latent, not {self.space}.")
@@ -116,13 +116,11 @@ class CorrectionSettings:
         expand: the regions grow by this before they are corrected, px of a 256-px image.
         x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper),
             ``previous`` the one of the step before (the authors' code).
-        space: where gamma perturbs: ``latent`` the cells, ``pixel`` the decoded picture, which is encoded again.
+        perturb_in: where gamma perturbs: ``latent`` the cells, ``pixel`` the decoded picture, which is encoded again.
             With gamma 0 they are the same.
-        feather: in pixel space the perturbation fades in over so much of a region's edge, px of a 256-px image.
-        max_area: share of the image, 0 to 1; a mask that covers more is not corrected, because correcting the
-            whole image keeps the artifact rate (paper Sec. 7.3).
-        rounds: corrections of a run at most; after the first one the detector goes on watching.
-        last_percent: T_c's upper limit: with several rounds, the last one happens here; 0 = pure noise, 1 = clean.
+        feather: in pixel space the perturbation fades in over this width inside a region's edge, px of a 256-px image.
+        max_corrected_share: share of the image, 0 to 1; a mask that covers more is not corrected, because correcting
+            the whole image keeps the artifact rate (paper Sec. 7.3).
 
     Raises:
         ValueError: a value is out of its range.
@@ -133,11 +131,9 @@ class CorrectionSettings:
     strength: float = 1.0
     expand: int = 5
     x0_source: str = "current"
-    space: str = "latent"
+    perturb_in: str = "latent"
     feather: int = 4
-    max_area: float = 0.5
-    rounds: int = 1
-    last_percent: float = 0.7
+    max_corrected_share: float = 0.5
 
     def __post_init__(self) -> None:
         _check_choice(self, "method", CORRECTIONS)
@@ -145,11 +141,9 @@ class CorrectionSettings:
         _check_range(self, "gamma", 0)
         _check_range(self, "strength", 0, 1)
         _check_range(self, "expand", 0, whole=True)
-        _check_choice(self, "space", CORRECTION_SPACES)
+        _check_choice(self, "perturb_in", PERTURB_IN)
         _check_range(self, "feather", 0, whole=True)
-        _check_range(self, "max_area", 0, 1)
-        _check_range(self, "rounds", 1, whole=True)
-        _check_range(self, "last_percent", 0, 1)
+        _check_range(self, "max_corrected_share", 0, 1)
 
     @property
     def acts(self) -> bool:

@@ -1,12 +1,13 @@
-"""Which steps of a run are watched, and at which it is decided."""
+"""What is known before a run: its noise levels, the steps that are watched, and the step of the decision."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
+from .noise import NoiseLevel, percent_at
+from .settings import DetectionSettings
 
 INSIDE = 0.9  # of the window's first noise level; a run that starts below lacks a part of it
 FEW_STEPS = 10  # shorter runs leave too few frames in the window (paper Sec. 7.1 uses 25 and more)
@@ -18,74 +19,98 @@ class Window:
 
     Attributes:
         first, last: first and last step that is watched, both inclusive; first > last means none.
-        decisions: the step at T_c, where the correction happens, and those of further rounds; none where the
-            run ends before.
+        decision: the step at T_c, where the correction happens; None where the run ends before it.
         notes: what the user ought to know about it, in sentences.
     """
 
     first: int
     last: int
-    decisions: tuple[int, ...]
+    decision: int | None
     notes: tuple[str, ...]
 
+    def __contains__(self, step: int) -> bool:
+        return self.first <= step <= self.last
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels of one run, and its window.
+
+    Attributes:
+        levels: alpha and sigma of the state at each step, and of the state that the run ends on.
+        window: of these levels.
+    """
+
+    levels: tuple[NoiseLevel, ...]
+    window: Window
+
     @property
-    def decision(self) -> int | None:
-        """The step at T_c, or None."""
-        return self.decisions[0] if self.decisions else None
+    def sigmas(self) -> tuple[float, ...]:
+        """Sigma of each level, falling."""
+        return tuple(level.sigma for level in self.levels)
+
+    @property
+    def steps(self) -> int:
+        """Number of sampling steps."""
+        return max(0, len(self.levels) - 1)
+
+    @classmethod
+    def of(
+        cls, levels: Sequence[NoiseLevel], settings: DetectionSettings, sigma_at: Callable[[float], float]
+    ) -> Schedule:
+        """The window that the settings ask for, by their ``start_percent`` and ``end_percent``.
+
+        A run that starts after T_d (img2img, hires fix) gets a window of its own: it starts where the run does, and
+        covers the same share of what is left as the window from T_d to T_c covers of everything after T_d.
+
+        Args:
+            levels: of each step, and the one that the run ends on.
+            settings: for the two percentages.
+            sigma_at: sigma at a share of the model's noise schedule (0 = pure noise, 1 = clean), in the unit of the
+                levels' sigma.
+        """
+        sigmas = [level.sigma for level in levels]
+        begin, end = settings.start_percent, settings.end_percent
+        first, start = (sigmas[0] if sigmas else 0.0), sigma_at(settings.start_percent)
+        notes: tuple[str, ...] = ()
+        if 0 < first < INSIDE * start:
+            begin = percent_at(sigma_at, first)
+            end = 1 - (1 - end) * (1 - begin) / (1 - settings.start_percent)
+            start = first  # exactly, not as rounded by way of percents
+            notes = (f"This run starts at {begin:.0%} of the noise schedule and is watched up to {end:.0%}.",)
+        window = find_window(sigmas, start, sigma_at(end))
+        return cls(tuple(levels), replace(window, notes=window.notes + notes))
 
 
-def find_window(
-    sigmas: Sequence[float],
-    sigma_start: float,
-    sigma_end: float,
-    sigma_last: float | None = None,
-    rounds: int = 1,
-) -> Window:
-    """Chooses the window by noise level: the bank covers ``sigma_end < sigma <= sigma_start`` (T_c < t <= T_d).
+def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -> Window:
+    """Chooses the window by noise level: it covers ``sigma_end < sigma <= sigma_start`` (T_c < t <= T_d).
 
     Args:
-        sigmas: falling noise levels of the run's steps, with the last one that it ends on.
+        sigmas: falling noise levels of the run's steps, and the one that it ends on.
         sigma_start: noise level of T_d.
         sigma_end: noise level of T_c.
-        sigma_last: noise level of T_c's upper limit, where the last of several rounds is decided.
-        rounds: decisions at most; two steps at least lie between them.
     """
     steps = list(sigmas[:-1])
     if any(after > before for before, after in itertools.pairwise(sigmas)):
-        return Window(0, -1, (), ("Not watched: the noise levels of this run rise, so it does not denoise.",))
+        return Window(0, -1, None, ("Not watched: the noise levels of this run rise, so it does not denoise.",))
     watched = [i for i, s in enumerate(steps) if sigma_end < s <= sigma_start]
-    after = [i for i, s in enumerate(steps) if 0 < s <= sigma_end]
-    decision = after[0] if after else None
+    decision = next((i for i, s in enumerate(steps) if 0 < s <= sigma_end), None)
     if len(watched) < 2 or decision is None:
         where = "ends before" if decision is None else "has fewer than two steps in"
         note = (
             f"Not watched: this run of {len(steps)} step{'s' * (len(steps) != 1)} {where} the detection window "
             f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); take more steps, a higher denoise or a wider window."
         )
-        return Window(0, -1, (), (note,))
+        return Window(0, -1, None, (note,))
     notes: tuple[str, ...] = ()
     if steps[0] < INSIDE * sigma_start:
         notes = (
             f"This run starts at sigma {steps[0]:.3g}, inside the detection window that starts at {sigma_start:.3g}: "
-            "what is born before is missed; a higher denoise shows more.",
+            "what forms before that is missed; a higher denoise shows more.",
         )
     if len(steps) < FEW_STEPS:
         notes += (
             f"Few steps: with {len(steps)} steps only {len(watched)} lie in the detection window, "
             f"so artifacts are easily missed; {FEW_STEPS} or more are advised.",
         )
-    decisions = _decisions(steps, decision, sigma_last, rounds)
-    if len(decisions) < rounds:
-        fit = f"Only {len(decisions)} of {rounds} rounds fit in between T_c and last_percent"
-        notes += (f"{fit}: raise it, or take more steps.",)
-    return Window(watched[0], watched[-1], decisions, notes)
-
-
-def _decisions(steps: Sequence[float], first: int, sigma_last: float | None, rounds: int) -> tuple[int, ...]:
-    """Spreads the rounds over the steps from T_c to its upper limit; each needs two predictions of its own."""
-    limit = max((i for i, s in enumerate(steps) if sigma_last is not None and s >= sigma_last), default=first)
-    decisions = [first]
-    for step in np.linspace(first, max(first, limit), rounds).round().astype(int).tolist()[1:]:
-        if step - decisions[-1] >= 2:
-            decisions.append(step)
-    return tuple(decisions)
+    return Window(watched[0], watched[-1], decision, notes)

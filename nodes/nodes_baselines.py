@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..asced_core.baselines.pal import PALDetector, artifact_ratio
-from ..asced_core.baselines.vlm import BEST_PROMPT, PROMPTS, Judge, Question, paper_question
+from ..asced_core.baselines.vlm import BEST_PROMPT, PROMPTS, Judge, Question, question_of_paper
 from . import sockets
 from .images import to_pictures
 from .model_files import FOLDER, changed, files_with, find_file
@@ -88,14 +88,14 @@ class ASCED_VLMVerdict(io.ComfyNode):
                 ),
                 io.String.Input("model", default="llava:13b", tooltip="The model's name on that server."),
                 io.Int.Input(
-                    "prompt",
+                    "paper_question",
                     default=BEST_PROMPT,
                     min=1,
                     max=PROMPTS,
                     tooltip="Which of the paper's 50 questions is asked; 5 was its best.",
                 ),
                 io.String.Input(
-                    "own_question",
+                    "custom_question",
                     default="",
                     multiline=True,
                     tooltip="Asked in place of it, if not empty. Yes must mean: there is an artifact.",
@@ -113,10 +113,10 @@ class ASCED_VLMVerdict(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: torch.Tensor, endpoint: str, model: str, prompt: int, own_question: str, timeout: float
+        cls, image: torch.Tensor, endpoint: str, model: str, paper_question: int, custom_question: str, timeout: float
     ) -> io.NodeOutput:
         judge = Judge(endpoint.strip(), model.strip(), os.environ.get(KEY_VARIABLE, ""), timeout)
-        question = Question(own_question.strip()) if own_question.strip() else paper_question(prompt)
+        question = Question(custom_question.strip()) if custom_question.strip() else question_of_paper(paper_question)
         verdicts, answers = [], []
         for picture in to_pictures(image):
             comfy.model_management.throw_exception_if_processing_interrupted()

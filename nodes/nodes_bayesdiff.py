@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..asced_core.baselines.bayesdiff import DRAWS, EVERY, map_of, score_of
+from ..asced_core.baselines.bayesdiff import DRAWS, STEP_INTERVAL, map_of, score_of
 from ..asced_core.draw.heat import cividis
 from . import sockets
 from .inputs import cfg_input, check_conditioning, check_latent, schedule_inputs, seed_input
@@ -51,8 +51,8 @@ class ASCED_BayesDiff(io.ComfyNode):
                     "models/asced that this node saved for this checkpoint.",
                 ),
                 io.Int.Input(
-                    "every",
-                    default=EVERY,
+                    "step_interval",
+                    default=STEP_INTERVAL,
                     min=1,
                     max=1000,
                     tooltip="The uncertainty is looked at every n-th step; each look costs draws + 1 model calls.",
@@ -96,7 +96,7 @@ class ASCED_BayesDiff(io.ComfyNode):
         negative: Any,
         latent_image: dict[str, Any],
         posterior: str,
-        every: int,
+        step_interval: int,
         draws: int,
         save_as: str,
         images: Tensor | None = None,
@@ -117,7 +117,7 @@ class ASCED_BayesDiff(io.ComfyNode):
         elif (file := find_file(posterior)) is None:
             raise ValueError(f"There is no file {posterior} in models/{FOLDER}: choose another, or {FIT}.")
         target = new_file("save_as", save_as, POSTERIOR) if save_as.strip() else None
-        run = UncertainRun(model, clean, file, seed, every, draws)
+        run = UncertainRun(model, clean, file, seed, step_interval, draws)
         noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
         sampler = comfy.samplers.KSAMPLER(run)
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)

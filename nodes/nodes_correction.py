@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..asced_core.settings import CORRECTION_SPACES, CORRECTIONS, X0_SOURCES, CorrectionSettings
+from ..asced_core.settings import CORRECTIONS, PERTURB_IN, X0_SOURCES, CorrectionSettings
 from . import sockets
-from .sampling.options import DEFAULT_CORRECTION, CorrectionChoice
+from .sampling.options import DEFAULT_CORRECTION, CorrectionOptions
 from .sampling.spaces import check_has_vae
 
 
@@ -63,10 +63,10 @@ class ASCED_Correction(io.ComfyNode):
                     tooltip="What the regions start anew from: the image predicted at this step or before.",
                 ),
                 io.Combo.Input(
-                    "space",
+                    "perturb_in",
                     optional=True,
-                    options=list(CORRECTION_SPACES),
-                    default=default.space,
+                    options=list(PERTURB_IN),
+                    default=default.perturb_in,
                     tooltip="Where gamma stirs: the latent's cells, or the decoded picture (needs the vae input). "
                     "With gamma 0 both are the same.",
                 ),
@@ -79,32 +79,14 @@ class ASCED_Correction(io.ComfyNode):
                     tooltip="Pixel space: gamma fades in over so much of a region's edge, pixels of a 256-pixel image.",
                 ),
                 io.Float.Input(
-                    "max_area",
+                    "max_corrected_share",
                     optional=True,
-                    default=default.max_area,
+                    default=default.max_corrected_share,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     tooltip="A mask that covers a larger share of the image is not corrected: new noise everywhere "
                     "brings as many artifacts as before.",
-                ),
-                io.Int.Input(
-                    "rounds",
-                    optional=True,
-                    default=default.rounds,
-                    min=1,
-                    max=8,
-                    tooltip="Corrections of a run at most. Above 1, the detector looks again at what was corrected; "
-                    "each costs one more model call.",
-                ),
-                io.Float.Input(
-                    "last_percent",
-                    optional=True,
-                    default=default.last_percent,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Several rounds: the last correction happens here at the latest; 1 is the finished image.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space pixel."),
                 io.Boolean.Input(
@@ -125,9 +107,9 @@ class ASCED_Correction(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any = None, keep_original: bool = False, **widgets: Any) -> io.NodeOutput:
         settings = CorrectionSettings(**widgets)
-        if settings.acts and settings.space == "pixel" and settings.gamma > 0:
+        if settings.acts and settings.perturb_in == "pixel" and settings.gamma > 0:
             check_has_vae(vae, "Correction in pixel space")
-        return io.NodeOutput(CorrectionChoice(settings, vae, keep_original))
+        return io.NodeOutput(CorrectionOptions(settings, vae, keep_original))
 
 
 NODES = [ASCED_Correction]

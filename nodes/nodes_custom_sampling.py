@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from . import sockets
 from .inputs import check_latent, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
+from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import OneRun, patch_guider
 
 
@@ -52,8 +52,8 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         sampler: Any,
         sigmas: Any,
         latent_image: dict[str, Any],
-        detection: DetectionChoice = DEFAULT_DETECTION,
-        correction: CorrectionChoice = DEFAULT_CORRECTION,
+        detection: DetectionOptions = DEFAULT_DETECTION,
+        correction: CorrectionOptions = DEFAULT_CORRECTION,
     ) -> io.NodeOutput:
         check_latent(latent_image)
         run = OneRun()

@@ -8,7 +8,7 @@ from ..demo.hand_unet import CLASSES, NULL_CLASS
 from . import sockets
 from .hand_models import conditioning, load_latent_model, load_pixel_model
 
-SPACES = ("pixel", "latent")
+VARIANTS = ("pixel", "latent")
 IN_TURN = "each in turn"
 
 
@@ -32,10 +32,10 @@ class ASCED_DemoModel(io.ComfyNode):
                     tooltip="The digit that the hand shows; in turn, the images of a batch show 0 to 9.",
                 ),
                 io.Combo.Input(
-                    "space",
+                    "variant",
                     optional=True,
-                    options=list(SPACES),
-                    default=SPACES[0],
+                    options=list(VARIANTS),
+                    default=VARIANTS[0],
                     tooltip="What the model denoises. pixel: the picture itself; Empty Latent Image 512x512. latent: "
                     "a quarter of its side, as SD does; Empty Latent Image 128x128.",
                 ),
@@ -49,9 +49,9 @@ class ASCED_DemoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, digit: str, space: str = SPACES[0]) -> io.NodeOutput:
+    def execute(cls, digit: str, variant: str = VARIANTS[0]) -> io.NodeOutput:
         labels = list(range(CLASSES)) if digit == IN_TURN else [int(digit)]
-        model, vae = load_latent_model() if space == "latent" else load_pixel_model()
+        model, vae = load_latent_model() if variant == "latent" else load_pixel_model()
         return io.NodeOutput(model, vae, conditioning(labels), conditioning([NULL_CLASS]))
 
 

@@ -13,7 +13,7 @@ from ..asced_core.settings import BASE_SIZE, MODES, SPACES, DetectionSettings
 from . import sockets
 from .model_files import CALIBRATION, FOLDER, changed, files_with, find_file
 from .page import status
-from .sampling.options import DEFAULT_DETECTION, DetectionChoice
+from .sampling.options import DEFAULT_DETECTION, DetectionOptions
 from .sampling.spaces import check_has_vae
 
 BY_THRESHOLD = "none"
@@ -102,9 +102,9 @@ class ASCED_Detection(io.ComfyNode):
                     "it costs under 2 % of a step, or latent.",
                 ),
                 io.Int.Input(
-                    "every",
+                    "step_interval",
                     optional=True,
-                    default=default.every,
+                    default=default.step_interval,
                     min=1,
                     max=100,
                     tooltip="Looks at every n-th step of the window only; 2 or 3 makes space vae bearable.",
@@ -135,11 +135,11 @@ class ASCED_Detection(io.ComfyNode):
                     optional=True,
                     options=[BY_THRESHOLD, *files_with(CALIBRATION)],
                     default=BY_THRESHOLD,
-                    tooltip="What ASCED Calibrate learned of this checkpoint; false_alarms then takes threshold's "
+                    tooltip="What ASCED Calibrate learned of this checkpoint; marked_percent then takes threshold's "
                     "place. none: threshold counts.",
                 ),
                 io.Float.Input(
-                    "false_alarms",
+                    "marked_percent",
                     optional=True,
                     default=20.0,
                     min=0.1,
@@ -164,20 +164,20 @@ class ASCED_Detection(io.ComfyNode):
         protect: torch.Tensor | None = None,
         detector: PALDetector | None = None,
         calibration: str = BY_THRESHOLD,
-        false_alarms: float = 20.0,
+        marked_percent: float = 20.0,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
         if calibration != BY_THRESHOLD:
-            settings = _learned(calibration).applied(settings, false_alarms / 100)
+            settings = _learned(calibration).applied(settings, marked_percent / 100)
             status.announce(
-                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} for {false_alarms:g} % of the images."
+                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} for {marked_percent:g} % of the images."
             )
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
             check_has_vae(vae, "A detector from a file")
-        return io.NodeOutput(DetectionChoice(settings, vae, detector, only_here, protect))
+        return io.NodeOutput(DetectionOptions(settings, vae, detector, only_here, protect))
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, **_: Any) -> float:

@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 
 from ..asced_core import Report
 from ..asced_core.draw.timeline import change_strip, last_frame, thumbnail, timeline
-from ..asced_core.report.masks import parse_left_out, region_names
+from ..asced_core.report.masks import parse_excluded, region_names
 from . import sockets
 from .images import masks_for, to_pictures
 from .inputs import image_input, report_input
@@ -35,7 +35,7 @@ class ASCED_MaskPreview(io.ComfyNode):
                 report_input(),
                 image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
                 io.Int.Input(
-                    "grow",
+                    "grow_px",
                     optional=True,
                     default=0,
                     min=0,
@@ -43,7 +43,7 @@ class ASCED_MaskPreview(io.ComfyNode):
                     tooltip="The mask grows by so many pixels of your image.",
                 ),
                 io.Int.Input(
-                    "feather",
+                    "feather_px",
                     optional=True,
                     default=0,
                     min=0,
@@ -60,7 +60,7 @@ class ASCED_MaskPreview(io.ComfyNode):
                     tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
                 ),
                 io.String.Input(
-                    "left_out",
+                    "exclude",
                     optional=True,
                     default="",
                     tooltip="Regions to leave out of the mask, as image:region, for example 0:2, 1:1. Images count "
@@ -80,19 +80,19 @@ class ASCED_MaskPreview(io.ComfyNode):
         cls,
         report: Report,
         image: torch.Tensor | None = None,
-        grow: int = 0,
-        feather: int = 0,
+        grow_px: int = 0,
+        feather_px: int = 0,
         min_score: float = 0.0,
-        left_out: str = "",
+        exclude: str = "",
     ) -> io.NodeOutput:
-        out = parse_left_out(left_out)
-        shape = {"grow": grow, "soft": feather, "min_score": min_score, "left_out": out}
+        out = parse_excluded(exclude)
+        shape = {"grow": grow_px, "soft": feather_px, "min_score": min_score, "excluded": out}
         mask = torch.from_numpy(masks_for(report, image, **shape))
         missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
         lost = f" There is no region {missing} to leave out." if missing else ""
         status.announce(cls.hidden.unique_id, report.summary() + lost)
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
-        shown["asced_report"] = [json.dumps(report.to_dict(arrays=False))]
+        shown["asced_report"] = [json.dumps(report.to_dict())]
         shown["asced_panel"] = [panel(cls, report, image)]
         return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
 
@@ -103,7 +103,7 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
     The ``picture`` of an image is the decoded one, or its last predicted frame; ``strip`` holds the change at every
     traced step, side by side. Both may be missing. Boxes are left, top, right and bottom as shares of the image.
     """
-    count, (height, width) = len(report.images), report.masks.shape[1:]
+    count, (height, width) = len(report.images), report.labels.shape[1:]
     strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
     if image is not None and len(image) == count:
         pictures = _saved(cls, [thumbnail(picture) for picture in to_pictures(image)])

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from . import sockets
 from .inputs import check_latent, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
+from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import patch_model, with_samples
 from .sampling.run_log import RunLog
 
@@ -37,8 +37,8 @@ class ASCED_ApplyToModel(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        detection: DetectionChoice = DEFAULT_DETECTION,
-        correction: CorrectionChoice = DEFAULT_CORRECTION,
+        detection: DetectionOptions = DEFAULT_DETECTION,
+        correction: CorrectionOptions = DEFAULT_CORRECTION,
     ) -> io.NodeOutput:
         runs = RunLog()
         return io.NodeOutput(patch_model(model, detection, correction, runs.put), runs)

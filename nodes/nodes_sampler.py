@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from . import sockets
 from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionChoice, DetectionChoice
+from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import OneRun, patch_model
 
 
@@ -51,8 +51,8 @@ class ASCED_KSampler(io.ComfyNode):
     def execute(
         cls,
         seed: int,
-        detection: DetectionChoice = DEFAULT_DETECTION,
-        correction: CorrectionChoice = DEFAULT_CORRECTION,
+        detection: DetectionOptions = DEFAULT_DETECTION,
+        correction: CorrectionOptions = DEFAULT_CORRECTION,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(cls, detection, correction, seed=seed, **widgets)
@@ -107,8 +107,8 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
         start_at_step: int,
         end_at_step: int,
         return_with_leftover_noise: str,
-        detection: DetectionChoice = DEFAULT_DETECTION,
-        correction: CorrectionChoice = DEFAULT_CORRECTION,
+        detection: DetectionOptions = DEFAULT_DETECTION,
+        correction: CorrectionOptions = DEFAULT_CORRECTION,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(
@@ -126,8 +126,8 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
 
 def _sample(
     cls: type[io.ComfyNode],
-    detection: DetectionChoice,
-    correction: CorrectionChoice,
+    detection: DetectionOptions,
+    correction: CorrectionOptions,
     *,
     model: Any,
     seed: int,

@@ -80,7 +80,7 @@ class ASCED_SaveReport(io.ComfyNode):
             texts.add_text("prompt", json.dumps(cls.hidden.prompt))
         for key, value in (cls.hidden.extra_pnginfo or {}).items():
             texts.add_text(key, json.dumps(value))
-        texts.add_text(CHUNK, json.dumps(report.to_dict(arrays=False)))
+        texts.add_text(CHUNK, json.dumps(report.to_dict()))
         return texts
 
 

@@ -32,7 +32,7 @@ class ASCED_Gate(io.ComfyNode):
                 io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
                 report_input(),
                 io.Float.Input(
-                    "max_area",
+                    "max_marked_percent",
                     optional=True,
                     default=2.0,
                     min=0.0,
@@ -69,9 +69,9 @@ class ASCED_Gate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: dict[str, Any], report: Report, max_area: float = 2.0) -> io.NodeOutput:
+    def execute(cls, samples: dict[str, Any], report: Report, max_marked_percent: float = 2.0) -> io.NodeOutput:
         found = _checked(samples, report)
-        kept = passing(report, max_area / 100)
+        kept = passing(report, max_marked_percent / 100)
         rejected = [place for place in range(len(found)) if place not in kept]
         status.announce(cls.hidden.unique_id, f"{_told(found, kept, 'kept')}, {_told(found, rejected, 'rejected')}.")
         return io.NodeOutput(

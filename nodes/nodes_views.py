@@ -7,7 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..asced_core import Report
-from ..asced_core.draw.overlay import COLOURS, STYLES, draw_overlay
+from ..asced_core.draw.overlay import COLORS, STYLES, draw_overlay
 from ..asced_core.draw.plots import plot_dynamics
 from ..asced_core.report.masks import ratios_at
 from . import sockets
@@ -47,14 +47,14 @@ class ASCED_Overlay(io.ComfyNode):
                     "was exceeded, on grey. side by side: the image beside its tinted copy.",
                 ),
                 io.Combo.Input(
-                    "colour",
+                    "color",
                     optional=True,
-                    options=list(COLOURS),
-                    default=next(iter(COLOURS)),
+                    options=list(COLORS),
+                    default=next(iter(COLORS)),
                     tooltip="Of tint and outline. All are told apart by colour-blind eyes.",
                 ),
                 io.Boolean.Input(
-                    "labels",
+                    "show_scores",
                     optional=True,
                     default=True,
                     tooltip="Writes the score beside each region; 1 is exactly at the threshold.",
@@ -73,8 +73,8 @@ class ASCED_Overlay(io.ComfyNode):
         image: torch.Tensor,
         opacity: float,
         style: str = STYLES[0],
-        colour: str = next(iter(COLOURS)),
-        labels: bool = True,
+        color: str = next(iter(COLORS)),
+        show_scores: bool = True,
     ) -> io.NodeOutput:
         masks = masks_for(report, image)
         pictures = to_pictures(image)
@@ -82,16 +82,16 @@ class ASCED_Overlay(io.ComfyNode):
             ratios_at(report, masks.shape[1], masks.shape[2], len(masks)) if style == "heat" else [None] * len(masks)
         )
         # the decoded frames of a video go without labels: each stands for several
-        found = report.images if labels and len(image) == len(report.images) else [None] * len(image)
+        found = report.images if show_scores and len(image) == len(report.images) else [None] * len(image)
         drawn = [
             draw_overlay(
                 picture,
                 mask > 0,
                 () if one is None else one.regions,
-                report.masks.shape[1:],
+                report.labels.shape[1:],
                 opacity,
                 style,
-                COLOURS[colour],
+                COLORS[color],
                 ratio,
             )
             for picture, mask, one, ratio in zip(pictures, masks, found, ratios, strict=True)

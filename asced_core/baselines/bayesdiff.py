@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..correct.renoising import item_noise
 from .last_layer import LastLayerTap, Layer
 
-EVERY, DRAWS = 5, 10  # steps between two looks at the uncertainty, and draws of each look
+STEP_INTERVAL, DRAWS = 5, 10  # steps between two looks at the uncertainty, and draws of each look
 Predict = Callable[[Tensor, int], Tensor]  # state, step -> predicted clean image
 
 
@@ -158,7 +158,7 @@ def sample_with_uncertainty(
     x: Tensor,
     sigmas: Sequence[float],
     draw: Sequence[torch.Generator],
-    every: int = EVERY,
+    step_interval: int = STEP_INTERVAL,
     draws: int = DRAWS,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ def sample_with_uncertainty(
         x: state [B,C,H,W] at the first noise level, VP states divided by alpha.
         sigmas: noise levels of the steps, falling, and the last one.
         draw: the source of each image's draws.
-        every: the uncertainty of D is looked at every n-th step; between, it counts as zero (BayesDiff-Skip).
+        step_interval: the uncertainty of D is looked at every n-th step; between, it counts as zero (BayesDiff-Skip).
         draws: model calls of each look but the first that estimate Cov(x, d).
         on_step: is told each step, state and prediction.
 
@@ -183,7 +183,7 @@ def sample_with_uncertainty(
         change = sigmas[step + 1] - sigma
         denoised = predict(x, step)
         covariance = slope_variance = torch.zeros_like(total)
-        if step % every == 0:
+        if step % step_interval == 0:
             slope_variance = spread(x, step, denoised).float() / sigma**2
             if step > 0:  # before the first look the state is certain
                 covariance = _covariance(predict, x, step, sigma, total, draw, draws)

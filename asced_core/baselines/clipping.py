@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from ..detect.detection import regions_of_last_change
-from ..detect.single_steps import ScoreBank
+from ..detect.evidence import Shape
 from ..settings import DetectionSettings
+from .last_change import LastChange
 
 
 class ScoreClipping:
@@ -19,7 +17,7 @@ class ScoreClipping:
     all. The threshold's floor is the mean of the dynamics up to now: of a run that goes on, more is not known.
 
     Args:
-        settings: the threshold; always that of ``robust``, because the change of the prediction is what is clamped.
+        settings: the threshold.
         shape: (B, C, H, W) of the predictions.
         device: where they live.
         forbidden: bool [B,H,W] or [1,H,W]: cells that are never touched.
@@ -31,11 +29,11 @@ class ScoreClipping:
     def __init__(
         self,
         settings: DetectionSettings,
-        shape: tuple[int, int, int, int],
+        shape: Shape,
         device: torch.device,
         forbidden: Tensor | None = None,
     ) -> None:
-        self._bank = ScoreBank(replace(settings, mode="robust"), shape, device)
+        self._changes = LastChange(settings, shape, device)
         self._forbidden = forbidden
         self._step = -1
         self._before: Tensor | None = None
@@ -51,13 +49,13 @@ class ScoreClipping:
         """
         if step != self._step:
             self._before = self._last
-            self._bank.push(denoised)
-            self._regions = regions_of_last_change(self._bank)
+            self._changes.push(denoised)
+            self._regions = self._changes.regions()
             self._step = step
         if self._before is None:
             self._last = denoised
             return denoised
-        where, limit = self._regions, self._bank.limit[:, None, None, None]
+        where, limit = self._regions, self._changes.limit[:, None, None, None]
         if self._forbidden is not None:
             where = where & ~self._forbidden
         before = self._before.float()
@@ -66,5 +64,5 @@ class ScoreClipping:
         clipped = before + torch.maximum(torch.minimum(change, limit), -limit)
         self._last = torch.where(over, clipped.to(denoised.dtype), denoised)
         self.touched |= over.flatten(1).any(1)
-        self._bank.replace_last(self._last)
+        self._changes.replace_last(self._last)
         return self._last

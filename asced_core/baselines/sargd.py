@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..detect.detection import regions_of_last_change
-from ..detect.single_steps import ScoreBank
 from ..settings import DetectionSettings
+from .last_change import LastChange
 
-Detector = Callable[[Tensor], Tensor]  # predictions [B,C,H,W] to bool masks [B,H,W]
+FindCells = Callable[[Tensor], Tensor]  # predictions [B,C,H,W] -> bool [B,H,W]
 
 
-def abnormal_regions(settings: DetectionSettings) -> Detector:
+def abnormal_regions(settings: DetectionSettings) -> FindCells:
     """ASCED's own detector for it: the regions whose change since the prediction before exceeds the threshold."""
-    bank: ScoreBank | None = None
+    changes: LastChange | None = None
 
-    def detector(denoised: Tensor) -> Tensor:
-        nonlocal bank
-        if bank is None:
-            shape: tuple[int, int, int, int] = tuple(denoised.shape)  # type: ignore[assignment]
-            # the change of the prediction needs neither the state nor its noise level
-            bank = ScoreBank(replace(settings, mode="robust"), shape, denoised.device)
-        bank.push(denoised)
-        return regions_of_last_change(bank)
+    def find(denoised: Tensor) -> Tensor:
+        nonlocal changes
+        if changes is None:
+            batch, channels, height, width = denoised.shape
+            changes = LastChange(settings, (batch, channels, height, width), denoised.device)
+        changes.push(denoised)
+        return changes.regions()
 
-    return detector
+    return find
 
 
 class AdaptedSARGD:
     """``x0 <- M G + (1 - M) x0``, ``r <- 1 - mean M``, ``G <- r x0 + (1 - r) G`` at every step from T_d to T_c.
 
     Args:
-        detector: finds the artifacts of a prediction.
+        find: finds the artifacts of a prediction.
         images: number of them, B.
         device: where the predictions live.
         forbidden: bool [B,H,W] or [1,H,W]: cells that are never touched.
@@ -44,8 +41,8 @@ class AdaptedSARGD:
         touched: bool [B]: the images that were changed.
     """
 
-    def __init__(self, detector: Detector, images: int, device: torch.device, forbidden: Tensor | None = None) -> None:
-        self._detector, self._forbidden = detector, forbidden
+    def __init__(self, find: FindCells, images: int, device: torch.device, forbidden: Tensor | None = None) -> None:
+        self._find, self._forbidden = find, forbidden
         self._guide: Tensor | None = None
         self._next: Tensor | None = None
         self._mask: Tensor | None = None
@@ -61,7 +58,7 @@ class AdaptedSARGD:
         """
         if step != self._step:
             self._step, self._guide = step, denoised if self._next is None else self._next
-            mask = self._detector(denoised)
+            mask = self._find(denoised)
             self._mask = mask if self._forbidden is None else mask & ~self._forbidden
         assert self._guide is not None
         assert self._mask is not None

@@ -36,7 +36,7 @@ class Question:
     yes_is_artifact: bool = True
 
 
-def paper_question(number: int = BEST_PROMPT) -> Question:
+def question_of_paper(number: int = BEST_PROMPT) -> Question:
     """One of the paper's 50 questions, by its number from 1.
 
     Raises:

@@ -12,7 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .smoothing import GaussianSmoother
+from ..noise import NoiseLevel
+from ..settings import DetectionSettings
+from .evidence import MAX_RATIO, Evidence, Shape, no_thresholds
+from .smoothing import FrameSmoother, GaussianSmoother
 
 CHANGE = 0.113  # a change counts from mad_scale times this share of the contrast on
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians over: a change, its place, its surroundings
@@ -23,45 +26,78 @@ TINY = 1e-12
 
 
 class LastingChange:
-    """Takes one value a step and compares the last one with the first and with one from the middle.
+    """Takes one value a step and compares the last one with the first and with one from the middle: mode ``robust``.
 
     A few values are kept, however long the run: when they are too many, every other one is dropped, and from then on
     every other one is taken.
 
     Args:
-        size: height and width of the values in cells.
-        scale: cells to a pixel of a 256-px image.
-        device: where the values live.
+        settings: the threshold, and the scale of the sizes.
+        shape: (B, C, H, W) of the predictions.
+        device: where they live.
+        frames: this many neighbors in the batch are the frames of one video.
         fine, around: a change is averaged over the one, the contrast over the other, px of a 256-px image.
-        wide: the average of a change over so much is taken off, same unit; None takes nothing off.
+        wide: the average of a change over this width is subtracted, same unit; None subtracts nothing.
     """
+
+    costly = False
 
     def __init__(
         self,
-        size: tuple[int, int],
-        scale: float,
+        settings: DetectionSettings,
+        shape: Shape,
         device: torch.device,
+        frames: int = 1,
+        *,
         fine: float = FINE,
         around: float = AROUND,
         wide: float | None = WIDE,
     ) -> None:
-        def smoother(sigma: float) -> GaussianSmoother:  # below half a cell the kernel is a single weight
-            return GaussianSmoother(size, sigma * scale if sigma * scale >= 0.5 else 0.0, None, device)
-
-        self._fine, self._around = smoother(fine), smoother(around)
-        self._wide = None if wide is None else smoother(wide)
+        self.settings, self.shape = settings, shape
+        size = shape[2:]
+        scale = settings.scale(*size)
+        self._fine, self._around = (GaussianSmoother(size, sigma * scale, None, device) for sigma in (fine, around))
+        self._wide = None if wide is None else GaussianSmoother(size, wide * scale, None, device)
+        self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
         self._kept: list[Tensor] = []
-        self._every, self._seen = 1, 0
+        self._interval, self._seen = 1, 0
         self._last: Tensor | None = None
 
-    def push(self, value: Tensor) -> None:
-        """Takes the next value, float32 [B,C,H,W]."""
-        if self._seen % self._every == 0:
+    @property
+    def ready(self) -> bool:
+        """True from the second prediction on."""
+        return self._seen > 1
+
+    def push(self, denoised: Tensor, x: Tensor | None = None, level: NoiseLevel | None = None) -> None:
+        """Takes the prediction of the next step, see Detector; state and noise level are not needed.
+
+        Raises:
+            ValueError: the shape is another one.
+        """
+        if tuple(denoised.shape) != self.shape:
+            raise ValueError(f"A prediction of shape {tuple(denoised.shape)} came where {self.shape} was expected.")
+        value = denoised.float()
+        if self._seen % self._interval == 0:
             self._kept.append(value)
             if len(self._kept) > KEPT:
-                self._kept, self._every = self._kept[::2], 2 * self._every
+                self._kept, self._interval = self._kept[::2], 2 * self._interval
         self._last = value
         self._seen += 1
+
+    def result(self) -> Evidence:
+        """What was found so far; two predictions are the least that can differ.
+
+        Raises:
+            ValueError: fewer than two predictions came.
+        """
+        if not self.ready:
+            raise ValueError("Changes over time need at least two predictions in the window.")
+        return no_thresholds(self._exceeded(self._over_frames(self.share())).clamp(max=MAX_RATIO))
+
+    def _exceeded(self, share: Tensor) -> Tensor:
+        """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it."""
+        threshold = self.settings.mad_scale * CHANGE
+        return torch.where(share > threshold, share / max(threshold, TINY), 0.0)
 
     def share(self) -> Tensor:
         """Change as a share of the contrast, the place's plus the image's, [B,H,W], 0 or more.
@@ -76,7 +112,7 @@ class LastingChange:
         """
         if self._last is None:
             raise ValueError("A lasting change needs at least one value.")
-        middle = self._kept[(self._seen - 1) // 2 // self._every]
+        middle = self._kept[(self._seen - 1) // 2 // self._interval]
         precision = inverse_covariance(self._last)
         since = [mahalanobis(self._outstanding(self._last - earlier), precision) for earlier in (self._kept[0], middle)]
         contrast = mahalanobis(self._last - self._last.mean((2, 3), keepdim=True), precision).square()
@@ -111,14 +147,3 @@ def mahalanobis(change: Tensor, precision: Tensor) -> Tensor:
     flat = change.flatten(2)
     square = ((precision @ flat) * flat).mean(1).clamp(min=0)
     return square.sqrt().view(len(change), *change.shape[2:])
-
-
-def lasting_ratio(share: Tensor, scale: float) -> Tensor:
-    """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it.
-
-    Args:
-        share: [B,H,W], see LastingChange.
-        scale: the settings' ``mad_scale``.
-    """
-    threshold = scale * CHANGE
-    return torch.where(share > threshold, share / max(threshold, TINY), 0.0)

@@ -1,4 +1,4 @@
-"""A boolean map -> artifact regions: connected components, filters of size and width."""
+"""A boolean map -> labelled artifact regions: connected components, filters of size and width, growth."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..maps import BoolMap
+from ..maps import BoolMap, dilate, resize_mask
 from ..settings import DetectionSettings
+
+LabelMap = NDArray[np.uint16]  # [H,W]: 0 outside the regions, n in the n-th one
+MOST_REGIONS = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Region:
     score: float
 
 
-def find_regions(raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings) -> tuple[BoolMap, list[Region]]:
+def find_regions(
+    raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings
+) -> tuple[LabelMap, list[Region]]:
     """Keeps the components of a raw mask that have the size and width of an artifact.
 
     4-connected components; ``min_area < area < max_area``, both strict; a full ``min_width`` square must lie
@@ -36,15 +41,16 @@ def find_regions(raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSe
 
     Args:
         raw: bool [H,W].
-        ratio: float32 [H,W], the scores to average; see BankResult.
+        ratio: float32 [H,W], the scores to average; see Evidence.
         settings: sizes.
 
     Returns:
-        The mask of the kept regions, not expanded, and the regions, strongest first.
+        uint16 [H,W]: n in the cells of the n-th kept region, counted from 1, 0 elsewhere; not expanded. And the
+        regions, strongest first.
     """
     f = settings.scale(*raw.shape)
     found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
-    labels, stats = np.asarray(found[1]), np.asarray(found[2])
+    components, stats = np.asarray(found[1]), np.asarray(found[2])
     area = stats[:, cv2.CC_STAT_AREA]
     keep = (area > settings.min_area * f * f) & (area < settings.max_area * f * f)
     width = round(settings.min_width * f)
@@ -53,15 +59,39 @@ def find_regions(raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSe
         square = np.ones((width, width), np.uint8)
         eroded = cv2.erode(raw.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         wide = np.zeros(len(stats), bool)
-        wide[np.unique(labels[eroded > 0])] = True
+        wide[np.unique(components[eroded > 0])] = True
         keep &= wide
     keep[0] = False  # the background
-    regions = [_region(labels, stats, ratio, int(label)) for label in np.flatnonzero(keep)]
-    return keep[labels], sorted(regions, key=lambda region: -region.score)
+    regions = {int(c): _region(components, stats, ratio, int(c)) for c in np.flatnonzero(keep)}
+    order = sorted(regions, key=lambda component: -regions[component].score)[:MOST_REGIONS]
+    label_of = np.zeros(len(stats), np.uint16)
+    label_of[order] = np.arange(1, len(order) + 1)
+    return label_of[components], [regions[component] for component in order]
 
 
-def _region(labels: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.float32], label: int) -> Region:
-    left, top, width, height, area = (int(v) for v in stats[label])
+def _region(components: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.float32], component: int) -> Region:
+    left, top, width, height, area = (int(v) for v in stats[component])
     window = np.s_[top : top + height, left : left + width]
-    inside = labels[window] == label
+    inside = components[window] == component
     return Region((left, top, left + width, top + height), area, float(ratio[window][inside].mean()))
+
+
+def grow_labels(labels: LabelMap, cells: int) -> LabelMap:
+    """Grows every region by a square of ``2 * cells + 1``; a new cell belongs to the region nearest to it."""
+    if cells <= 0 or not labels.any():
+        return labels
+    inside = labels > 0
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_C, cv2.DIST_MASK_3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    label_of = np.zeros(int(nearest.max()) + 1, np.uint16)
+    label_of[nearest[inside]] = labels[inside]
+    return np.where(dilate(inside, cells), label_of[nearest], np.uint16(0))
+
+
+def resize_labels(labels: LabelMap, height: int, width: int) -> LabelMap:
+    """Regions at another size: no part of one is lost where they shrink, no cell is blurred where they grow."""
+    out = np.zeros((height, width), np.uint16)
+    for label in np.unique(labels[labels > 0])[::-1]:  # the strongest last: it keeps a cell that two of them touch
+        out[resize_mask(labels == label, height, width)] = label
+    return out

@@ -1,4 +1,4 @@
-"""Gaussian smoothing and exact medians that run on any device without a word to the host.
+"""Gaussian smoothing and exact medians that run on any device without a device sync.
 
 A short axis is smoothed by one matrix, a long one by adding shifted copies. Both beat a single-channel
 convolution on the CPU (``benchmarks/detector.py``). Wide kernels over large maps work on a coarser grid.
@@ -73,13 +73,13 @@ class GaussianSmoother:
 
     Args:
         size: height and width in cells.
-        sigma: standard deviation in cells; 0 leaves the maps alone.
+        sigma: standard deviation in cells; below 0.5 the kernel is a single weight, and the maps are left alone.
         channels: number of channels to mix with the same kernel (the authors' code), or None for not.
         device: where the maps live.
     """
 
     def __init__(self, size: tuple[int, int], sigma: float, channels: int | None, device: torch.device) -> None:
-        self._active, self._mix, self._size = sigma > 0, None, size
+        self._active, self._mix, self._size = sigma >= 0.5, None, size
         if not self._active:
             return
         pool = min(int(sigma / COARSE_SIGMA), min(size) // COARSE_CELLS)
@@ -101,6 +101,27 @@ class GaussianSmoother:
         return F.interpolate(coarse, self._size, mode="bilinear", align_corners=False)
 
 
+class FrameSmoother:
+    """Smooths maps over the frames of a video.
+
+    Args:
+        frames: this many neighbors in the batch are the frames of one video.
+        sigma: standard deviation in frames; 0 leaves the maps alone.
+        device: where the maps live.
+    """
+
+    def __init__(self, frames: int, sigma: float, device: torch.device) -> None:
+        self._matrix: Tensor | None = None
+        if frames > 1 and sigma > 0:
+            self._matrix = torch.tensor(smoothing_matrix(frames, sigma), dtype=torch.float32, device=device)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Smoothed copy of float32 ``maps`` [B*T,...]."""
+        if self._matrix is None:
+            return maps
+        return (self._matrix @ maps.reshape(-1, len(self._matrix), maps[0].numel())).view(maps.shape)
+
+
 def median(values: Tensor) -> Tensor:
     """Median over the last axis, the mean of the two middle values where their number is even, [..., N] -> [...].
 
@@ -114,7 +135,7 @@ def median(values: Tensor) -> Tensor:
 
 
 def _median_by_counting(values: Tensor) -> Tensor:
-    """Torch gives the lower middle value; the upper one follows from a count, with no word to the host."""
+    """Torch gives the lower middle value; the upper one follows from a count, without a device sync."""
     lower = values.median(dim=-1, keepdim=True).values
     count = values.shape[-1]
     if count % 2:

@@ -11,16 +11,16 @@ from ..maps import as_images
 
 
 @dataclass(frozen=True)
-class Signal:
+class Space:
     """A space to look in.
 
     Attributes:
-        space: its name, see DetectionSettings.
+        name: see DetectionSettings.
         view: shows predicted clean images [B,C,H,W] as what is watched, [B,C',H',W'], pictures in about -1 to 1;
             None leaves them as they are.
     """
 
-    space: str = "latent"
+    name: str = "latent"
     view: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, denoised: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Signal:
 
 
 def linear_rgb(to_rgb: Tensor) -> Callable[[Tensor], Tensor]:
-    """A view by a matrix [3,C+1] that maps a cell's channels to a colour, its last column a bias."""
+    """A view by a matrix [3,C+1] that maps a cell's channels to a color, its last column a bias."""
 
     def view(latent: Tensor) -> Tensor:
         matrix = to_rgb.to(latent.device)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..maps import Picture
-from .overlay import COLOURS, MIN_SIDE, contact_sheet, draw_label, enlarge
+from .overlay import COLORS, MIN_SIDE, contact_sheet, draw_label, enlarge
 
 SEAM = 2  # white pixels between them
 
@@ -32,7 +32,7 @@ def before_and_after(before: Picture, after: Picture, mask: NDArray[np.bool_] | 
         if mask is not None:
             big = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
             contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(canvas, contours, -1, COLOURS["vermilion"], max(1, height // 256))
+            cv2.drawContours(canvas, contours, -1, COLORS["vermilion"], max(1, height // 256))
         draw_label(canvas, name, height // 64, height // 12)
         halves.append(canvas)
     return contact_sheet(halves, columns=2, gap=SEAM)

@@ -1,4 +1,4 @@
-"""Numbers as colours that everybody can read."""
+"""Numbers as colors that everybody can read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 def cividis(level: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Maps 0 to 1 [H,W] to RGB uint8 [H,W,3], dark to bright.
 
-    Cividis grows brighter all along and looks the same with and without colour blindness (Nuñez et al. 2018,
+    Cividis grows brighter all along and looks the same with and without color blindness (Nuñez et al. 2018,
     arXiv 1712.01662).
     """
-    coloured = cv2.applyColorMap((np.clip(level, 0, 1) * 255).round().astype(np.uint8), cv2.COLORMAP_CIVIDIS)
-    return np.asarray(coloured[..., ::-1], np.uint8)
+    colored = cv2.applyColorMap((np.clip(level, 0, 1) * 255).round().astype(np.uint8), cv2.COLORMAP_CIVIDIS)
+    return np.asarray(colored[..., ::-1], np.uint8)

@@ -13,16 +13,16 @@ from ..detect.regions import Region
 from ..maps import Picture
 from .heat import cividis
 
-Colour = tuple[int, int, int]  # RGB, 0 to 255 each
+Color = tuple[int, int, int]  # RGB, 0 to 255 each
 
 STYLES = ("tint", "outline", "heat", "side by side")
-# Vermilion is apart from skin, sky and leaves, and for most colour-blind eyes; the others are of the set that Okabe and
+# Vermilion is apart from skin, sky and leaves, and for most color-blind eyes; the others are of the set that Okabe and
 # Ito chose for all eyes, for pictures that are red themselves.
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "vermilion": (255, 64, 0), "sky blue": (86, 180, 233), "yellow": (240, 228, 66), "green": (0, 158, 115),
     "purple": (204, 121, 167), "white": (255, 255, 255), "black": (0, 0, 0),
 }  # fmt: skip
-OUTLINE = COLOURS["vermilion"]
+OUTLINE = COLORS["vermilion"]
 HOTTEST = 4  # times the threshold: the upper end of the heat map, the same for all pictures; few cells are above
 MIN_SIDE = 256  # smaller pictures are enlarged first, or their outlines would hide them
 
@@ -40,7 +40,7 @@ def draw_overlay(
     signal_size: tuple[int, int] | None = None,
     opacity: float = 0.45,
     style: str = "tint",
-    colour: Colour = OUTLINE,
+    color: Color = OUTLINE,
     ratio: NDArray[np.floating] | None = None,
 ) -> Picture:
     """The picture with its artifact regions drawn in, and labelled with their scores.
@@ -54,7 +54,7 @@ def draw_overlay(
         style: ``tint`` fills and outlines the regions; ``outline`` only outlines them; ``heat`` shows by how much the
             threshold was exceeded, over the picture in grey; ``side by side`` puts the tinted picture to the right
             of the picture itself.
-        colour: of tint and outline, RGB; COLOURS has names for some.
+        color: of tint and outline, RGB; COLORS has names for some.
         ratio: how many times the threshold was exceeded, float of the same height and width, 0 where it was not;
             needed for ``heat``.
 
@@ -72,10 +72,10 @@ def draw_overlay(
         canvas = _heat(canvas, np.asarray(at_size, np.float32), opacity)
     elif style != "outline":
         inside = big > 0
-        tint = np.array(colour, np.float32)
+        tint = np.array(color, np.float32)
         canvas[inside] = (canvas[inside] * (1 - opacity) + tint * opacity).astype(np.uint8)
     contours, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, colour, max(1, height // 256))
+    cv2.drawContours(canvas, contours, -1, color, max(1, height // 256))
     if signal_size is not None:
         for region in regions:
             left, top = region.box[0] * width // signal_size[1], region.box[1] * height // signal_size[0]

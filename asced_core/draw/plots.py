@@ -5,7 +5,7 @@ matplotlib is loaded when something is drawn, and only its object interface is u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -81,37 +81,6 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     return _picture(figure)
 
 
-def plot_phases(report: Report, image: int = 0) -> Picture:
-    """The predicted image over time in the phases Profiling, Mutation and Refinement (paper Fig. 1)."""
-    _check(report, image)
-    figure = _figure(11, 1.8)
-    grid = figure.add_gridspec(1, COLUMNS, left=0.01, right=0.99, top=0.8, bottom=0.02, wspace=0.04)
-    _film(figure, [grid[0, c] for c in range(COLUMNS)], report, image, "frames")
-    return _picture(figure)
-
-
-def plot_acceleration(report: Report, image: int = 0) -> Picture:
-    """Acceleration of the artifact regions and of the rest over time (paper Fig. 4c)."""
-    _check(report, image)
-    figure = _figure(6, 3.6, layout="tight")
-    _acceleration(figure.add_subplot(), report, image)
-    return _picture(figure)
-
-
-def plot_abnormal(report: Report, image: int = 0) -> Picture:
-    """Share of abnormal changes at each step of the window (paper Fig. 7)."""
-    _check(report, image)
-    figure = _figure(6, 3.6, layout="tight")
-    _abnormal(figure.add_subplot(), report, image)
-    return _picture(figure)
-
-
-def phase(report: Report, step: int) -> str:
-    """Name of the phase that a step lies in (paper Sec. 3.2)."""
-    first, last = report.window
-    return "Profiling" if step < first else "Mutation" if step <= last else "Refinement"
-
-
 def _check(report: Report, image: int) -> None:
     if not 0 <= image < len(report.images):
         raise ValueError(f"There is no image {image}: this run made {len(report.images)}, counted from 0.")
@@ -119,10 +88,10 @@ def _check(report: Report, image: int) -> None:
         raise ValueError(f"There are no dynamics to plot. {report.summary()}")
 
 
-def _figure(width: float, height: float, layout: Literal["tight"] | None = None) -> Figure:
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
 def _picture(figure: Figure) -> Picture:
@@ -156,7 +125,7 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
         _outline(axes, report.masks[image], (pictures[i].shape[-2], pictures[i].shape[-1]))
         axes.set_xticks([])
         axes.set_yticks([])
-        what = f"{phase(report, steps[i])}," if kind == "frames" else r"$|\Delta|$ to"
+        what = f"{report.phase(steps[i])}," if kind == "frames" else r"$|\Delta|$ to"
         axes.set_title(f"{what} step {steps[i] + 1}", fontsize=8, pad=3)
     if kind == "trace":
         scale = drawn[-1].inset_axes((1.06, 0, 0.07, 1))
@@ -189,9 +158,11 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
 
 
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
-    share = report.abnormal[image] * 100
-    steps = np.array(report.difference_steps) + 1
-    axes.bar(steps, share, color=REST, width=0.8, zorder=2, label="above the threshold")
+    first, last = report.window
+    steps = np.array(report.trace_steps)
+    compared = (first < steps) & (steps <= last)  # the window's first prediction has none before it
+    share = report.single_steps(image)[1] * 100
+    axes.bar(steps[compared] + 1, share[compared], color=REST, width=0.8, zorder=2, label="above the threshold")
     _mark_window(axes, report)
     axes.set_ylabel("abnormal cells, %")
 

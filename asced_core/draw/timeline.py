@@ -9,7 +9,6 @@ import numpy as np
 
 from ..maps import Picture
 from ..report.report import Report
-from .plots import phase
 
 THUMBNAIL = 512  # pixels of the longer side
 BRIGHTEST = 0.995  # quantile of the changes that is shown as the brightest colour
@@ -22,17 +21,18 @@ def timeline(report: Report, image: int) -> list[dict[str, Any]]:
         For each step: ``step`` from 0, ``phase`` (paper Sec. 3.2), ``mean`` change, and ``threshold`` and ``share``
         of abnormal cells (0 to 1, paper Fig. 7), None outside of the window.
     """
-    watched = {step: place for place, step in enumerate(report.difference_steps)}
+    first, last = report.window
+    maps, (thresholds, shares) = report.trace[image].astype(np.float32), report.single_steps(image)
     out = []
-    for step, change in zip(report.trace_steps, report.trace[image], strict=True):
-        place = watched.get(step)
+    for place, step in enumerate(report.trace_steps):
+        compared = first < step <= last  # the window's first prediction has none before it
         out.append(
             {
                 "step": step,
-                "phase": phase(report, step),
-                "mean": float(change.astype(np.float32).mean()),
-                "threshold": None if place is None else float(report.thresholds[image, place]),
-                "share": None if place is None else float(report.abnormal[image, place]),
+                "phase": report.phase(step),
+                "mean": float(maps[place].mean()),
+                "threshold": float(thresholds[place]) if compared else None,
+                "share": float(shares[place]) if compared else None,
             }
         )
     return out

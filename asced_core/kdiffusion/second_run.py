@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -25,31 +24,7 @@ class _Cancelled(BaseException):
     pass
 
 
-class NoiseTape:
-    """A sampler's noise source that gives further runs the same noise as the first.
-
-    Args:
-        source: called with two noise levels, as samplers do.
-    """
-
-    def __init__(self, source: Callable[[Any, Any], Tensor]) -> None:
-        self._source = source
-        self._followers: list[deque[Tensor]] = []
-
-    def __call__(self, sigma: Any, sigma_next: Any) -> Tensor:
-        noise = self._source(sigma, sigma_next)
-        for drawn in self._followers:
-            drawn.append(noise)
-        return noise
-
-    def follower(self) -> Callable[[Any, Any], Tensor]:
-        """The noise from here on for another run; new noise where the first has drawn less."""
-        drawn: deque[Tensor] = deque()
-        self._followers.append(drawn)
-        return lambda sigma, sigma_next: drawn.popleft() if drawn else self._source(sigma, sigma_next)
-
-
-class Lane:
+class SecondRun:
     """The second run.
 
     Args:
@@ -61,8 +36,8 @@ class Lane:
     """
 
     def __init__(self, function: Callable[..., Tensor], model: Any, x: Tensor, sigmas: Tensor, options: dict) -> None:
-        self._to_lane: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._from_lane: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._to_run: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._from_run: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._reply: Any = None  # what it is told when it goes on
         self._result: Tensor | None = None
         asker = _Asker(model, self._ask)
@@ -79,18 +54,18 @@ class Lane:
                     torch.cuda.set_device(device)
                 with torch.inference_mode(inference):
                     out = function(asker, x, sigmas, callback=on_step, disable=True, **options)
-                self._from_lane.put(("done", out))
+                self._from_run.put(("done", out))
             except _Cancelled:
                 pass
             except BaseException as error:  # it is raised again in the first run's thread
-                self._from_lane.put(("error", error))
+                self._from_run.put(("error", error))
 
         self._device = device
         self._thread = threading.Thread(target=work, name="ASCED corrected run", daemon=True)
 
     def _ask(self, kind: str, what: Any) -> Any:
-        self._from_lane.put((kind, what))
-        answer = self._to_lane.get()
+        self._from_run.put((kind, what))
+        answer = self._to_run.get()
         if answer is _Cancelled:
             raise _Cancelled
         return answer
@@ -101,8 +76,8 @@ class Lane:
             if self._thread.ident is None:
                 self._thread.start()
             else:
-                self._to_lane.put(self._reply)
-            kind, what = self._from_lane.get()
+                self._to_run.put(self._reply)
+            kind, what = self._from_run.get()
         self._reply = None
         if kind == "error":
             raise what
@@ -142,7 +117,7 @@ class Lane:
     def close(self) -> None:
         """Ends the thread, also in mid-run."""
         if self._thread.ident is not None:
-            self._to_lane.put(_Cancelled)
+            self._to_run.put(_Cancelled)
             self._thread.join()
 
 

@@ -8,61 +8,71 @@ from typing import Any
 
 import torch
 
-from .second_run import Lane
+from .second_run import SecondRun
 from .stopwatch import Stopwatch
 
 SAME_SIGMA = 1e-4  # relative; two runs on one grid may differ by rounding
 
 
 @dataclass
-class _Follower:
-    lane: Lane
-    places: torch.Tensor  # what of the state is the lane's, broadcastable to it
-    behind: int  # of the next calls, it has no part in so many
+class _Corrected:
+    run: SecondRun
+    places: torch.Tensor  # the part of the state that is this run's, broadcastable to it
+    skips: int  # this many of the next calls it takes no part in
 
 
 class WatchedModel:
     """The sampler's model with its last input and output kept; everything else is the model's own.
 
-    Once corrected runs go along, every call serves all: their images come from there, the others from here. An
-    image that was corrected twice belongs to the later run.
+    Once a corrected run goes along, every call serves both: the corrected images come from there, the others from here.
 
     Args:
         model: the sampler's.
         stopwatch: for the time that the model takes.
-        keep_first: the first run goes on as if nothing had been corrected, with model calls of its own; the corrected
-            runs share a call beside each.
+        keep_first: the first run goes on as if nothing had been corrected, with model calls of its own.
+
+    Attributes:
+        x, denoised: of the last call. A sampler's callback may show a steered prediction, or none; these are the
+            model's own.
+        calls, double_calls: evaluations of the model, and how often each run had one of its own.
+        steer: replaces the prediction that the sampler goes on with; takes sigma and prediction.
     """
 
     def __init__(self, model: Any, stopwatch: Stopwatch, keep_first: bool = False) -> None:
         self._model, self._stopwatch, self._keep_first = model, stopwatch, keep_first
-        self.calls = 0
-        self.double_calls = 0  # how often both were called
-        self.steer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # sigma, prediction
-        self._followers: list[_Follower] = []
+        self.calls, self.double_calls = 0, 0
+        self.steer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+        self._corrected: _Corrected | None = None
         self._out_of_step: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        asking, state, options = [], x, kwargs
-        for follower in self._followers:
-            if follower.behind:
-                follower.behind -= 1
-            elif asked := follower.lane.asked():
-                theirs, (sigma, *_), options = asked
-                # stays on the device; read once, when all is done
-                self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
-                state = torch.where(follower.places, theirs, state)
-                asking.append(follower.lane)
-        if self._keep_first and asking:
+        asked = self._asked()
+        if asked is None or self._corrected is None:
             first = self.call(x, *args, **kwargs)
-            # by their own options: what a sampler hangs in to see its guidance must not see the other run's
-            corrected = self.call(state, *args, **options)
+            return first if self.steer is None else self.steer(args[0], first)
+        theirs, (sigma, *_), options = asked
+        # stays on the device; read once, when all is done
+        self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
+        state = torch.where(self._corrected.places, theirs, x)
+        if self._keep_first:
+            first = self.call(x, *args, **kwargs)
+            # by its own options: what a sampler hangs in to see its guidance must not see the other run's
+            denoised = self.call(state, *args, **options)
             self.double_calls += 1
         else:
-            first = corrected = self.call(state, *args, **kwargs)
-        for lane in asking:
-            lane.answer(corrected)
+            first = denoised = self.call(state, *args, **kwargs)
+        self._corrected.run.answer(denoised)
         return first if self.steer is None else self.steer(args[0], first)
+
+    def _asked(self) -> tuple[torch.Tensor, tuple, dict[str, Any]] | None:
+        """What the corrected run asks this call for; None if it takes no part in it."""
+        corrected = self._corrected
+        if corrected is None:
+            return None
+        if corrected.skips:
+            corrected.skips -= 1
+            return None
+        return corrected.run.asked()
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The model alone."""
@@ -72,48 +82,44 @@ class WatchedModel:
         self.x, self.denoised = x, denoised
         return denoised
 
-    def follow(
-        self, lane: Lane, corrected: list[bool], calls_behind: int = 0, area: torch.Tensor | None = None
-    ) -> None:
-        """From here on, the images that are marked take their states from the lane.
+    def follow(self, run: SecondRun, corrected: list[bool], skips: int = 0, area: torch.Tensor | None = None) -> None:
+        """From here on, the corrected images take their states from the second run.
 
         Args:
-            lane: the corrected run.
-            corrected: its images.
-            calls_behind: how many of the next calls it has no part in.
-            area: the host's mask of what may move at all, shaped as the state; None for everything.
+            run: the corrected one.
+            corrected: for each item of the batch, whether it is corrected.
+            skips: this many of the next calls the second run takes no part in.
+            area: mask of what may move at all, shaped as the state; None for everything.
         """
         places = torch.tensor(corrected, device=self.x.device).view(-1, *[1] * (self.x.ndim - 1))
         if area is not None:  # what is not inpainted keeps every bit
             places = places & (area > 0)
-        self._followers.append(_Follower(lane, places, calls_behind))  # at once, so that it is closed in any case
-        if self._out_of_step is None:
-            self._out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
-        lane.first_step(self.call)
+        self._corrected = _Corrected(run, places, skips)  # at once, so that it is closed in any case
+        self._out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
+        run.first_step(self.call)
 
     @property
     def out_of_step(self) -> bool:
-        """True if a corrected run asked about other noise levels than the first one."""
+        """True if the corrected run asked for other noise levels than the first one."""
         return self._out_of_step is not None and bool(self._out_of_step)
 
     def shown(self, denoised: torch.Tensor) -> torch.Tensor:
         """The first run's prediction with the corrected images in it."""
-        if not self._keep_first:
+        if not self._keep_first or self._corrected is None:
             return denoised
-        for follower in self._followers:
-            denoised = torch.where(follower.places, self.denoised, denoised)
-        return denoised
+        return torch.where(self._corrected.places, self.denoised, denoised)
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:
-        """The final states of all runs."""
-        for follower in self._followers:
-            samples = torch.where(follower.places, follower.lane.result(self.call), samples)
-        return samples
+        """The final states of both runs."""
+        if self._corrected is None:
+            return samples
+        return torch.where(self._corrected.places, self._corrected.run.result(self.call), samples)
 
     def close(self) -> None:
-        """Ends the corrected runs, if there are any."""
-        while self._followers:
-            self._followers.pop().lane.close()
+        """Ends the corrected run, if there is one."""
+        if self._corrected is not None:
+            self._corrected.run.close()
+            self._corrected = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Collection
 
@@ -10,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..maps import BoolMap, dilate, feather, resize_mask
+from ..maps import BoolMap, feather, resize_mask
 from .report import Report
 
 
-def parse_left_out(text: str) -> frozenset[tuple[int, int]]:
+def parse_excluded(text: str) -> frozenset[tuple[int, int]]:
     """Regions named as ``image:region``, with commas or spaces between, as places in the batch and numbers.
 
     Args:
@@ -28,14 +27,14 @@ def parse_left_out(text: str) -> frozenset[tuple[int, int]]:
     for word, name in zip(words, names, strict=True):
         if name is None:
             raise ValueError(
-                f"left_out says {word!r}; image:region was expected, as in 0:2, 1:1, with images counted from 0 and "
+                f"exclude says {word!r}; image:region was expected, as in 0:2, 1:1, with images counted from 0 and "
                 "regions from 1."
             )
     return frozenset((int(name[1]), int(name[2])) for name in names if name is not None)
 
 
 def region_names(report: Report) -> frozenset[tuple[int, int]]:
-    """All regions of a report, as ``parse_left_out`` gives them."""
+    """All regions of a report, as ``parse_excluded`` gives them."""
     return frozenset((place, n + 1) for place, image in enumerate(report.images) for n in range(len(image.regions)))
 
 
@@ -46,7 +45,7 @@ def shaped_masks(
     grow: int = 0,
     soft: int = 0,
     min_score: float = 0.0,
-    left_out: Collection[tuple[int, int]] = (),
+    excluded: Collection[tuple[int, int]] = (),
 ) -> NDArray[np.float32]:
     """The artifact masks of a run, float32 [B,height,width], 0 to 1.
 
@@ -56,11 +55,11 @@ def shaped_masks(
         grow: they grow by so many of these pixels, rounded at the corners.
         soft: around that they fade out over so many pixels.
         min_score: regions with a lower score are left out.
-        left_out: these are left out, too; see ``parse_left_out``.
+        excluded: these are left out, too; see ``parse_excluded``.
     """
-    out = np.zeros((len(report.masks), height, width), np.float32)
+    out = np.zeros((len(report.labels), height, width), np.float32)
     for place, image in enumerate(report.images):
-        kept = _kept(report, place, min_score, left_out)
+        kept = _kept(report, place, min_score, excluded)
         if not kept.any():
             continue
         mask = resize_mask(kept, height, width)
@@ -71,31 +70,11 @@ def shaped_masks(
     return out
 
 
-def _kept(report: Report, place: int, min_score: float, left_out: Collection[tuple[int, int]]) -> BoolMap:
-    """The mask of the regions that reach a score and are not left out."""
-    mask, regions = report.masks[place], report.images[place].regions
-    keep = [r.score >= min_score and (place, n) not in left_out for n, r in enumerate(regions, start=1)]
-    if all(keep):
-        return mask
-    edge = -(-int(report.detection["expand"]) * max(mask.shape) // 256)
-    cells = mask & (report.ratios[place] > 0)  # without what the regions grew by
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8), connectivity=4)
-    component = {_box(stats[label]): label for label in range(1, count)}
-    kept = np.zeros_like(mask)
-    for region in itertools.compress(regions, keep):
-        left, top, right, bottom = region.box
-        alone = np.zeros_like(mask)
-        if region.box in component:
-            alone = labels == component[region.box]
-        else:  # of a run in several rounds or tiles, where regions may overlap
-            alone[top:bottom, left:right] = True
-        kept |= dilate(alone, edge)
-    return mask & kept
-
-
-def _box(stats: NDArray[np.int32]) -> tuple[int, int, int, int]:
-    left, top, width, height = (int(v) for v in stats[:4])
-    return left, top, left + width, top + height
+def _kept(report: Report, place: int, min_score: float, excluded: Collection[tuple[int, int]]) -> BoolMap:
+    """The mask of the regions that reach a score and are not excluded."""
+    regions = enumerate(report.images[place].regions, start=1)
+    keep = [n for n, region in regions if region.score >= min_score and (place, n) not in excluded]
+    return np.isin(report.labels[place], keep)
 
 
 def ratios_at(report: Report, height: int, width: int, count: int) -> NDArray[np.float32]:

@@ -1,23 +1,69 @@
-"""What a run found, in plain values and small arrays; JSON both ways."""
+"""What a run found, in plain values and small arrays; JSON for people."""
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..detect.regions import Region
-from ..maps import resize_mask
+from ..detect.single_steps import MAD_TO_SIGMA
+from ..maps import BoolMap, resize_mask
 from ..settings import CorrectionSettings, DetectionSettings, to_dict
-from ..trajectory import Trajectory
-from .facts import ImageReport, RunFacts
 
-FORMAT = 2
+FORMAT = 3
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """One image of the batch.
+
+    Attributes:
+        index: place in the batch.
+        score: of its strongest region, 0 (none) to 100; 1 is exactly at the threshold.
+        regions: strongest first, in cells of the signal.
+        corrected: True if its state was changed.
+    """
+
+    index: int
+    score: float
+    regions: tuple[Region, ...]
+    corrected: bool
+
+    @property
+    def flagged(self) -> bool:
+        """True if an artifact region was found."""
+        return bool(self.regions)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How the host ran it.
+
+    Attributes:
+        sampler: the host's name of the sampler.
+        seed: of the run.
+        model_calls: evaluations of the model by the sampler, the extra ones included.
+        extra_model_calls: those that the correction cost, and those for the run without one.
+        seconds_model: spent in the model.
+        seconds_asced: spent in detection and correction.
+        space: where the detector looked, see DetectionSettings.
+        image_size: height and width of the decoded images in pixels; 0 where it is not known.
+        frames: latent frames of each video of the batch; 1 for images.
+    """
+
+    sampler: str = ""
+    seed: int = 0
+    model_calls: int = 0
+    extra_model_calls: int = 0
+    seconds_model: float = 0.0
+    seconds_asced: float = 0.0
+    space: str = "latent"
+    image_size: tuple[int, int] = (0, 0)
+    frames: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,34 +72,28 @@ class Report:
 
     Attributes:
         images: one per image of the batch.
-        masks: bool [B,H,W], the artifact regions in cells of the signal.
+        labels: uint16 [B,H,W] in cells of the signal: n in the n-th region of an image, 0 elsewhere.
         ratios: float16 [B,H,W], how many times the threshold was exceeded; 0 where it was not.
         trace: float16 [B,S,h,w], mean absolute change of the prediction at the steps of ``trace_steps``.
         trace_steps: the S steps.
         frames: float16 [B,F,3,h,w], predicted clean image at the steps of ``frame_steps``, about -1 to 1.
         frame_steps: the F steps.
-        difference_steps: the D steps whose prediction was compared with the one looked at before.
-        thresholds: float32 [B,D], threshold of each of these differences, in the mode's units.
-        abnormal: float32 [B,D], share of the cells that exceeded it, 0 to 1 (paper Fig. 7).
         sigmas: the run's noise levels.
         window: first and last watched step; last < first where nothing was watched.
         decision: step of T_c, None where there was none.
         corrected_steps: where states were changed.
         detection, correction: the settings by name.
-        run: what the host measured.
+        run: how it was run.
         notes: what the user ought to know, in sentences.
     """
 
     images: tuple[ImageReport, ...]
-    masks: NDArray[np.bool_]
+    labels: NDArray[np.uint16]
     ratios: NDArray[np.float16]
     trace: NDArray[np.float16]
     trace_steps: tuple[int, ...]
     frames: NDArray[np.float16]
     frame_steps: tuple[int, ...]
-    difference_steps: tuple[int, ...]
-    thresholds: NDArray[np.float32]
-    abnormal: NDArray[np.float32]
     sigmas: tuple[float, ...]
     window: tuple[int, int]
     decision: int | None
@@ -62,6 +102,11 @@ class Report:
     correction: dict[str, Any]
     run: RunFacts = field(default_factory=RunFacts)
     notes: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> BoolMap:
+        """Bool [B,H,W], the artifact regions in cells of the signal."""
+        return self.labels > 0
 
     @property
     def decision_sigma(self) -> float | None:
@@ -77,7 +122,7 @@ class Report:
     def size(self) -> tuple[int, int]:
         """Height and width of the decoded images in pixels; of the signal where they are not known."""
         height, width = self.run.image_size
-        return height or self.masks.shape[1], width or self.masks.shape[2]
+        return height or self.labels.shape[1], width or self.labels.shape[2]
 
     def mask_at(self, height: int, width: int) -> NDArray[np.float32]:
         """The masks at another size, nearest neighbour, float32 [B,height,width] of 0 and 1."""
@@ -94,134 +139,74 @@ class Report:
         if self.decision is None:
             return " ".join(self.notes) or "Not watched."
         if not flagged:
-            text = f"Clean: no artifact found in {_count(count, 'image')}."
+            text = f"Clean: no artifact found in {plural(count, 'image')}."
         else:
             regions = sum(len(image.regions) for image in flagged)
             corrected = sum(image.corrected for image in flagged)
             what = "frame" if self.run.frames > 1 else "image"
-            done = f"{_count(corrected, what)} corrected" if corrected else "only watched"
+            done = f"{plural(corrected, what)} corrected" if corrected else "only watched"
             at = " and ".join(str(step + 1) for step in self.corrected_steps or (self.decision,))
             text = (
-                f"{_count(regions, 'region')} in {len(flagged)} of {_count(count, what)}; "
+                f"{plural(regions, 'region')} in {len(flagged)} of {plural(count, what)}; "
                 f"{done} at step {at} of {self.steps}."
             )
         return " ".join([text, *self.notes])
 
-    def to_dict(self, arrays: bool = True) -> dict[str, Any]:
-        """Plain values; without ``arrays`` only what a person reads."""
-        plain = {
+    def phase(self, step: int) -> str:
+        """Name of the phase that a step lies in (paper Sec. 3.2)."""
+        first, last = self.window
+        return "Profiling" if step < first else "Mutation" if step <= last else "Refinement"
+
+    def single_steps(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How abnormal the change at each traced step was, from the trace: what the paper's Fig. 7 shows.
+
+        Returns:
+            float32 [S] each: the threshold ``median + k * 1.4826 * MAD`` of an image's changes, in their unit, and the
+            share of the cells that exceed it, 0 to 1. The decision uses neither in mode ``robust``.
+        """
+        changes = self.trace[image].astype(np.float32).reshape(len(self.trace_steps), -1)
+        middle = np.median(changes, axis=1)
+        mad = np.median(np.abs(changes - middle[:, None]), axis=1)
+        threshold = middle + self.detection["mad_scale"] * MAD_TO_SIGMA * mad
+        return threshold, (changes > threshold[:, None]).mean(1, dtype=np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the arrays."""
+        return {
             "format": FORMAT,
             "summary": self.summary(),
             "images": [{"flagged": image.flagged, **asdict(image)} for image in self.images],
             "decision_sigma": self.decision_sigma,
             "run": asdict(self.run),
+            **{name: getattr(self, name) for name in _PLAIN},
         }
-        for name in _PLAIN:
-            plain[name] = getattr(self, name)
-        if arrays:
-            plain["arrays"] = {name: _pack(getattr(self, name)) for name in _ARRAYS}
-        return plain
 
-    def to_json(self, arrays: bool = True) -> str:
-        """JSON text; with ``arrays`` it reads back to an equal report."""
-        return json.dumps(self.to_dict(arrays), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        """Reads what ``to_json`` wrote.
-
-        Raises:
-            ValueError: the text is no report, lacks its arrays, or is of another format.
-        """
-        try:
-            plain = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise ValueError(
-                    f"This report has format {plain['format']}; this version reads {FORMAT}: run the graph again."
-                )
-            images = [
-                ImageReport(i["index"], i["score"], tuple(_region(r) for r in i["regions"]), i["corrected"])
-                for i in plain["images"]
-            ]
-            return cls(
-                images=tuple(images),
-                trace_steps=tuple(plain["trace_steps"]),
-                frame_steps=tuple(plain["frame_steps"]),
-                difference_steps=tuple(plain["difference_steps"]),
-                corrected_steps=tuple(plain["corrected_steps"]),
-                sigmas=tuple(plain["sigmas"]),
-                window=(plain["window"][0], plain["window"][1]),
-                decision=plain["decision"],
-                detection=plain["detection"],
-                correction=plain["correction"],
-                run=_facts(plain["run"]),
-                notes=tuple(plain["notes"]),
-                **{name: _unpack(plain["arrays"][name]) for name in _ARRAYS},
-            )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"This is no ASCED report with its arrays ({error!r}): take the text that to_json(arrays=True) wrote."
-            ) from error
+    def to_json(self) -> str:
+        """JSON text of ``to_dict``."""
+        return json.dumps(self.to_dict(), indent=1)
 
 
 _PLAIN = (
-    "decision", "window", "corrected_steps", "sigmas", "trace_steps", "frame_steps", "difference_steps", "detection",
-    "correction", "notes",
+    "decision", "window", "corrected_steps", "sigmas", "trace_steps", "frame_steps", "detection", "correction", "notes",
 )  # fmt: skip
-_ARRAYS = ("masks", "ratios", "trace", "frames", "thresholds", "abnormal")
 
 
-def _count(number: int, what: str) -> str:
+def plural(number: int, what: str) -> str:
+    """``1 region``, ``2 regions``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _facts(plain: dict[str, Any]) -> RunFacts:
-    values = {f.name: plain[f.name] for f in fields(RunFacts)}
-    return RunFacts(**{**values, "image_size": tuple(values["image_size"])})
+def without_trace(images: int) -> dict[str, Any]:
+    """The fields of a Report that has no trace of its run."""
+    return {
+        "trace": np.zeros((images, 0, 1, 1), np.float16),
+        "trace_steps": (),
+        "frames": np.zeros((images, 0, 3, 1, 1), np.float16),
+        "frame_steps": (),
+    }
 
 
-def _region(plain: dict[str, Any]) -> Region:
-    left, top, right, bottom = plain["box"]
-    return Region((left, top, right, bottom), plain["area"], plain["score"])
-
-
-def _pack(array: NDArray[Any]) -> dict[str, Any]:
-    data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes())).decode()
-    return {"dtype": str(array.dtype), "shape": array.shape, "zlib_base64": data}
-
-
-def _unpack(packed: dict[str, Any]) -> NDArray[Any]:
-    data = zlib.decompress(base64.b64decode(packed["zlib_base64"]))
-    return np.frombuffer(data, packed["dtype"]).reshape(packed["shape"]).copy()
-
-
-def build_report(trajectory: Trajectory, run: RunFacts, notes: tuple[str, ...] = ()) -> Report:
-    """The report of a run that has ended; copies the small pictures of its trace to the host."""
-    found = trajectory.detections
-    images = tuple(ImageReport(i, d.score, tuple(d.regions), trajectory.corrected[i]) for i, d in enumerate(found))
-    return Report(
-        images=images,
-        masks=np.stack([d.mask for d in found]),
-        ratios=np.stack([d.ratio for d in found]).astype(np.float16),
-        trace=trajectory.trace.maps().cpu().numpy(),
-        trace_steps=tuple(trajectory.trace.map_steps),
-        frames=trajectory.trace.frames().cpu().numpy(),
-        frame_steps=tuple(trajectory.trace.frame_steps),
-        difference_steps=tuple(step for seen in trajectory.observed_steps for step in seen[1:]),
-        abnormal=np.stack([d.abnormal for d in found]),
-        thresholds=np.stack([np.maximum(d.thresholds, d.floor) for d in found]),
-        sigmas=trajectory.sigmas,
-        window=(trajectory.window.first, trajectory.window.last),
-        decision=trajectory.window.decision,
-        corrected_steps=tuple(trajectory.corrected_steps),
-        detection=to_dict(trajectory.detection),
-        correction=to_dict(trajectory.correction),
-        run=run,
-        notes=(*trajectory.window.notes, *trajectory.notes, *notes),
-    )
-
-
-def empty_report(
+def unwatched_report(
     size: tuple[int, int, int],
     sigmas: tuple[float, ...],
     detection: DetectionSettings,
@@ -235,21 +220,15 @@ def empty_report(
         size: number of images, height and width of the signal in cells.
         sigmas: the run's noise levels.
         detection, correction: the settings that were asked for.
-        run: what the host measured.
+        run: how it was run.
         notes: the reason.
     """
     batch, _height, _width = size
     return Report(
         images=tuple(ImageReport(i, 0.0, (), False) for i in range(batch)),
-        masks=np.zeros(size, bool),
+        labels=np.zeros(size, np.uint16),
         ratios=np.zeros(size, np.float16),
-        trace=np.zeros((batch, 0, 1, 1), np.float16),
-        trace_steps=(),
-        frames=np.zeros((batch, 0, 3, 1, 1), np.float16),
-        frame_steps=(),
-        difference_steps=(),
-        thresholds=np.zeros((batch, 0), np.float32),
-        abnormal=np.zeros((batch, 0), np.float32),
+        **without_trace(batch),
         sigmas=sigmas,
         window=(0, -1),
         decision=None,

@@ -37,22 +37,22 @@ def verdicts(report: Report) -> list[Verdict]:
             Verdict(
                 score=max(image.score for image in images),
                 regions=sum(len(image.regions) for image in images),
-                area=float(report.masks[first : first + frames].mean()),
+                area=float((report.labels[first : first + frames] > 0).mean()),
             )
         )
     return found
 
 
-def passing(report: Report, max_area: float) -> list[int]:
+def passing(report: Report, max_share: float) -> list[int]:
     """Places of the images or videos of which no larger share is marked.
 
     Most images have some mark, also good ones: how much is marked says more.
 
     Args:
         report: of the run.
-        max_area: 0 to 1; 0 lets those pass that have no region.
+        max_share: 0 to 1; 0 lets those pass that have no region.
     """
-    return [place for place, found in enumerate(verdicts(report)) if found.area <= max_area]
+    return [place for place, found in enumerate(verdicts(report)) if found.area <= max_share]
 
 
 def cleanest(report: Report, count: int) -> list[int]:
@@ -83,8 +83,5 @@ def part_of(report: Report, places: Sequence[int]) -> Report:
     return replace(
         report,
         images=tuple(replace(report.images[old], index=new) for new, old in enumerate(images)),
-        **{
-            name: getattr(report, name)[images]
-            for name in ("masks", "ratios", "trace", "frames", "thresholds", "abnormal")
-        },
+        **{name: getattr(report, name)[images] for name in ("labels", "ratios", "trace", "frames")},
     )

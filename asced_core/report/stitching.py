@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detect.regions import Region
-from ..maps import BoolMap, Picture, resize_mask
-from .facts import ImageReport
-from .report import Report
+from ..detect.regions import MOST_REGIONS, Region, resize_labels
+from ..maps import Picture
+from .report import ImageReport, Report, plural, without_trace
 
 TOLERANCE = 12.0  # RMS difference in levels of 255 up to which a tile counts as found; another tile's is far above
 INNER = 0.125  # of a tile's side: so much of its edge is left out, where tile loops blend
@@ -45,8 +44,9 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         ValueError: none of the tiles was found.
     """
     height, width = whole.shape[:2]
-    mask, ratio = np.zeros((height, width), bool), np.zeros((height, width), np.float16)
-    taken, regions, used, corrected, seen = np.zeros((height, width), bool), [], [], False, 0
+    labels, ratio = np.zeros((height, width), np.int64), np.zeros((height, width), np.float16)
+    taken, used, corrected, seen = np.zeros((height, width), bool), [], False, 0
+    regions: list[Region] = []
     for tile in newest_first:
         seen += 1
         corner = _find(whole, tile.picture)
@@ -56,7 +56,7 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         if taken[here].mean() > COVERED:
             continue
         taken[here] = True
-        _put(tile, mask[here], ratio[here])
+        _put(tile, labels[here], ratio[here], len(regions))
         regions += _moved(tile, corner)
         corrected |= tile.report.images[tile.place].corrected
         used.append(tile.report)
@@ -65,8 +65,10 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
             f"None of the {seen} tiles of this RUN is part of this IMAGE: connect the finished picture, before it is "
             "scaled, and the VAE that the tiles were decoded with."
         )
-    regions.sort(key=lambda region: -region.score)
-    score = regions[0].score if regions else 0.0
+    order = sorted(range(len(regions)), key=lambda n: -regions[n].score)[:MOST_REGIONS]
+    label_of = np.zeros(len(regions) + 1, np.uint16)
+    label_of[[n + 1 for n in order]] = np.arange(1, len(order) + 1)
+    score = regions[order[0]].score if regions else 0.0
     first = used[0]
     runs = list({id(report): report for report in used}.values())
     facts = replace(
@@ -80,18 +82,12 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
     )
     return replace(
         first,
-        images=(ImageReport(0, score, tuple(regions), corrected),),
-        masks=mask[None],
+        images=(ImageReport(0, score, tuple(regions[n] for n in order), corrected),),
+        labels=label_of[labels][None],
         ratios=ratio[None],
-        trace=np.zeros((1, 0, 1, 1), np.float16),
-        trace_steps=(),
-        frames=np.zeros((1, 0, 3, 1, 1), np.float16),
-        frame_steps=(),
-        difference_steps=(),
-        thresholds=np.zeros((1, 0), np.float32),
-        abnormal=np.zeros((1, 0), np.float32),
+        **without_trace(1),
         run=facts,
-        notes=(f"Stitched of {len(used)} tile{'s' * (len(used) != 1)}.",),
+        notes=(f"Stitched from {plural(len(used), 'tile')}.",),
     )
 
 
@@ -110,18 +106,21 @@ def _find(whole: Picture, tile: Picture) -> tuple[int, int] | None:
     return (int(best[0]), int(best[1])) if rms <= TOLERANCE else None
 
 
-def _put(tile: Tile, mask: BoolMap, ratio: NDArray[np.float16]) -> None:
-    height, width = mask.shape
-    mask |= resize_mask(tile.report.masks[tile.place], height, width)
-    own = cv2.resize(
+def _put(tile: Tile, labels: NDArray[np.int64], ratio: NDArray[np.float16], before: int) -> None:
+    """Writes a tile's regions, numbered after those ``before`` it, where no newer tile has one."""
+    height, width = labels.shape
+    own = resize_labels(tile.report.labels[tile.place], height, width).astype(np.int64)
+    free = (labels == 0) & (own > 0)
+    labels[free] = own[free] + before
+    scaled = cv2.resize(
         tile.report.ratios[tile.place].astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
     )
-    np.maximum(ratio, own.astype(np.float16), out=ratio)
+    np.maximum(ratio, scaled.astype(np.float16), out=ratio)
 
 
 def _moved(tile: Tile, corner: tuple[int, int]) -> list[Region]:
     """The tile's regions in pixels of the whole picture."""
-    cells, size = tile.report.masks.shape[1:], tile.picture.shape[:2]
+    cells, size = tile.report.labels.shape[1:], tile.picture.shape[:2]
     down, across = size[0] / cells[0], size[1] / cells[1]
     moved = []
     for region in tile.report.images[tile.place].regions:

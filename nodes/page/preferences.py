@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ...asced_core.draw.overlay import OUTLINE, Colour
+from ...asced_core.draw.overlay import OUTLINE, Color
 
 ROUTE = "/asced/view_settings"
 KEY = "asced_view_settings"
@@ -23,33 +23,33 @@ class ViewSettings:
 
     Attributes:
         live: show the artifact map and words while sampling.
-        colour: of the artifact map, RGB, 0 to 255 each.
+        color: of the artifact map, RGB, 0 to 255 each.
         opacity: of the artifact map, 0 to 1.
     """
 
     live: bool = True
-    colour: Colour = OUTLINE
+    color: Color = OUTLINE
     opacity: float = 0.45
 
 
 def read_settings(plain: Any) -> ViewSettings:
-    """Checks what a browser sent: ``live``, ``colour`` as #rrggbb and ``opacity``.
+    """Checks what a browser sent: ``live``, ``color`` as #rrggbb and ``opacity``.
 
     Raises:
         ValueError: one of them is missing or not as expected.
     """
-    live, colour, opacity = (plain.get(name) if isinstance(plain, dict) else None for name in _NAMES)
+    live, color, opacity = (plain.get(name) if isinstance(plain, dict) else None for name in _NAMES)
     if not isinstance(live, bool):
         raise ValueError(f"live is {live!r}; true or false was expected.")
-    if not isinstance(colour, str) or not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        raise ValueError(f"colour is {colour!r}; six hexadecimal digits behind # were expected, as in #ff4000.")
+    if not isinstance(color, str) or not re.fullmatch("#[0-9a-fA-F]{6}", color):
+        raise ValueError(f"color is {color!r}; six hexadecimal digits behind # were expected, as in #ff4000.")
     if isinstance(opacity, bool) or not isinstance(opacity, int | float) or not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity!r}; a number from 0 to 1 was expected.")
-    red, green, blue = bytes.fromhex(colour[1:])
+    red, green, blue = bytes.fromhex(color[1:])
     return ViewSettings(live, (red, green, blue), float(opacity))
 
 
-_NAMES = ("live", "colour", "opacity")
+_NAMES = ("live", "color", "opacity")
 
 
 def server() -> Any:

@@ -17,7 +17,7 @@ from PIL import Image
 from ...asced_core import Trajectory
 from ...asced_core.draw.overlay import draw_overlay
 from ...asced_core.maps import resize_mask
-from ...asced_core.progress import marked_so_far, state_in_words
+from ...asced_core.progress import marked_so_far, status_text
 from . import status
 from .preferences import settings_of_client
 
@@ -25,22 +25,22 @@ PREVIEWER = "previewer"  # as the callback of the host's latent_preview.prepare_
 DECODE = "decode_latent_to_preview_image"
 
 
-class Live:
-    """Words and pictures of one run."""
+class Preview:
+    """Status text and pictures of one run."""
 
     def __init__(self) -> None:
         context = get_executing_context()
         self._node_id = None if context is None else context.node_id
         self._trajectory: Trajectory | None = None
-        self._told = ""
+        self._shown = ""
 
-    def tell(self, trajectory: Trajectory, step: int) -> None:
+    def show(self, trajectory: Trajectory, step: int) -> None:
         """Says where the run stands after a step, if that is new; reads nothing from the device."""
         self._trajectory = trajectory
-        text = state_in_words(trajectory, step)
-        if text != self._told and settings_of_client().live:
+        text = status_text(trajectory, step)
+        if text != self._shown and settings_of_client().live:
             status.show(self._node_id, text)
-            self._told = text
+            self._shown = text
 
     def painted(self, callback: Any) -> Any:
         """The host's callback with the artifact map in its previews; itself where it makes none.
@@ -70,7 +70,7 @@ class Live:
             return picture
         pixels = np.asarray(picture.convert("RGB"))
         mask = resize_mask(marked, *pixels.shape[:2])
-        return Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, colour=settings.colour))
+        return Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, color=settings.color))
 
 
 class _Painted:

@@ -49,7 +49,7 @@ class UncertainRun:
         clean: latents to fit on, as the host's VAE gives them; None where there is a file.
         file: a posterior that was kept.
         seed: of the draws.
-        every, draws: see sample_with_uncertainty.
+        step_interval, draws: see sample_with_uncertainty.
 
     Attributes:
         patched: the model to sample with.
@@ -57,12 +57,14 @@ class UncertainRun:
         variance: of the images, once it has ended.
     """
 
-    def __init__(self, model: Any, clean: Tensor | None, file: Path | None, seed: int, every: int, draws: int) -> None:
+    def __init__(
+        self, model: Any, clean: Tensor | None, file: Path | None, seed: int, step_interval: int, draws: int
+    ) -> None:
         self.sides = GuidanceSides()
         self.patched = model.clone()
         self.patched.set_model_sampler_post_cfg_function(self.sides)
         self._clean, self._file, self._seed = clean, file, seed
-        self._every, self._draws = every, draws
+        self._step_interval, self._draws = step_interval, draws
         self.laplace: LastLayerLaplace | None = None
         self.variance: Tensor | None = None
 
@@ -104,7 +106,7 @@ class UncertainRun:
 
             samples, self.variance = sample_with_uncertainty(
                 predict, lambda x, step, _: self._spread(tap, lambda: at(x, levels[step])), x, levels, draw,
-                self._every, self._draws, on_step,
+                self._step_interval, self._draws, on_step,
             )  # fmt: skip
         mask = args.get("denoise_mask")
         if mask is not None:  # what is not painted is certain

@@ -16,7 +16,7 @@ CROPPED = 8  # pixels by which a decoded image may be smaller than the one that 
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionChoice:
+class DetectionOptions:
     """How and where to look.
 
     Attributes:
@@ -56,7 +56,7 @@ class DetectionChoice:
 
 
 @dataclass(frozen=True, eq=False)
-class CorrectionChoice:
+class CorrectionOptions:
     """What to do.
 
     Attributes:
@@ -70,8 +70,8 @@ class CorrectionChoice:
     keep_original: bool = False
 
 
-DEFAULT_DETECTION = DetectionChoice()
-DEFAULT_CORRECTION = CorrectionChoice()
+DEFAULT_DETECTION = DetectionOptions()
+DEFAULT_CORRECTION = CorrectionOptions()
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:

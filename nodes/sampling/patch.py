@@ -9,46 +9,59 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...asced_core import Report
+from ...asced_core import Report, RunFacts
 from ...asced_core.maps import frames_of
-from ...asced_core.report.facts import RunFacts
-from ...asced_core.report.report import empty_report
-from .options import CorrectionChoice, DetectionChoice
-from .plan import image_size
-from .run import Run, mask_size
+from ..page.status import log
+from .options import CorrectionOptions, DetectionOptions
+from .plan import image_size, make_plan
+from .run import Run, unwatched
+from .sampler_function import SamplerFunction
+from .spaces import UnwatchableError
 
 KEY = "ASCED"
 
 
 def patch_model(
     model: Any,
-    detection: DetectionChoice,
-    correction: CorrectionChoice,
+    detection: DetectionOptions,
+    correction: CorrectionOptions,
     on_run: Callable[[torch.Tensor, Report, torch.Tensor | None], None],
     items: Sequence[int] | None = None,
 ) -> Any:
     """A clone of a ModelPatcher whose sampling runs are watched and corrected.
 
-    A model that was patched before is patched anew: the last settings count, no run is watched twice.
+    A model that was patched before gets a new patch: the last settings count, no run is watched twice.
 
     Args:
-        model: the host's ModelPatcher.
+        model: ComfyUI's ModelPatcher.
         detection, correction: settings, and what goes with them.
         on_run: takes the final latent and the report of each run, and the latent of the run without correction, where
             it was kept and anything was corrected.
-        items: index of each image of the batch, see Trajectory.
+        items: index of each image of the batch, see Corrector.
     """
 
     # Nothing of a run may live in this closure: clones and cached nodes share it.
     def watch(executor: Any, guider: Any, sigmas: torch.Tensor, extra_args: dict[str, Any], callback: Any,
               noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # fmt: skip
-        seed = int(extra_args.get("seed") or 0)
-        run = Run(guider, executor.class_obj, sigmas, noise, seed, detection, correction, items)
+        seed, shape = int(extra_args.get("seed") or 0), tuple(noise.shape)
+        sampler, patcher = executor.class_obj, guider.model_patcher
+        function = SamplerFunction(sampler, sigmas)
+        try:
+            plan = make_plan(guider, function, shape, seed, detection, correction, items)
+        except UnwatchableError as reason:
+            note = f"Not watched: {reason}."
+            log.warning("%s", note)  # a patched model alone has no node that would say it
+            samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
+            facts = RunFacts(function.name, seed, image_size=image_size(patcher, shape), frames=frames_of(shape))
+            settings = detection.settings, correction.settings
+            on_run(_finished(guider, samples), unwatched(shape, function.sigmas, *settings, facts, (note,)), None)
+            return samples
+        run = Run(plan, patcher, sampler, noise, correction.keep_original)
         with run.attached():
-            samples = executor(guider, sigmas, extra_args, run.live.painted(callback), noise, *args, **kwargs)
+            samples = executor(guider, sigmas, extra_args, run.preview.painted(callback), noise, *args, **kwargs)
         original = None
         if run.original is not None:
-            # as the host ends a sampler's function
+            # as ComfyUI ends a sampler's function
             scaled = guider.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], run.original)
             original = _finished(guider, scaled)
         on_run(_finished(guider, samples), run.report(), original)
@@ -69,7 +82,7 @@ def patch_guider(guider: Any, *args: Any) -> Any:
 
 
 def _finished(guider: Any, samples: torch.Tensor) -> torch.Tensor:
-    """The latent that the host makes of a sampler's result."""
+    """The latent that ComfyUI makes of a sampler's result."""
     latent: torch.Tensor = guider.inner_model.process_latent_out(samples.to(torch.float32))
     return latent
 
@@ -85,21 +98,21 @@ class OneRun:
         self._report, self._original = report, original
 
     def original_of(self, latent: dict[str, Any]) -> dict[str, Any]:
-        """The latent as it is without a correction; the given one where nothing else was kept."""
+        """The latent without a correction; the given one where no other was kept."""
         return with_samples(latent, self._original)
 
     def report_of(
-        self, latent: dict[str, Any], model: Any, detection: DetectionChoice, correction: CorrectionChoice
+        self, latent: dict[str, Any], model: Any, detection: DetectionOptions, correction: CorrectionOptions
     ) -> Report:
-        """The report; one that says so where the host had nothing to sample and gave the latent back."""
+        """The report; one that says so where ComfyUI had nothing to sample and gave the latent back."""
         if self._report is not None:
             return self._report
-        reason = "Not watched: there was no step to sample (denoise 0, or the start behind the end)."
+        reason = "Not watched: there was no step to sample (denoise 0, or a start step at or after the end step)."
         shape = tuple(latent["samples"].shape)
         facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape))
-        return empty_report(mask_size(shape), (), detection.settings, correction.settings, facts, (reason,))
+        return unwatched(shape, (), detection.settings, correction.settings, facts, (reason,))
 
 
 def with_samples(latent: dict[str, Any], samples: torch.Tensor | None) -> dict[str, Any]:
-    """The LATENT with other samples, of the same type and at the same place; the given one for None."""
+    """The LATENT with other samples, of the same type and on the same device; the given one for None."""
     return latent if samples is None else {**latent, "samples": samples.to(latent["samples"])}

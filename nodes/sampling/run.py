@@ -15,64 +15,45 @@ from typing import Any
 
 import torch
 
-from ...asced_core import Report, Trajectory
-from ...asced_core.kdiffusion.second_run import Lane, NoiseTape
-from ...asced_core.kdiffusion.stopwatch import Stopwatch
-from ...asced_core.kdiffusion.watched_model import SAME_SIGMA, WatchedModel
+from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFacts, Trajectory, unwatched_report
+from ...asced_core.baselines.steering import Steering
+from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, SecondRun, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
-from ...asced_core.report.facts import RunFacts
-from ...asced_core.report.report import build_report, empty_report
-from ..page.preview import Live
-from ..page.status import log
-from .options import CorrectionChoice, DetectionChoice
+from ..page.preview import Preview
 from .plan import Plan, image_size
-from .sampler_function import SamplerFunction
 
 
 class Run:
     """One sampling run, from its start to its report.
 
-    Attributes:
-        original: the sampler's result without a correction, if it was kept and anything was corrected.
+    Args:
+        plan: what it is watched with.
+        patcher: ComfyUI's ModelPatcher.
+        sampler: ComfyUI's sampler object.
+        noise: of the run, for its shape and device.
+        keep_original: finishes the run without a correction, too.
 
-    Raises:
-        ValueError: a VAE or a mask of the settings does not fit this run.
+    Attributes:
+        preview: shows the run in the page.
+        original: the sampler's result without a correction, if it was kept and anything was corrected.
     """
 
-    def __init__(
-        self,
-        guider: Any,
-        sampler: Any,
-        sigmas: torch.Tensor,
-        noise: torch.Tensor,
-        seed: int,
-        detection: DetectionChoice,
-        correction: CorrectionChoice,
-        items: Sequence[int] | None = None,
-    ) -> None:
-        self._patcher, self._sampler, self._seed = guider.model_patcher, sampler, seed
-        self._detection, self._correction = detection.settings, correction.settings
+    def __init__(self, plan: Plan, patcher: Any, sampler: Any, noise: torch.Tensor, keep_original: bool) -> None:
+        self._plan, self._patcher, self._sampler = plan, patcher, sampler
         self._shape = tuple(noise.shape)
-        self._function = SamplerFunction(sampler, sigmas)
-        self._plan = Plan(guider, self._function, self._shape, seed, detection, correction, items)
-        self._sigmas = self._function.sigmas
         self._stopwatch = Stopwatch(noise.device)
+        self._keep_original = keep_original
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
-        self.live = Live()
+        self._steering: Steering | None = None
         self._calls, self._restarts, self._double_calls = 0, 0, 0
-        self._keep_original = correction.keep_original
+        self.preview = Preview()
         self.original: torch.Tensor | None = None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """The sampler's function is ours inside the block, and its own again after it, whatever happens."""
-        if reason := self._plan.obstacle:
-            self._notes.append(f"Not watched: {reason}.")
-            log.warning("%s", self._notes[-1])  # a patched model alone has no node that would say it
-            yield
-            return
-        original = self._function.function
+        original = self._plan.function.function
         # named and signed as the original, for whoever asks it for its name
         self._sampler.sampler_function = update_wrapper(partial(self._sample), original)
         try:
@@ -91,101 +72,111 @@ class Run:
         **options: Any,
     ) -> torch.Tensor:
         """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        # anew, should the host sample a second time after an error
-        self._notes.clear()
-        self._trajectory, self._restarts, self.original = self._plan.trajectory(self._notes), 0, None
-        function, watched = self._function, WatchedModel(model, self._stopwatch, self._keep_original)
-        if self._trajectory.correction.steers:
-            watched.steer = partial(self._steer, area=(extra_args or {}).get("denoise_mask"))
-            if self._keep_original:
-                method = self._correction.method
-                self._notes.append(
-                    f"No uncorrected run beside method {method}, which changes every step of the window."
-                )
+        # afresh, should ComfyUI sample a second time after an error
+        self._notes = list(self._plan.notes)
+        trajectory = self._trajectory = self._plan.trajectory()
+        self._restarts, self.original = 0, None
+        function, area = self._plan.function, (extra_args or {}).get("denoise_mask")
+        watched = WatchedModel(model, self._stopwatch, self._keep_original)
+        self._steer(watched, area)
         own = {"extra_args": extra_args, **options}
         # a copy, because some functions put hooks of their own into it
-        lanes_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own
+        second_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own
         tape = None
         if options.get("noise_sampler") is None:
-            source = self._function.noise_source(x, sigmas, (extra_args or {}).get("seed"))
+            source = function.noise_source(x, sigmas, (extra_args or {}).get("seed"))
             if source is not None:
                 tape = own["noise_sampler"] = NoiseTape(source)
 
         def on_step(info: dict[str, Any]) -> None:
-            corrected = self._watch(info["i"], watched)
-            if corrected is not None:
-                theirs = {**lanes_own, "noise_sampler": tape.follower()} if tape else lanes_own
-                rest = function.entry(info["i"], sigmas)
-                lane = Lane(function.function, watched, corrected, rest, theirs)
-                images = self._trajectory.acting  # type: ignore[union-attr]
-                watched.follow(lane, images, function.calls_behind, (extra_args or {}).get("denoise_mask"))
+            step = info["i"]
+            corrected = self._watch(trajectory, step, watched)
+            if corrected is not None and trajectory.decision is not None:
+                theirs = {**second_own, "noise_sampler": tape.second()} if tape else second_own
+                second = SecondRun(function.function, watched, corrected, function.entry(step, sigmas), theirs)
+                watched.follow(second, trajectory.decision.acting(len(x)), function.skips, area)
                 self._restarts += 1
-                self._watch(info["i"], watched)  # the new prediction takes the old one's place
-            if self._trajectory is not None:
-                self.live.tell(self._trajectory, info["i"])
+                self._watch(trajectory, step, watched)  # the new prediction takes the old one's place
+            self.preview.show(trajectory, step)
             if callback is not None:
                 callback({**info, "denoised": watched.shown(info["denoised"])})
 
         try:
             first = function.function(watched, x, sigmas, callback=on_step, disable=disable, **own)
             samples = watched.merge(first)
-            if self._keep_original and self._restarts and watched.steer is None:
+            if self._keep_original and self._restarts:
                 self.original = first
             if watched.out_of_step:
                 self._notes.append(
-                    f"Sampler {function.name} does not keep step with itself when it starts in "
-                    "mid-run: corrected images may look wrong; use another sampler or correction method none."
+                    f"Sampler {function.name} does not keep step with itself when it starts in mid-run: corrected "
+                    "images may look wrong; use another sampler or correction method none."
                 )
             return samples
         finally:
             self._calls, self._double_calls = watched.calls, watched.double_calls
             watched.close()
 
-    def _watch(self, step: int, watched: WatchedModel) -> torch.Tensor | None:
+    def _watch(self, trajectory: Trajectory, step: int, watched: WatchedModel) -> torch.Tensor | None:
         """Shows the step to the trajectory; the corrected state where there is one."""
-        trajectory = self._trajectory
-        if trajectory is None or step >= len(self._sigmas) - 1:
+        if step >= trajectory.schedule.steps:
             return None
         with self._stopwatch.span("asced"):
             trajectory.observe(step, watched.x, watched.denoised)
-            if trajectory.is_due(step) and trajectory.decide():
-                return trajectory.correct(watched.x, watched.denoised)
+            if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
+                return trajectory.correct(decision, watched.x, watched.denoised)
         return None
 
-    def _steer(self, sigma: torch.Tensor, denoised: torch.Tensor, area: torch.Tensor | None) -> torch.Tensor:
-        """The prediction that the sampler goes on with; evaluations between two steps are left alone."""
-        level = float(sigma.flatten()[0])
-        steps = [i for i, s in enumerate(self._sigmas[:-1]) if abs(s - level) <= SAME_SIGMA * s]
-        if self._trajectory is None or not steps:
-            return denoised
-        with self._stopwatch.span("asced"):
-            steered = self._trajectory.steer(steps[0], denoised)
-            return steered if area is None else torch.where(area > 0, steered, denoised)
+    def _steer(self, watched: WatchedModel, area: torch.Tensor | None) -> None:
+        """Hangs a method that changes every prediction of the window onto the model."""
+        steering = self._steering = self._plan.steering()
+        if steering is None:
+            return
+        if self._keep_original:
+            method = self._plan.correction.method
+            self._notes.append(f"No uncorrected run with method {method}, which changes every step of the window.")
+        levels = self._plan.function.sigmas[:-1]
+
+        def steer(sigma: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+            level = float(sigma.flatten()[0])
+            step = next((i for i, s in enumerate(levels) if abs(s - level) <= SAME_SIGMA * s), None)
+            if step is None:
+                return denoised  # an evaluation between two steps
+            with self._stopwatch.span("asced"):
+                steered = steering(step, denoised)
+                return steered if area is None else torch.where(area > 0, steered, denoised)
+
+        watched.steer = steer
 
     def report(self) -> Report:
         """What was found; call it when the run has ended."""
         facts = RunFacts(
-            sampler=self._function.name,
-            seed=self._seed,
+            sampler=self._plan.function.name,
+            seed=self._plan.seed,
             model_calls=self._calls,
             extra_model_calls=self._restarts + self._double_calls,
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
-            space=self._plan.signal.space,
+            space=self._plan.space.name,
             image_size=image_size(self._patcher, self._shape),
             frames=frames_of(self._shape),
         )
-        notes = tuple(self._notes)
-        if self._trajectory is not None and self._trajectory.detections:
-            return build_report(self._trajectory, facts, notes)
-        if self._trajectory is not None:
-            notes = self._trajectory.window.notes + notes
-        size = mask_size(self._shape)
-        return empty_report(size, self._sigmas, self._detection, self._correction, facts, notes)
+        if self._trajectory is not None and self._trajectory.decision is not None:
+            report = self._trajectory.report(facts, tuple(self._notes))
+            return report if self._steering is None else self._steering.finish(report)
+        notes = self._plan.schedule.window.notes if self._trajectory is not None else ()
+        settings, correction = self._plan.detection.settings, self._plan.correction
+        sigmas = self._plan.function.sigmas
+        return unwatched(self._shape, sigmas, settings, correction, facts, (*notes, *self._notes))
 
 
-def mask_size(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Images, height and width of the masks of latents [B,C,…,H,W]; packed ones have no height."""
-    if len(shape) < 4:
-        return shape[0], 1, 1
-    return shape[0] * frames_of(tuple(shape)), shape[-2], shape[-1]
+def unwatched(
+    shape: Sequence[int],
+    sigmas: tuple[float, ...],
+    detection: DetectionSettings,
+    correction: CorrectionSettings,
+    facts: RunFacts,
+    notes: tuple[str, ...],
+) -> Report:
+    """The report of a run that was not watched, for latents [B,C,…,H,W]; packed ones have no height."""
+    size = (shape[0], 1, 1) if len(shape) < 4 else (shape[0] * frames_of(tuple(shape)), shape[-2], shape[-1])
+    return unwatched_report(size, sigmas, detection, correction, facts, notes)

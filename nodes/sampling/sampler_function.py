@@ -15,7 +15,7 @@ FAST = "dpm_fast_function"  # makes a grid of its own between the first and the 
 ADAPTIVE = "dpm_adaptive_function"
 MIN_STEPS = {"sample_unipc": 2}  # the least that a function can be entered with
 # Evaluates every step but its first one twice: a run that is entered in mid-run lacks one evaluation.
-CALLS_BEHIND = {"sample_sa_solver_pece": 1}
+SKIPS = {"sample_sa_solver_pece": 1}
 
 
 class SamplerFunction:
@@ -29,7 +29,7 @@ class SamplerFunction:
         function: as the host calls it; None if the sampler brings a loop of its own.
         name: as users know it.
         sigmas: noise level of each step that the function reports, and the one that it ends on.
-        calls_behind: evaluations of a whole run that one entered in mid-run does without.
+        skips: evaluations of a whole run that one entered in mid-run does without.
     """
 
     def __init__(self, sampler: Any, sigmas: torch.Tensor) -> None:
@@ -39,7 +39,7 @@ class SamplerFunction:
         self._evaluations = len(sigmas) - 1
         self._grid = _fast_grid(sigmas) if self._name == FAST and self._evaluations > 0 else None
         self.sigmas = tuple((sigmas if self._grid is None else self._grid).tolist())
-        self.calls_behind = CALLS_BEHIND.get(self._name, 0)
+        self.skips = SKIPS.get(self._name, 0)
 
     def obstacle(self) -> str:
         """Why it cannot be watched; empty if it can."""

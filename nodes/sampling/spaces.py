@@ -10,9 +10,9 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ...asced_core.detect.space import Signal, linear_rgb
+from ...asced_core import DetectionSettings, Space
+from ...asced_core.detect.space import linear_rgb
 from ...asced_core.maps import frames_of
-from .options import DetectionChoice
 
 AUTO_SHARE = 0.02  # of a model call, that space auto may cost
 UNET_POSITIONS = 1 / 16  # a U-Net holds most of its weights where there is one position to so many cells
@@ -81,7 +81,7 @@ def pixels_per_cell(latent_format: Any) -> int:
     return int(getattr(latent_format, "spacial_downscale_ratio", 8) if own is None else own)
 
 
-def colours(latent_format: Any) -> Tensor | None:
+def rgb_matrix(latent_format: Any) -> Tensor | None:
     """The host's own colours for a preview of these latents, [3, C+1]; None where it has none."""
     factors = getattr(latent_format, "latent_rgb_factors", None)
     if factors is None:
@@ -90,20 +90,20 @@ def colours(latent_format: Any) -> Tensor | None:
     return torch.tensor([*factors, [0.0, 0.0, 0.0] if bias is None else bias], dtype=torch.float32).T
 
 
-def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, codec: VaeCodec | None) -> Signal:
+def make_space(patcher: Any, shape: tuple[int, ...], settings: DetectionSettings, codec: VaeCodec | None) -> Space:
     """What the detector looks at in one run.
 
     Args:
         patcher: the host's ModelPatcher.
         shape: of the latents [B,C,H,W] or [B,C,T,H,W].
-        choice: names the space.
-        codec: of the choice's VAE, where it has one.
+        settings: name the space.
+        codec: of the VAE, where space vae was asked for.
 
     Raises:
         UnwatchableError: the model or the host has not what the space needs.
     """
-    space, latent_format = choice.settings.space, patcher.get_model_object("latent_format")
-    if choice.settings.mode == "paper":  # its signal is the score of the state itself
+    space, latent_format = settings.space, patcher.get_model_object("latent_format")
+    if settings.mode == "paper":  # its signal is the score of the state itself
         space = "latent"
     if space == "auto":
         return _best(patcher, latent_format)
@@ -113,35 +113,35 @@ def make_signal(patcher: Any, shape: tuple[int, ...], choice: DetectionChoice, c
         decoder = _tiny_decoder(latent_format)
         if decoder is None:
             raise UnwatchableError(_no_decoder(latent_format))
-        return Signal("taesd", _view(decoder))
+        return Space("taesd", _view(decoder))
     if space == "vae":
         if frames_of(shape) > 1:
             raise UnwatchableError("space vae is for images, and these are videos; choose latent or rgb")
         assert codec is not None  # checked where the choice came in
-        return Signal("vae", codec.decode)
-    return Signal()
+        return Space("vae", codec.decode)
+    return Space()
 
 
-def _best(patcher: Any, latent_format: Any) -> Signal:
+def _best(patcher: Any, latent_format: Any) -> Space:
     """The tiny decoder's picture where it costs less than AUTO_SHARE of a model call, or the cells themselves.
 
     Counted from the weights, never timed: the same run has to choose the same on every machine and every day.
     """
     if pixels_per_cell(latent_format) == 1:
-        return Signal()  # the cells are pixels already
+        return Space()  # the cells are pixels already
     # Not rgb, though it is free: it loses what cancels out in colours, and marks more (docs/spaces.md).
     decoder = _tiny_decoder(latent_format)
     if decoder is not None and _decoder_cost(decoder) < AUTO_SHARE * _model_cost(patcher.model.diffusion_model):
-        return Signal("taesd", _view(decoder))
-    return Signal()
+        return Space("taesd", _view(decoder))
+    return Space()
 
 
-def _rgb(latent_format: Any) -> Signal:
-    matrix, reshape = colours(latent_format), getattr(latent_format, "latent_rgb_factors_reshape", None)
+def _rgb(latent_format: Any) -> Space:
+    matrix, reshape = rgb_matrix(latent_format), getattr(latent_format, "latent_rgb_factors_reshape", None)
     if matrix is None:
         raise UnwatchableError("this model's latents have no known colours; choose space latent, taesd or vae")
     linear = linear_rgb(matrix)
-    return Signal("rgb", linear if reshape is None else lambda latent: linear(reshape(latent)))
+    return Space("rgb", linear if reshape is None else lambda latent: linear(reshape(latent)))
 
 
 def _tiny_decoder(latent_format: Any) -> Any:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
-from asced_core.report.report import RunFacts, build_report
+from asced_core import RunFacts
+
+from .runs import feed, trajectory_of
 
 SHARED = Path(os.environ.get("ASCED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 ORACLE = SHARED / "oracle"
-SIGMAS = (*np.geomspace(80, 0.05, 25).tolist(), 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +57,6 @@ def planted():
 @pytest.fixture
 def report(planted):
     """Of a run of two images, the first of them with an artifact."""
-    frames = planted(batch=2)
-    trajectory = Trajectory(
-        DetectionSettings(mad_scale=6), CorrectionSettings(), SIGMAS, 20.0, 2.0, [edm_level(s) for s in SIGMAS]
-    )
-    for step in range(25):
-        frame = frames[min(max(0, step - trajectory.window.first), len(frames) - 1)]
-        trajectory.observe(step, frame, frame)
-        if trajectory.is_due(step):
-            trajectory.decide()
-            trajectory.correct(frame, frame)
-            trajectory.observe(step, frame, frame)  # the step is taken again
-    return build_report(trajectory, RunFacts("euler", 7, 26, 1, 1.5, 0.1, "latent", (512, 512)), ("A note.",))
+    trajectory = trajectory_of()
+    feed(trajectory, planted(batch=2))
+    return trajectory.report(RunFacts("euler", 7, 26, 1, 1.5, 0.1, "latent", (512, 512)), ("A note.",))

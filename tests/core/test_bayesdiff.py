@@ -145,7 +145,7 @@ def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
     x = torch.full((1, 1, 40, 40), 0.7)
     seen = []
     image, variance = bayesdiff.sample_with_uncertainty(
-        predict, spread_of, x, sigmas, [item_generator(0, 0)], every=1, draws=200,
+        predict, spread_of, x, sigmas, [item_generator(0, 0)], step_interval=1, draws=200,
         on_step=lambda step, *_: seen.append(step),
     )  # fmt: skip
     assert seen == [0, 1, 2, 3]
@@ -175,7 +175,7 @@ def test_draws_belong_to_their_image():
 
     def run(x, draw):
         return bayesdiff.sample_with_uncertainty(
-            lambda x, _: torch.tanh(x), lambda x, *_: x.square(), x, sigmas, draw, every=1, draws=3
+            lambda x, _: torch.tanh(x), lambda x, *_: x.square(), x, sigmas, draw, step_interval=1, draws=3
         )
 
     x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -1,21 +1,22 @@
-"""Nothing is copied to the host or read as a number while steps are watched; at T_c it is one copy.
+"""Nothing is copied to the CPU or read as a number while steps are watched; at T_c it is one copy.
 
 No GPU is here, so the code runs on PyTorch's meta device, a device of shapes without values: every transfer and
 every scalar read passes a dispatch mode, which counts it and answers a transfer with zeros.
 """
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
+from asced_core import CorrectionSettings, DetectionSettings
+
+from .runs import trajectory_of
 
 READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "_unique2", "masked_select")
 
 
 class _Traffic(TorchDispatchMode):
-    """Counts transfers from a device to the host, and reads that need values on the host."""
+    """Counts transfers from a device to the CPU, and reads that need values on the CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,21 +39,19 @@ class _Traffic(TorchDispatchMode):
 @pytest.mark.parametrize("mode", ["robust", "reference", "paper"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype):
-    sigmas = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
-    levels = [edm_level(s) for s in sigmas]
-    detection = DetectionSettings(mode=mode, base_size=256)
-    trajectory = Trajectory(detection, CorrectionSettings(gamma=0.5), sigmas, 20.0, 2.0, levels)
+    trajectory = trajectory_of(DetectionSettings(mode=mode, base_size=256), CorrectionSettings(gamma=0.5))
+    window = trajectory.schedule.window
     x = torch.empty(2, 3, 64, 64, device="meta", dtype=dtype)
     with _Traffic() as watching:
-        for step in range(trajectory.window.decision + 1):
+        for step in range(window.decision + 1):
             trajectory.observe(step, x, x)
-    assert trajectory.bank.differences == trajectory.window.last - trajectory.window.first >= 4
+    assert trajectory.watcher.ready and window.last - window.first >= 4
     assert (watching.copies, watching.reads) == ([], [])
     with _Traffic() as deciding:
-        trajectory.decide()
+        decision = trajectory.decide()
     assert (len(deciding.copies), deciding.reads) == (1, [])
     with _Traffic() as correcting:
-        corrected = trajectory.correct(x, x)
+        corrected = trajectory.correct(decision, x, x)
     assert corrected.device.type == "meta" and corrected.dtype == dtype
     assert (correcting.copies, correcting.reads) == ([], [])
 

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, detect, edm_level, flow_level
+from asced_core import DetectionSettings, DiscreteSchedule, Schedule, Trajectory, Watcher, detect, edm_level, flow_level
 from asced_core.maps import as_images
-from asced_core.noise import DiscreteSchedule, FlowSchedule
 
 SIDE, STEPS, WAVES = 64, 25, 5
 # the levels of latent diffusion: betas linear in their square roots
 _BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-SD = (4, DiscreteSchedule.from_alphas_cumprod((1 - _BETAS).cumprod(0).tolist()), edm_level)
-FLOW = (16, FlowSchedule(shift=3.0), flow_level)
+SD = (4, DiscreteSchedule.from_alphas_cumprod((1 - _BETAS).cumprod(0).tolist()).percent_to_sigma, edm_level)
+FLOW = (16, lambda percent: 3 * (1 - percent) / (1 + 2 * (1 - percent)), flow_level)  # shift 3, Esser et al. 2024
 MODELS = pytest.mark.parametrize("model", [SD, FLOW], ids=["SD, 4 channels", "flow, 16 channels"])
 CONTRAST = 0.7  # of the patch; the object's channels spread by 0.3 to 1.5
 LASTS, PASSES, NEVER = [0, 0, 0, 0.3, 0.6, 1, 1, 1], [0, 0, 0.5, 1, 0.5, 0, 0, 0], [0] * 8  # over the window's 8 steps
@@ -58,26 +57,27 @@ def _run(model, seed, weights, places=(0,), frames=()):
 
     Returns what was found in each image, and the window's predictions [N,B,C,H,W].
     """
-    channels, schedule, level_of = model
+    channels, sigma_at, level_of = model
     rng = torch.Generator().manual_seed(seed)
     denoise = Posterior(channels, rng)
     patch = torch.randn(channels, 1, 1, generator=rng) * torch.from_numpy(PATCH)
     patch *= CONTRAST / patch[:, PATCH].square().mean().sqrt()
-    sigmas = [schedule.percent_to_sigma(i / STEPS) for i in range(STEPS)] + [0.0]
-    ends = schedule.percent_to_sigma(0.2), schedule.percent_to_sigma(0.5)
-    trajectory = Trajectory(DetectionSettings(), CorrectionSettings(), sigmas, *ends, [level_of(s) for s in sigmas])
+    sigmas = [sigma_at(i / STEPS) for i in range(STEPS)] + [0.0]
+    settings = DetectionSettings()
+    trajectory = Trajectory(Schedule.of([level_of(s) for s in sigmas], settings, sigma_at), Watcher(settings))
+    window = trajectory.schedule.window
     x = sigmas[0] * torch.randn(2, channels, *frames, SIDE, SIDE, generator=rng)
     seen = []
     for step, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
         denoised = denoise(x, level_of(sigma))
-        weight = weights[min(max(0, step - trajectory.window.first), len(weights) - 1)]
+        weight = weights[min(max(0, step - window.first), len(weights) - 1)]
         for place in places:
             as_images(denoised)[place] += weight * patch
         trajectory.observe(step, x, denoised)
         if trajectory.is_due(step):
             trajectory.decide()
             return trajectory.detections, torch.stack(seen)
-        if step >= trajectory.window.first:
+        if step >= window.first:
             seen.append(as_images(denoised).clone())
         x = x + (after - sigma) * (x - denoised) / sigma
     raise AssertionError("the run was never decided")

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
-from asced_core import DetectionSettings, Region
-from asced_core.report.facts import ImageReport, RunFacts
-from asced_core.report.masks import parse_left_out, region_names, shaped_masks, spread_over_frames
-from asced_core.report.report import Report, empty_report
-from asced_core.settings import CorrectionSettings
+from asced_core import (
+    CorrectionSettings,
+    DetectionSettings,
+    ImageReport,
+    Region,
+    Report,
+    RunFacts,
+    unwatched_report,
+)
+from asced_core.detect.regions import grow_labels
+from asced_core.report.masks import parse_excluded, region_names, shaped_masks, spread_over_frames
 
 
 @pytest.fixture
@@ -15,12 +21,12 @@ def report():
     """One image of 16x16 cells, 128 px, with two regions: score 5 at (2,2), score 2 at (10,10)."""
     from dataclasses import replace
 
-    blank = empty_report((1, 16, 16), (1.0, 0.0), DetectionSettings(), CorrectionSettings(), RunFacts(), ())
-    mask = np.zeros((1, 16, 16), bool)
-    mask[0, 2:5, 2:5] = mask[0, 10:12, 10:12] = True
+    blank = unwatched_report((1, 16, 16), (1.0, 0.0), DetectionSettings(), CorrectionSettings(), RunFacts(), ())
+    labels = np.zeros((1, 16, 16), np.uint16)
+    labels[0, 2:5, 2:5], labels[0, 10:12, 10:12] = 1, 2
     regions = (Region((2, 2, 5, 5), 9, 5.0), Region((10, 10, 12, 12), 4, 2.0))
     facts = RunFacts(image_size=(128, 128))
-    made = replace(blank, images=(ImageReport(0, 5.0, regions, True),), masks=mask, run=facts)
+    made = replace(blank, images=(ImageReport(0, 5.0, regions, True),), labels=labels, run=facts)
     assert isinstance(made, Report)
     return made
 
@@ -49,39 +55,31 @@ def test_weak_regions_go_by_their_score(report):
 
 
 def _two_regions(report, expand=0):
-    """A corner and a dot inside of the corner's box, as components of the ratios; the mask is grown by ``expand``."""
+    """A corner and a dot inside of the corner's box; both grown by ``expand``."""
     from dataclasses import replace
 
-    from asced_core.maps import dilate
-
-    cells = np.zeros((16, 16), bool)
-    cells[2:10, 2] = cells[9, 2:10] = cells[4:6, 6:8] = True
-    mask = dilate(cells, expand)
+    cells = np.zeros((16, 16), np.uint16)
+    cells[2:10, 2] = cells[9, 2:10] = 1
+    cells[4:6, 6:8] = 2
     regions = (Region((2, 2, 10, 10), 15, 5.0), Region((6, 4, 8, 6), 4, 2.0))
-    return replace(
-        report,
-        images=(ImageReport(0, 5.0, regions, True),),
-        masks=mask[None],
-        ratios=cells[None].astype(np.float16) * 2,
-        detection={**report.detection, "expand": 16 * expand},
-    )
+    return replace(report, images=(ImageReport(0, 5.0, regions, True),), labels=grow_labels(cells, expand)[None])
 
 
 @pytest.mark.parametrize("expand", [0, 1])
-def test_a_region_inside_of_anothers_box_is_left_out_alone(report, expand):
+def test_a_region_inside_of_anothers_box_is_excluded_alone(report, expand):
     both = _two_regions(report, expand)
-    corner = shaped_masks(both, 16, 16, left_out={(0, 2)})[0] > 0
-    dot = shaped_masks(both, 16, 16, left_out={(0, 1)})[0] > 0
+    corner = shaped_masks(both, 16, 16, excluded={(0, 2)})[0] > 0
+    dot = shaped_masks(both, 16, 16, excluded={(0, 1)})[0] > 0
     assert corner[2:10, 2].all() and not corner[4:6, 6:8].any()
     assert dot[4:6, 6:8].all() and not dot[2:10, 2].any()
     assert np.array_equal(corner | dot, both.masks[0])
     assert np.array_equal(shaped_masks(both, 16, 16, min_score=3.0)[0] > 0, corner)
-    assert not shaped_masks(both, 16, 16, left_out={(0, 1), (0, 2)}).any()
+    assert not shaped_masks(both, 16, 16, excluded={(0, 1), (0, 2)}).any()
 
 
-def test_left_out_of_another_image_or_of_none_changes_nothing(report):
+def test_excluded_of_another_image_or_of_none_changes_nothing(report):
     plain = shaped_masks(report, 128, 128)
-    assert np.array_equal(shaped_masks(report, 128, 128, left_out=[(1, 1), (0, 3)]), plain)
+    assert np.array_equal(shaped_masks(report, 128, 128, excluded=[(1, 1), (0, 3)]), plain)
     assert region_names(report) == {(0, 1), (0, 2)}
 
 
@@ -89,14 +87,14 @@ def test_left_out_of_another_image_or_of_none_changes_nothing(report):
     ("text", "names"),
     [("", set()), ("0:2", {(0, 2)}), (" 0:2, 1:1 ", {(0, 2), (1, 1)}), ("0:2 1:1,,0:2", {(0, 2), (1, 1)})],
 )
-def test_left_out_reads_names(text, names):
-    assert parse_left_out(text) == names
+def test_excluded_reads_names(text, names):
+    assert parse_excluded(text) == names
 
 
 @pytest.mark.parametrize("text", ["2", "0:0", "0:-1", "a:1", "0:1;1:1", "0: 1", "1.5:1", "9" * 10 + ":1"])
-def test_left_out_says_what_it_cannot_read(text):
-    with pytest.raises(ValueError, match=r"left_out says '.*'; image:region was expected, as in 0:2, 1:1"):
-        parse_left_out(text)
+def test_excluded_says_what_it_cannot_read(text):
+    with pytest.raises(ValueError, match=r"exclude says '.*'; image:region was expected, as in 0:2, 1:1"):
+        parse_excluded(text)
 
 
 @pytest.mark.parametrize(("latent", "decoded", "third"), [(9, 33, [9, 10, 11, 12]), (9, 9, [3]), (4, 8, [6, 7])])

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from asced_core.draw.comparison import SEAM, before_and_after
-from asced_core.draw.overlay import COLOURS, GAP, STYLES, contact_sheet, draw_overlay, enlarge, split_sheet
+from asced_core.draw.overlay import COLORS, GAP, STYLES, contact_sheet, draw_overlay, enlarge, split_sheet
 from asced_core.report.masks import ratios_at
 
-VERMILION = COLOURS["vermilion"]
+VERMILION = COLORS["vermilion"]
 
 
 @pytest.fixture
 def picture():
-    """A ramp of three colours, 64 cells a side."""
+    """A ramp of three colors, 64 cells a side."""
     ramp = np.linspace(30, 220, 64)
     return np.stack([np.add.outer(ramp, 0 * ramp), np.add.outer(0 * ramp, ramp), np.full((64, 64), 90)], 2).astype(
         np.uint8
@@ -59,7 +59,7 @@ def test_outline_leaves_the_inside_and_heat_shows_the_ratio(report, picture):
     heat = draw_overlay(picture, report.masks[0], style="heat", opacity=1.0, ratio=report.ratios[0])
     level = report.ratios[0].repeat(4, 0).repeat(4, 1).astype(np.float32)
     scale = np.zeros_like(inside)
-    scale[210:] = True  # the colour scale is drawn there
+    scale[210:] = True  # the color scale is drawn there
     cold, hot = (level == 0) & ~scale, inside & ~scale
     assert (heat[cold].max(1) == heat[cold].min(1)).mean() > 0.95  # grey but for the outline's rim
     light = heat[hot] @ np.array([0.299, 0.587, 0.114])
@@ -74,9 +74,9 @@ def test_side_by_side_holds_the_picture_and_its_overlay(report, picture):
     assert np.array_equal(both[:, 256 + GAP :], _draw(report, picture))
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_every_colour_is_drawn_as_named(report, picture, colour):
-    assert (_draw(report, picture, colour=COLOURS[colour], style="outline") == COLOURS[colour]).all(2).any()
+@pytest.mark.parametrize("color", COLORS)
+def test_every_color_is_drawn_as_named(report, picture, color):
+    assert (_draw(report, picture, color=COLORS[color], style="outline") == COLORS[color]).all(2).any()
 
 
 def test_wrong_styles_and_ratios_are_told(report, picture):

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from asced_core import DetectionSettings
-from asced_core.detect.regions import find_regions
+from asced_core.detect.regions import find_regions, grow_labels, resize_labels
 from asced_core.maps import dilate, resize_mask
 
 
@@ -26,9 +26,13 @@ def test_filters_equal_a_labelling_of_another_library(seed, width):
     noise = np.random.default_rng(seed).normal(size=(90, 120))
     raw = ndimage.gaussian_filter(noise, 2.5) > 0.08
     settings = DetectionSettings(mode="reference", min_area=40, max_area=600, min_width=width)
-    mask, regions = find_regions(raw, raw.astype(np.float32), settings)
+    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
     expected = _filters_one_by_one(raw, 40, 600, width)
-    assert np.array_equal(mask, expected)
+    assert np.array_equal(labels > 0, expected)
+    for n, region in enumerate(regions, start=1):
+        rows, columns = np.nonzero(labels == n)
+        assert region.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert region.area == len(rows)
     assert sum(r.area for r in regions) == expected.sum()
 
 
@@ -41,9 +45,9 @@ def test_settings_mean_the_same_at_every_resolution(size):
     small[50:51, 5:40] = True  # 1 cell thin
     raw = small.repeat(f, 0).repeat(f, 1)
     settings = DetectionSettings(min_width=8)
-    mask, regions = find_regions(raw, raw.astype(np.float32), settings)
+    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
     assert [r.box for r in regions] == [(10 * f, 10 * f, 13 * f, 13 * f)]
-    assert mask.sum() == 9 * f * f
+    assert (labels == 1).sum() == 9 * f * f
 
 
 def test_regions_come_strongest_first_with_their_mean_score():
@@ -51,13 +55,14 @@ def test_regions_come_strongest_first_with_their_mean_score():
     raw[5:15, 5:15], ratio[5:15, 5:15] = True, 2
     raw[40:50, 40:50], ratio[40:50, 40:50] = True, 3
     ratio[40, 40] = 53
-    _, regions = find_regions(raw, ratio, DetectionSettings())
+    labels, regions = find_regions(raw, ratio, DetectionSettings())
     assert [r.score for r in regions] == [pytest.approx(3.5), 2.0]
+    assert labels[45, 45] == 1 and labels[10, 10] == 2
 
 
 def test_nothing_in_nothing_out():
-    mask, regions = find_regions(np.zeros((8, 8), bool), np.zeros((8, 8), np.float32), DetectionSettings())
-    assert not mask.any() and regions == []
+    labels, regions = find_regions(np.zeros((8, 8), bool), np.zeros((8, 8), np.float32), DetectionSettings())
+    assert not labels.any() and regions == []
 
 
 def test_dilation_is_a_square_and_stops_at_the_border():
@@ -72,3 +77,35 @@ def test_resize_keeps_cells_square():
     mask = np.eye(3, dtype=bool)
     assert np.array_equal(resize_mask(mask, 6, 6), mask.repeat(2, 0).repeat(2, 1))
     assert resize_mask(mask, 3, 3) is mask
+
+
+@pytest.mark.parametrize("cells", [1, 2, 5])
+def test_regions_grow_to_the_dilation_of_all_and_new_cells_go_to_the_nearest(cells):
+    labels = np.zeros((40, 40), np.uint16)
+    labels[5:10, 5:10], labels[5:10, 13:18], labels[30:33, 2:5] = 1, 2, 3
+    grown = grow_labels(labels, cells)
+    assert np.array_equal(grown > 0, dilate(labels > 0, cells))
+    assert np.array_equal(grown[labels > 0], labels[labels > 0])
+    for row, column in np.argwhere((grown > 0) & (labels == 0)):
+        distance = {n: np.abs(np.argwhere(labels == n) - (row, column)).max(1).min() for n in (1, 2, 3)}
+        assert distance[grown[row, column]] == min(distance.values())
+    assert grow_labels(labels, 0) is labels
+
+
+def test_every_region_survives_a_change_of_size():
+    labels = np.zeros((64, 64), np.uint16)
+    labels[10:12, 10:12], labels[40:44, 20:30] = 2, 1
+    assert set(np.unique(resize_labels(labels, 8, 8))) == {0, 1, 2}
+    large = resize_labels(labels, 128, 128)
+    assert np.array_equal(large, labels.repeat(2, 0).repeat(2, 1))
+
+
+def test_settings_in_pixels_reach_the_last_row_and_column():
+    """``reference`` with the signal's own size and ``expand``: leaving regions out loses no cell of the others."""
+    raw = np.zeros((90, 90), bool)
+    raw[10:30, 10:30], raw[50:80, 40:80] = True, True
+    settings = DetectionSettings(mode="reference", min_area=40)
+    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
+    grown = grow_labels(labels, 5)
+    alone = [(grown == n).sum() for n in (1, 2)]
+    assert len(regions) == 2 and sum(alone) == dilate(raw, 5).sum()

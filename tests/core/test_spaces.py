@@ -5,42 +5,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asced_core import CorrectionSettings, DetectionSettings, Signal, Trajectory, edm_level
-from asced_core.detect.single_steps import ScoreBank
+from asced_core import CorrectionSettings, DetectionSettings, Space
+from asced_core.detect.single_steps import PLAIN, SingleSteps
 from asced_core.detect.space import linear_rgb
 from asced_core.maps import as_images, feather, resize_mask, touched_cells
 
-SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
+from .runs import feed, trajectory_of
 
-
-def _trajectory(correction=None, detection=None, **more):
-    return Trajectory(
-        detection or DetectionSettings(mad_scale=6),
-        correction or CorrectionSettings(),
-        SIGMAS,
-        20.0,
-        2.0,
-        [edm_level(s) for s in SIGMAS],
-        **more,
-    )
+ANYWHERE = DetectionSettings(mad_scale=6, space="auto")
 
 
 def _upscaled(factor):
     return lambda latent: F.interpolate(latent[:, :3], scale_factor=factor, mode="bilinear")
-
-
-def _feed(trajectory, frames, to=None):
-    """Shows a run's frames, corrects where it is due; gives the states before and after each correction."""
-    pairs = []
-    for step in range(to or 25):
-        frame = frames[min(max(0, step - trajectory.window.first), len(frames) - 1)]
-        generator = torch.Generator().manual_seed(step)
-        x = frame + SIGMAS[step] * torch.randn(frame.shape, generator=generator)
-        trajectory.observe(step, x, frame)
-        if trajectory.is_due(step) and trajectory.decide():
-            pairs.append((x, trajectory.correct(x, frame)))
-            trajectory.observe(step, x, frame)
-    return pairs
 
 
 def _blob(height, width, side, steps=8):
@@ -67,23 +43,19 @@ SIZES = [(64, 64), (128, 128), (256, 256), (512, 512), (2048, 2048), (222, 666)]
 def test_sizes_are_in_pixels_of_a_256_px_image_at_every_size(height, width):
     """A square of 20 px is found, one of 8 px is too small: 64 to 2048 px, and at 1:3."""
     for side, found in ((20, 1), (8, 0)):
-        bank = None
-        settings = DetectionSettings(mad_scale=6, min_area=300, min_width=10)
-        trajectory = _trajectory(detection=settings)
+        trajectory = trajectory_of(DetectionSettings(mad_scale=6, min_area=300, min_width=10))
         for step, frame in enumerate(_blob(height, width, side)):
-            trajectory.observe(trajectory.window.first + step, frame, frame)
-            bank = trajectory
-        bank.observe(bank.window.decision, frame, frame)
-        bank.decide()
-        assert len(bank.detections[0].regions) == found, (side, height, width)
+            trajectory.observe(trajectory.schedule.window.first + step, frame, frame)
+        decision = trajectory.decide()
+        assert len(decision.detections[0].regions) == found, (side, height, width)
 
 
 @pytest.mark.parametrize("factor", [1, 4, 8])
 def test_a_region_is_found_at_its_place_in_every_space(planted, factor):
-    latent = _trajectory(signal=Signal("x", _upscaled(factor)))
-    _feed(latent, planted(batch=3))
-    assert latent.corrected == [True, False, False]
-    mask = latent.detections[0].mask
+    trajectory = trajectory_of(ANYWHERE, space=Space("x", _upscaled(factor)))
+    feed(trajectory, planted(batch=3))
+    assert trajectory.decision.corrected == [True, False, False]
+    mask = trajectory.detections[0].mask
     assert mask.shape == (64 * factor, 64 * factor)
     rows, columns = np.argwhere(mask).mean(0) / factor
     assert rows == pytest.approx(64 // 3 + 5, abs=1.5) and columns == pytest.approx(64 // 2 + 5, abs=1.5)
@@ -91,8 +63,8 @@ def test_a_region_is_found_at_its_place_in_every_space(planted, factor):
 
 @pytest.mark.parametrize("factor", [1, 4, 8])
 def test_every_touched_cell_is_corrected_and_no_other_bit_moves(planted, factor):
-    trajectory = _trajectory(CorrectionSettings(expand=0), signal=Signal("x", _upscaled(factor)))
-    ((before, after),) = _feed(trajectory, planted(batch=2))
+    trajectory = trajectory_of(ANYWHERE, CorrectionSettings(expand=0), space=Space("x", _upscaled(factor)))
+    before, after = feed(trajectory, planted(batch=2))
     cells = trajectory.detections[0].mask.reshape(64, factor, 64, factor).any((1, 3))
     changed = (before != after).any(1).numpy()
     assert np.array_equal(changed[0], cells) and not changed[1].any()
@@ -123,8 +95,8 @@ def test_what_is_forbidden_is_neither_found_nor_changed(planted):
     """Half of the artifact is protected, at the size of the picture: the other half alone is corrected."""
     forbidden = np.zeros((1, 512, 512), bool)
     forbidden[:, :, : (32 + 5) * 8 + 3] = True  # ends inside of a cell
-    trajectory = _trajectory(CorrectionSettings(expand=8), forbidden=forbidden)
-    ((before, after),) = _feed(trajectory, planted())
+    trajectory = trajectory_of(correction=CorrectionSettings(expand=8), forbidden=forbidden)
+    before, after = feed(trajectory, planted())
     changed = (before != after).any(1)[0].numpy()
     assert changed.any() and not changed[:, :38].any()
     assert not trajectory.detections[0].mask[:, :38].any()
@@ -133,16 +105,16 @@ def test_what_is_forbidden_is_neither_found_nor_changed(planted):
 def test_a_mask_per_image_is_each_images_own(planted):
     frames = planted()
     frames = [frame.repeat(2, 1, 1, 1) for frame in frames]
-    trajectory = _trajectory(forbidden=np.stack([np.zeros((64, 64), bool), np.ones((64, 64), bool)]))
-    _feed(trajectory, frames)
-    assert trajectory.corrected == [True, False]
+    trajectory = trajectory_of(forbidden=np.stack([np.zeros((64, 64), bool), np.ones((64, 64), bool)]))
+    feed(trajectory, frames)
+    assert trajectory.decision.corrected == [True, False]
 
 
 def test_too_large_a_mask_is_not_corrected_and_says_so(planted):
-    trajectory = _trajectory(CorrectionSettings(max_area=0.02))
-    assert _feed(trajectory, planted()) == []
-    assert trajectory.detections[0].regions and trajectory.corrected == [False]
-    assert len(trajectory.notes) == 1 and "max_area" in trajectory.notes[0]
+    trajectory = trajectory_of(correction=CorrectionSettings(max_corrected_share=0.02))
+    assert feed(trajectory, planted()) is None
+    assert trajectory.detections[0].regions and trajectory.decision.corrected == [False]
+    assert len(trajectory.decision.notes) == 1 and "max_corrected_share" in trajectory.decision.notes[0]
 
 
 class _Halving:
@@ -156,9 +128,9 @@ class _Halving:
 
 
 def test_pixel_space_leaves_everything_outside_of_the_mask_alone(planted):
-    correction = CorrectionSettings(gamma=0.5, space="pixel", expand=0)
-    trajectory = _trajectory(correction, codec=_Halving(), seed=3)
-    ((before, after),) = _feed(trajectory, planted(batch=2))
+    correction = CorrectionSettings(gamma=0.5, perturb_in="pixel", expand=0)
+    trajectory = trajectory_of(correction=correction, codec=_Halving(), seed=3)
+    before, after = feed(trajectory, planted(batch=2))
     changed = (before != after).any(1).numpy()
     assert np.array_equal(changed[0], trajectory.detections[0].mask) and not changed[1].any()
 
@@ -167,9 +139,11 @@ def test_pixel_space_adds_nothing_but_the_perturbation(planted):
     """The error of decoding and encoding stays out: what differs from latent space is gamma's part alone."""
     states = {}
     for gamma in (0.0, 1e-4, 0.5):
-        trajectory = _trajectory(CorrectionSettings(gamma=gamma, space="pixel"), codec=_Halving(), seed=3)
-        ((_, states[gamma]),) = _feed(trajectory, planted())
-    ((_, latent),) = _feed(_trajectory(CorrectionSettings(), seed=3), planted())
+        trajectory = trajectory_of(
+            correction=CorrectionSettings(gamma=gamma, perturb_in="pixel"), codec=_Halving(), seed=3
+        )
+        _, states[gamma] = feed(trajectory, planted())
+    _, latent = feed(trajectory_of(correction=CorrectionSettings(), seed=3), planted())
     assert torch.equal(states[0.0], latent)
     torch.testing.assert_close(states[1e-4], latent, atol=1e-3, rtol=0)
     assert (states[0.5] - latent).abs().max() > 0.1
@@ -186,9 +160,9 @@ def test_the_feather_fades_in_inside_of_the_mask():
 
 
 def test_a_pixel_space_without_a_codec_is_refused(planted):
-    trajectory = _trajectory(CorrectionSettings(gamma=0.5, space="pixel"))
+    trajectory = trajectory_of(correction=CorrectionSettings(gamma=0.5, perturb_in="pixel"))
     with pytest.raises(ValueError, match="needs a codec"):
-        _feed(trajectory, planted())
+        feed(trajectory, planted())
 
 
 def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
@@ -201,10 +175,10 @@ def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
         video = calm[:, :, None].repeat(2, 1, 9, 1, 1)
         video[1, :, 3:7] = one[0, :, None]
         frames.append(video + 0.002 * torch.randn(video.shape, generator=torch.Generator().manual_seed(len(frames))))
-    trajectory = _trajectory(detection=DetectionSettings(mad_scale=6))
-    ((before, after),) = _feed(trajectory, frames)
-    assert [i for i, on in enumerate(trajectory.corrected) if on] == [9 + 3, 9 + 4, 9 + 5, 9 + 6]
-    assert trajectory.acting == [False, True]
+    trajectory = trajectory_of(detection=DetectionSettings(mad_scale=6))
+    before, after = feed(trajectory, frames)
+    assert [i for i, on in enumerate(trajectory.decision.corrected) if on] == [9 + 3, 9 + 4, 9 + 5, 9 + 6]
+    assert trajectory.decision.acting(2) == [False, True]
     changed = (before != after).any(1).flatten(2).any(2)
     assert changed.tolist() == [[False] * 9, [3 <= t < 7 for t in range(9)]]
 
@@ -212,11 +186,12 @@ def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
 def test_smoothing_over_frames_is_scipys():
     ndimage = pytest.importorskip("scipy.ndimage")
     frames = torch.rand(3, 2 * 9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    bank = ScoreBank(DetectionSettings(smooth_frames=1.5), (18, 3, 16, 16), frames.device, frames=9)
+    settings = DetectionSettings(smooth_frames=1.5)
+    steps = SingleSteps(settings, (18, 3, 16, 16), frames.device, frames=9, rule=PLAIN)
     seen = []
-    bank._add = lambda dynamics: seen.append(dynamics)
+    steps._add = seen.append
     for frame in frames:
-        bank.push_value(frame)
+        steps.push_value(frame)
     plain = (frames[1] - frames[0]).abs().view(2, 9, 3, 16, 16).numpy()
     expected = ndimage.gaussian_filter1d(plain, 1.5, axis=1)
     np.testing.assert_allclose(seen[0].view(2, 9, 3, 16, 16).numpy(), expected, atol=1e-5)
@@ -227,10 +202,10 @@ def test_frames_are_smoothed_wherever_they_lie_in_memory():
     detection = DetectionSettings(smooth_frames=1.0)
     seen = []
     for order in (lambda x: x, lambda x: x.transpose(0, -1).contiguous().transpose(0, -1)):
-        bank = ScoreBank(detection, (9, 3, 16, 16), torch.device("cpu"), frames=9)
-        bank._add = seen.append
+        steps = SingleSteps(detection, (9, 3, 16, 16), torch.device("cpu"), frames=9, rule=PLAIN)
+        steps._add = seen.append
         for frame in torch.rand(2, 9, 3, 16, 16, generator=torch.Generator().manual_seed(0)):
-            bank.push_value(order(frame))
+            steps.push_value(order(frame))
     torch.testing.assert_close(seen[1], seen[0])
 
 
@@ -247,58 +222,23 @@ def test_colours_are_the_linear_map():
     torch.testing.assert_close(linear_rgb(matrix)(latent), expected)
 
 
-def test_every_nth_step_is_looked_at_and_the_last_one_too(planted):
-    trajectory = _trajectory(detection=DetectionSettings(mad_scale=6, every=3))
-    _feed(trajectory, planted())
-    (seen,) = trajectory.observed_steps
-    first, last = trajectory.window.first, trajectory.window.last
-    assert seen == sorted({*range(first, last + 1, 3), last})
-    assert trajectory.corrected == [True]
+@pytest.mark.parametrize("interval", [1, 3, 4])
+def test_every_nth_step_is_looked_at_and_the_last_one_too(interval):
+    seen = []
+
+    def view(images):
+        seen.append(round(float(images.mean())))
+        return images
+
+    settings = DetectionSettings(mad_scale=6, step_interval=interval)
+    trajectory = trajectory_of(settings, space=Space("latent", view))
+    window = trajectory.schedule.window
+    for step in range(25):
+        frame = torch.full((1, 3, 64, 64), float(step))
+        trajectory.observe(step, frame, frame)
+    assert seen == sorted({*range(window.first, window.last + 1, interval), window.last})
 
 
-def _two_jumps(planted):
-    """A second square, elsewhere, that comes late in the window of a second round."""
-    first = _trajectory().window.first
-    calm = planted(steps=25)[0]
-    t_c, second = _trajectory(CorrectionSettings(rounds=2), sigma_last=0.3).window.decisions
-    out = []
-    for i in range(25):
-        step = first + i
-        frame = calm + 0.01 * torch.randn(calm.shape, generator=torch.Generator().manual_seed(i))
-        if step >= t_c - 2:
-            frame[:1, :, 40:50, 8:18] += 0.8
-        if step >= second - 2:
-            frame[:1, :, 8:18, 40:50] += 0.8
-        out.append(frame)
-    return out
-
-
-def test_a_second_round_corrects_what_came_after_the_first(planted):
-    frames = _two_jumps(planted)
-    once = _feed(_trajectory(sigma_last=0.3), frames)
-    trajectory = _trajectory(CorrectionSettings(rounds=2, expand=0), sigma_last=0.3)
-    twice = _feed(trajectory, frames)
-    assert len(once) == 1 and len(twice) == 2
-    assert trajectory.corrected_steps == list(trajectory.window.decisions)
-    (a, b), (c, d) = twice
-    first, second = ((p != q).any(1)[0].numpy() for p, q in ((a, b), (c, d)))
-    assert first[45, 12] and not first[12, 45] and second[12, 45] and not second[45, 12]
-    assert trajectory.detections[0].mask[45, 12] and trajectory.detections[0].mask[12, 45]
-    assert len(trajectory.detections[0].regions) == 2
-
-
-def test_the_second_rounds_noise_is_new(planted):
-    """Drawn from the same generator, it goes on: the same place never gets the same noise twice."""
-    frames = planted(steps=25)
-    trajectory = _trajectory(CorrectionSettings(rounds=2), sigma_last=0.3)
-    first = trajectory._generator(0)
-    noise = [torch.randn(4, generator=trajectory._generator(0)) for _ in range(2)]
-    assert trajectory._generator(0) is first and not torch.equal(*noise)
-    assert len(_feed(trajectory, frames)) == 1  # and what has stalled is not found again
-
-
-def test_rounds_that_do_not_fit_are_told():
-    trajectory = _trajectory(CorrectionSettings(rounds=8), sigma_last=1.0)
-    assert any("rounds fit" in note for note in trajectory.window.notes)
-    assert len(trajectory.window.decisions) < 8
-    assert all(b - a >= 2 for a, b in zip(trajectory.window.decisions, trajectory.window.decisions[1:], strict=False))
+def test_a_space_that_the_settings_do_not_ask_for_is_refused():
+    with pytest.raises(ValueError, match="ask to look in space vae, but the space given is latent"):
+        trajectory_of(DetectionSettings(space="vae"))

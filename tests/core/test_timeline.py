@@ -4,36 +4,37 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
+from asced_core import DetectionSettings, RunFacts
 from asced_core.draw.timeline import THUMBNAIL, change_strip, last_frame, thumbnail, timeline
-from asced_core.report.facts import RunFacts
-from asced_core.report.report import build_report
 
-SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
+from .runs import trajectory_of
+
 SIDE = 32
 
 
 @pytest.fixture(scope="module")
 def report():
-    levels = [edm_level(s) for s in SIGMAS]
-    trajectory = Trajectory(DetectionSettings(base_size=SIDE), CorrectionSettings(), SIGMAS, 20.0, 2.0, levels)
+    trajectory = trajectory_of(DetectionSettings(base_size=SIDE))
     generator = torch.Generator().manual_seed(0)
     for step in range(25):
         denoised = (0.01 * torch.randn(2, 3, SIDE, SIDE, generator=generator)).clamp(-1, 1)
         denoised[1, :, 8:24, 8:24] = 1.0 if step >= 9 else -1.0
         trajectory.observe(step, denoised, denoised)
-        if trajectory.is_due(step) and trajectory.decide():
-            trajectory.correct(denoised, denoised)
-    return build_report(trajectory, RunFacts())
+        if trajectory.is_due(step):
+            trajectory.decide()
+    return trajectory.report(RunFacts())
 
 
 def test_every_traced_step_has_its_facts(report):
     line = timeline(report, 1)
     assert [entry["step"] for entry in line] == list(report.trace_steps)
     watched = [entry for entry in line if entry["threshold"] is not None]
-    assert [entry["step"] for entry in watched] == list(report.difference_steps)
-    assert [entry["share"] for entry in watched] == report.abnormal[1].tolist()
-    assert [entry["threshold"] for entry in watched] == report.thresholds[1].tolist()
+    first, last = report.window
+    assert [entry["step"] for entry in watched] == list(range(first + 1, last + 1))
+    thresholds, shares = report.single_steps(1)
+    places = [report.trace_steps.index(entry["step"]) for entry in watched]
+    assert [entry["share"] for entry in watched] == shares[places].tolist()
+    assert [entry["threshold"] for entry in watched] == thresholds[places].tolist()
     assert max(line, key=lambda entry: entry["mean"])["step"] == 9
     assert {entry["phase"] for entry in line} == {"Profiling", "Mutation", "Refinement"}
     assert all(type(value) in (int, float, str, type(None)) for entry in line for value in entry.values())

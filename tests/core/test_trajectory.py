@@ -4,35 +4,31 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level, find_window, item_generator
+from asced_core import (
+    CorrectionSettings,
+    DetectionSettings,
+    DiscreteSchedule,
+    Schedule,
+    edm_level,
+    find_window,
+    item_generator,
+)
 
-SIGMAS = [*np.geomspace(80, 0.05, 25).tolist(), 0.0]
-
-
-def _trajectory(correction=None, detection=None, sigmas=SIGMAS, **more):
-    levels = [edm_level(s) for s in sigmas]
-    return Trajectory(
-        detection or DetectionSettings(mad_scale=6),
-        correction or CorrectionSettings(),
-        sigmas,
-        sigma_start=20.0,
-        sigma_end=2.0,
-        levels=levels,
-        **more,
-    )
+from .runs import SIGMAS, frame_at, trajectory_of
 
 
 def _run(trajectory, frames):
     """Feeds frames so that the planted jump lies in the window; gives the state before and after T_c."""
     generator = torch.Generator().manual_seed(5)
-    first, t_c = trajectory.window.first, trajectory.window.decision
+    t_c = trajectory.schedule.window.decision
     for step in range(t_c + 1):
-        frame = frames[min(max(0, step - first), len(frames) - 1)]
-        x = frame + trajectory.sigmas[step] * torch.randn(frame.shape, generator=generator)
+        frame = frame_at(frames, trajectory, step)
+        x = frame + SIGMAS[step] * torch.randn(frame.shape, generator=generator)
         trajectory.observe(step, x, frame)
         assert trajectory.is_due(step) == (step == t_c)
-    acted = trajectory.decide()
-    return x, (trajectory.correct(x, frame) if acted else x)
+    decision = trajectory.decide()
+    assert not trajectory.is_due(t_c)
+    return x, (trajectory.correct(decision, x, frame) if decision.acts else x)
 
 
 def test_window_is_chosen_by_noise_level():
@@ -66,9 +62,9 @@ def test_few_steps_are_warned_of():
 
 
 def test_only_the_artifact_region_of_the_flagged_image_changes(planted):
-    trajectory = _trajectory(CorrectionSettings(expand=8), seed=7)
+    trajectory = trajectory_of(correction=CorrectionSettings(expand=8), seed=7)
     before, after = _run(trajectory, planted(batch=3))
-    assert trajectory.corrected == [True, False, False]
+    assert trajectory.decision.corrected == [True, False, False]
     assert torch.equal(after[1:], before[1:])
     changed = (after[0] != before[0]).any(0)
     mask = trajectory.detections[0].mask
@@ -80,10 +76,10 @@ def test_only_the_artifact_region_of_the_flagged_image_changes(planted):
 
 
 def test_region_is_renoised_to_its_level(planted):
-    trajectory = _trajectory(CorrectionSettings(gamma=0.0), seed=7)
+    trajectory = trajectory_of(correction=CorrectionSettings(gamma=0.0), seed=7)
     _before, after = _run(trajectory, planted())
     clean, mask = planted()[-1], trajectory.detections[0].mask
-    noise = ((after - clean) / trajectory.sigmas[trajectory.window.decision])[0][:, mask]
+    noise = ((after - clean) / SIGMAS[trajectory.schedule.window.decision])[0][:, mask]
     own = torch.randn(after[0].shape, generator=item_generator(7, 0))[:, mask]
     torch.testing.assert_close(noise, own, atol=1e-4, rtol=0)
 
@@ -93,12 +89,12 @@ def test_noise_of_an_image_depends_on_its_index_and_seed_alone(planted):
     swapped = [f.flip(0) for f in frames]
 
     def corrected(frames, **more):
-        return _run(_trajectory(**more), frames)[1]
+        return _run(trajectory_of(**more), frames)[1]
 
     state = torch.get_rng_state()
     first = corrected(frames, items=[4, 9], seed=3)[0]
-    twin = _trajectory(items=[9, 4], seed=3)
-    noise_first = _noise_of(_trajectory(items=[4, 9], seed=3), frames, image=0)
+    twin = trajectory_of(items=[9, 4], seed=3)
+    noise_first = _noise_of(trajectory_of(items=[4, 9], seed=3), frames, image=0)
     noise_twin = _noise_of(twin, swapped, image=1)
     assert torch.equal(noise_first, noise_twin)
     assert not torch.equal(first, corrected(frames, items=[5, 9], seed=3)[0])
@@ -110,20 +106,20 @@ def test_noise_of_an_image_depends_on_its_index_and_seed_alone(planted):
 def _noise_of(trajectory, frames, image):
     _, after = _run(trajectory, frames)
     mask = trajectory.detections[image].mask
-    assert trajectory.corrected[image]
-    return ((after - frames[-1])[image] / trajectory.sigmas[trajectory.window.decision]).round(decimals=3)[:, mask]
+    assert trajectory.decision.corrected[image]
+    return ((after - frames[-1])[image] / SIGMAS[trajectory.schedule.window.decision]).round(decimals=3)[:, mask]
 
 
 @pytest.mark.parametrize("correction", [CorrectionSettings(method="none"), CorrectionSettings(strength=0)])
 def test_corrections_that_do_nothing_hand_nothing_back(planted, correction):
-    trajectory = _trajectory(correction)
+    trajectory = trajectory_of(correction=correction)
     before, after = _run(trajectory, planted())
     assert after is before
-    assert trajectory.detections[0].regions and trajectory.corrected == [False]
+    assert trajectory.detections[0].regions and trajectory.decision.corrected == [False]
 
 
 def test_half_strength_keeps_a_part_of_the_noise_and_its_variance(planted):
-    full, half = (_run(_trajectory(CorrectionSettings(strength=s)), planted()) for s in (1.0, 0.5))
+    full, half = (_run(trajectory_of(correction=CorrectionSettings(strength=s)), planted()) for s in (1.0, 0.5))
     assert torch.equal(full[0], half[0])
     inside = full[1] != full[0]
     assert torch.equal(half[1] != half[0], inside)
@@ -133,25 +129,64 @@ def test_half_strength_keeps_a_part_of_the_noise_and_its_variance(planted):
 
 def test_previous_source_takes_the_prediction_before(planted):
     frames = planted()
-    trajectory = _trajectory(CorrectionSettings(x0_source="previous"))
-    last = trajectory.window.last
-    first = trajectory.window.first
-    _run(trajectory, frames)
-    assert torch.equal(trajectory._previous, frames[min(last - first, len(frames) - 1)])
-    other = _trajectory()
-    _run(other, frames)
+    frames = [*frames[:-1], frames[-1] + 100.0]  # at T_c; the window ends one step before
+    window = trajectory_of().schedule.window
+    frames = [frames[min(i, 6)] for i in range(window.decision - window.first)] + frames[-1:]
+    inside = {}
+    for source in ("previous", "current"):
+        before, after = _run(trajectory_of(correction=CorrectionSettings(x0_source=source)), frames)
+        changed = after != before
+        assert changed.any()
+        inside[source] = after[changed].mean()
+    assert abs(inside["previous"]) < 10 and inside["current"] > 90
+
+
+def test_the_current_source_needs_the_prediction(planted):
+    trajectory = trajectory_of()
+    _run(trajectory, planted())
     with pytest.raises(ValueError, match="current"):
-        other.correct(torch.zeros_like(frames[0]))
+        trajectory.correct(trajectory.decision, torch.zeros_like(planted()[0]))
 
 
-def test_calls_in_a_wrong_order_are_refused(planted):
-    trajectory = _trajectory()
+def test_there_is_nothing_to_decide_before_the_window():
     with pytest.raises(ValueError, match="nothing to decide"):
-        trajectory.decide()
-    with pytest.raises(ValueError, match="decide"):
-        trajectory.correct(planted()[0], planted()[0])
+        trajectory_of().decide()
 
 
-def test_a_seed_may_be_any_64_bit_number():
-    for seed in (0, 2**64 - 1, 2**63):
-        assert torch.randn(1, generator=item_generator(seed, 3)).isfinite()
+def test_noise_of_an_item_is_the_same_for_ever():
+    """A release that changed these would change everybody's corrected images."""
+    known = {
+        (0, 0): [0.995619, 0.264238, 1.536166, 1.309226],
+        (7, 3): [0.518759, 2.420896, -1.179114, -1.352489],
+        (2**64 - 1, 1): [-1.008937, -0.618425, 0.638767, 0.757254],
+    }
+    for (seed, item), values in known.items():
+        drawn = torch.randn(4, generator=item_generator(seed, item))
+        torch.testing.assert_close(drawn, torch.tensor(values), atol=1e-6, rtol=0)
+
+
+SD = DiscreteSchedule.from_alphas_cumprod(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).tolist())
+
+
+def _schedule(begin, **percents):
+    levels = [edm_level(SD.percent_to_sigma(p)) for p in np.linspace(begin, 0.98, 20)] + [edm_level(0.0)]
+    return Schedule.of(levels, DetectionSettings(**percents), SD.percent_to_sigma)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.2, 0.5), (0.1, 0.4)])
+def test_the_settings_percentages_choose_the_window(start, end):
+    schedule = _schedule(0.0, start_percent=start, end_percent=end)
+    percents = np.linspace(0, 0.98, 20)
+    inside = [i for i, p in enumerate(percents) if start <= p < end]
+    window = schedule.window
+    assert (window.first, window.last, window.decision) == (inside[0], inside[-1], inside[-1] + 1)
+    assert schedule.sigmas[-1] == 0 and schedule.steps == 20 and window.notes == ()
+
+
+def test_a_run_that_starts_after_t_d_is_watched_for_the_same_share_of_what_is_left():
+    schedule = _schedule(0.6)
+    window = schedule.window
+    assert window.first == 0
+    end = 1 - 0.5 * 0.4 / 0.8  # half of the schedule is left at T_c, 0.8 at T_d and 0.4 at the start
+    assert SD.percent_to_sigma(end) >= schedule.sigmas[window.decision] > SD.percent_to_sigma(end + 0.03)
+    assert window.notes == ("This run starts at 60% of the noise schedule and is watched up to 75%.",)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from asced_core.baselines.vlm import PROMPTS, Judge, Question, paper_question, parse_verdict
+from asced_core.baselines.vlm import PROMPTS, Judge, Question, parse_verdict, question_of_paper
 
 PICTURE = np.zeros((8, 12, 3), np.uint8)
 PICTURE[..., 0] = 200
@@ -55,7 +55,7 @@ def judge(server, **more):
 
 def test_the_picture_and_the_question_arrive(server):
     server.reply = says("Yes, there is.")
-    question = paper_question(5)
+    question = question_of_paper(5)
     assert judge(server, key="secret").ask(PICTURE, question) == (True, "Yes, there is.")
     path, headers, body = server.seen[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret"
@@ -69,17 +69,17 @@ def test_the_picture_and_the_question_arrive(server):
 
 def test_no_key_no_header(server):
     server.reply = says("no")
-    assert judge(server).ask(PICTURE, paper_question())[0] is False
+    assert judge(server).ask(PICTURE, question_of_paper())[0] is False
     assert "Authorization" not in server.seen[0][1]
 
 
 def test_the_papers_questions_and_their_polarity():
-    questions = [paper_question(n) for n in range(1, PROMPTS + 1)]
+    questions = [question_of_paper(n) for n in range(1, PROMPTS + 1)]
     assert len({q.text for q in questions}) == 43  # the paper prints seven of them twice
     inverted = {n for n, q in enumerate(questions, 1) if not q.yes_is_artifact}
     assert inverted == {30, 31, 32, *range(34, 41)}
     with pytest.raises(ValueError, match="1 to 50"):
-        paper_question(0)
+        question_of_paper(0)
 
 
 @pytest.mark.parametrize(

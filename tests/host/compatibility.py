@@ -109,7 +109,7 @@ class Kit:
             mad_scale=3.75 if sees else 20.0, min_area=1200, max_area=10000, min_width=32 if sees else 250,
             base_size=pack.BASE_SIZE,
         )  # fmt: skip
-        chosen = pack.DetectionChoice(detection), pack.CorrectionChoice()
+        chosen = pack.DetectionOptions(detection), pack.CorrectionOptions()
         return pack.patch_model(model, *chosen, lambda _, report, original: reports.append(report))
 
 

@@ -24,14 +24,14 @@ TABLES = ("samplers", "schedulers", "models", "graphs", "patches")
 def kit(pack, host, core_node, hands, tmp_path_factory):
     from asced.asced_core import DetectionSettings
     from asced.asced_core.settings import BASE_SIZE
-    from asced.nodes.sampling.options import CorrectionChoice, DetectionChoice
+    from asced.nodes.sampling.options import CorrectionOptions, DetectionOptions
     from asced.nodes.sampling.patch import patch_model
 
     own = SimpleNamespace(
         patch_model=patch_model,
         DetectionSettings=DetectionSettings,
-        DetectionChoice=DetectionChoice,
-        CorrectionChoice=CorrectionChoice,
+        DetectionOptions=DetectionOptions,
+        CorrectionOptions=CorrectionOptions,
         BASE_SIZE=BASE_SIZE,
     )
     return Kit(own, host, core_node, hands, tmp_path_factory.mktemp("checkpoints"))

@@ -266,14 +266,14 @@ def test_settings_out_of_range_get_one_clear_sentence(run_node):
 def test_packed_latents_pass_through_with_one_sentence(hands, run_node):
     """No audio model is in this suite: the run object alone is asked, with the shape of a packed latent."""
     import comfy.samplers
-    from asced.nodes.sampling.options import CorrectionChoice, DetectionChoice
+    from asced.nodes.sampling.options import CorrectionOptions, DetectionOptions
     from asced.nodes.sampling.patch import _Run
 
     class Guider:
         model_patcher = hands.eps
 
     sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0])
-    run = _Run(Guider, sampler, sigmas, torch.zeros(1, 1, 96), 0, DetectionChoice(), CorrectionChoice())
+    run = _Run(Guider, sampler, sigmas, torch.zeros(1, 1, 96), 0, DetectionOptions(), CorrectionOptions())
     with run.attached():
         pass
     report = run.report()

@@ -10,13 +10,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from asced_core import CorrectionSettings, DetectionSettings, NoiseLevel, Trajectory
+from asced_core import CorrectionSettings, DetectionSettings, RunFacts
 from asced_core.baselines import pal
 from asced_core.baselines.clipping import ScoreClipping
 from asced_core.baselines.sargd import AdaptedSARGD
+from asced_core.baselines.steering import Steering
+
+from .runs import trajectory_of
 
 SIGMAS = (10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
-FIRM = DetectionSettings("reference", mad_scale=8, base_size=256)  # the rivals act on what the authors' detector finds
+FIRM = DetectionSettings(
+    "reference", mad_scale=8, base_size=256
+)  # the baselines act on what the authors' detector finds
 
 
 def predictions(jump=2.0):
@@ -32,20 +37,25 @@ def predictions(jump=2.0):
     return out
 
 
-def run(method, frames=None, judge=None, **options):
-    """A run whose states and predictions are given; the trajectory, the steered predictions and the state at T_c."""
+def run(method, frames=None, find=None, forbidden=None, **options):
+    """A run whose states and predictions are given; its report, the steered predictions and the state at T_c."""
     frames = frames or predictions()
-    levels = [NoiseLevel(1.0, s) for s in SIGMAS]
     correction = CorrectionSettings(method=method, expand=0, **options)
-    trajectory = Trajectory(FIRM, correction, SIGMAS, 8.0, 3.0, levels, seed=5, judge=judge)
+    trajectory = trajectory_of(FIRM, correction, sigmas=SIGMAS, ends=(8.0, 3.0), seed=5, find=find, forbidden=forbidden)
+    steering = Steering(method, FIRM, trajectory.schedule.window, forbidden, find) if correction.steers else None
     steered, state = [], None
     for step, frame in enumerate(frames):
         x = torch.full_like(frame, float(step))
-        steered.append(trajectory.steer(step, frame))
+        steered.append(frame if steering is None else steering(step, frame))
         trajectory.observe(step, x, frame)
-        if trajectory.is_due(step) and trajectory.decide():
-            state = trajectory.correct(x, frame)
-    return trajectory, steered, state
+        if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
+            state = trajectory.correct(decision, x, frame)
+    report = trajectory.report(RunFacts())
+    return report if steering is None else steering.finish(report), steered, state
+
+
+def corrected(report):
+    return [image.corrected for image in report.images]
 
 
 def test_replacement_by_the_prediction_at_t_c_is_ttc_without_gamma():
@@ -59,8 +69,8 @@ def test_replacement_by_the_prediction_at_t_c_is_ttc_without_gamma():
 
 
 def test_replacement_puts_the_windows_first_prediction_there():
-    trajectory, _, state = run("replace", gamma=0.7)  # gamma is no part of it
-    mask = torch.from_numpy(trajectory.detections[1].mask)
+    report, _, state = run("replace", gamma=0.7)  # gamma is no part of it
+    mask = torch.from_numpy(report.masks[1])
     assert mask.any()
     first = predictions()[1][1]
     drawn = (state[1] - first)[:, mask] / SIGMAS[5]
@@ -91,8 +101,8 @@ def test_clipping_lets_a_jump_go_as_far_as_the_threshold():
 
 def test_clipping_holds_back_the_jump_alone():
     frames = predictions()
-    trajectory, steered, _ = run("clip")
-    assert trajectory.corrected == [False, True]
+    report, steered, _ = run("clip")
+    assert corrected(report) == [False, True] and report.corrected_steps == (5,)
     for step, (got, given) in enumerate(zip(steered, frames, strict=True)):
         if step != 3:
             continue
@@ -104,9 +114,9 @@ def test_clipping_holds_back_the_jump_alone():
 @pytest.mark.parametrize("method", ["clip", "sargd"])
 def test_a_calm_run_keeps_every_bit(method):
     frames = [torch.full((2, 3, 64, 64), 0.5)] * 8
-    trajectory, steered, state = run(method, frames)
+    report, steered, state = run(method, frames)
     assert all(torch.equal(a, b) for a, b in zip(steered, frames, strict=True))
-    assert state is None and trajectory.corrected == [False, False]
+    assert state is None and corrected(report) == [False, False] and report.corrected_steps == ()
 
 
 def test_sargd_without_a_mask_keeps_every_bit_and_with_a_full_one_gives_the_guide():
@@ -133,29 +143,39 @@ def test_sargd_follows_algorithm_2():
         torch.testing.assert_close(ours(step, frame).double(), expected, atol=1e-5, rtol=0)
 
 
-def test_a_judge_takes_the_place_of_the_dynamics():
-    told = np.zeros((2, 128, 128), bool)
-    told[0, 64:66, 64:66] = True  # in image 0, where nothing moves; a single cell of the state
-
-    trajectory, _, state = run("ttc", judge=lambda images: told)
-    assert [len(d.regions) for d in trajectory.detections] == [1, 0]
-    assert trajectory.detections[0].mask.sum() == 1 and trajectory.detections[0].mask[32, 32]
+def test_another_detector_takes_the_place_of_the_dynamics():
+    found = np.zeros((2, 128, 128), bool)
+    found[0, 64:66, 64:66] = True  # in image 0, where nothing moves; a single cell of the state
+    report, _, state = run("ttc", find=lambda images: found)
+    assert [len(image.regions) for image in report.images] == [1, 0]
+    assert report.masks[0].sum() == 1 and report.masks[0, 32, 32] and report.images[0].score == 1
     changed = state != 5.0
     assert changed[0, :, 32, 32].all() and changed.sum() == 3
-    _, steered, _ = run("sargd", judge=lambda images: told)
+    _, steered, _ = run("sargd", find=lambda images: found)
     frames = predictions()
     differs = (steered[4] != frames[4]).any(1)
     assert differs[0, 32, 32] and differs.sum() == 1
 
 
-def test_no_rival_touches_what_is_protected():
+def test_another_detector_looks_at_the_prediction_of_t_c():
+    seen = []
+    run("ttc", find=lambda images: seen.append(images) or np.zeros((2, 64, 64), bool))
+    assert len(seen) == 1 and torch.equal(seen[0], predictions()[5])
+
+
+def test_another_detector_keeps_out_of_what_is_protected():
+    protect = np.zeros((1, 64, 64), bool)
+    protect[:, :, 32:] = True
+    report, _, state = run("ttc", find=lambda images: np.ones((2, 64, 64), bool), forbidden=protect)
+    assert report.masks[:, :, :32].all() and not report.masks[:, :, 32:].any()
+    assert (state[..., :32] != 5.0).all() and (state[..., 32:] == 5.0).all()
+
+
+@pytest.mark.parametrize("method", ["clip", "sargd"])
+def test_no_baseline_touches_what_is_protected(method):
     frames = predictions()
-    levels = [NoiseLevel(1.0, s) for s in SIGMAS]
-    protect = np.ones((1, 64, 64), bool)
-    for method in ("clip", "sargd"):
-        trajectory = Trajectory(FIRM, CorrectionSettings(method=method), SIGMAS, 8.0, 3.0, levels, forbidden=protect)
-        for step, frame in enumerate(frames):
-            assert torch.equal(trajectory.steer(step, frame), frame)
+    _, steered, _ = run(method, forbidden=np.ones((1, 64, 64), bool))
+    assert all(torch.equal(a, b) for a, b in zip(steered, frames, strict=True))
 
 
 class Reddish(nn.Module):
@@ -199,7 +219,7 @@ def test_the_letterbox_centres_and_keeps_proportions():
         ("hollow", "cannot be read"),
     ],
 )
-def test_other_files_are_refused_in_words(tmp_path, what, words):
+def test_other_files_are_refused_in_one_sentence(tmp_path, what, words):
     file = tmp_path / "detector.pt"
     if what == "pickle":
         torch.save(Reddish(), file)
@@ -252,13 +272,13 @@ def test_a_detector_takes_colours_alone():
         pal.PALDetector(nn.Identity())(torch.zeros(1, 4, 8, 8))
 
 
-def test_a_change_that_the_whole_window_does_not_show_is_told():
+def test_a_change_that_the_whole_window_does_not_show_is_noted():
     """A region of ordinary size at one step, and one that covers all of it over the window, which is dropped."""
     frames = predictions()
     for step in range(2, 5):  # another third of image 0 jumps at each step
         for later in range(step, 8):
             frames[later][0, :, (step - 2) * 21 : (step - 1) * 21, :20] += 2.0
-    trajectory, steered, _ = run("clip", frames)
-    assert trajectory.corrected[0] and not trajectory.detections[0].regions
-    assert "1 image(s) changed at single steps" in trajectory.notes[0]
+    report, steered, _ = run("clip", frames)
+    assert report.images[0].corrected and not report.images[0].regions
+    assert "1 image changed at single steps" in report.notes[-1]
     assert any((a[0] != b[0]).any() for a, b in zip(steered, frames, strict=True))

@@ -1,0 +1,102 @@
+"""What is decided at T_c: the regions of each image, and which cells of the state are to be corrected.
+
+The only place where the forbidden map is applied: nothing is found there, no region or correction grows into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .detect.detection import Detection, find_in, to_cpu
+from .detect.evidence import Evidence
+from .maps import BoolMap, dilate, touched_cells
+from .settings import CorrectionSettings, DetectionSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What was found in a run, and what follows from it.
+
+    Attributes:
+        step: index of T_c.
+        detections: one per image (per frame of a video).
+        masks: bool [N,H,W], what is to be corrected of each image, in cells of the signal.
+        cells: bool [N,h,w], the cells of the state that hold any part of it.
+        notes: what the user ought to know, in sentences.
+    """
+
+    step: int
+    detections: tuple[Detection, ...]
+    masks: BoolMap
+    cells: BoolMap
+    notes: tuple[str, ...] = ()
+
+    @property
+    def corrected(self) -> list[bool]:
+        """For each image, whether it is to be corrected."""
+        return [bool(cells.any()) for cells in self.cells]
+
+    @property
+    def acts(self) -> bool:
+        """True if any image is to be corrected."""
+        return bool(self.cells.any())
+
+    def acting(self, items: int) -> list[bool]:
+        """For each item of the batch (an image, or a video with all its frames), whether it is to be corrected."""
+        return [bool(frames.any()) for frames in self.cells.reshape(items, -1)]
+
+
+def decide(
+    step: int,
+    evidence: Evidence,
+    detection: DetectionSettings,
+    correction: CorrectionSettings,
+    state_size: tuple[int, int],
+    forbidden: BoolMap | None = None,
+) -> Decision:
+    """Reads the evidence: the one copy from the device.
+
+    Args:
+        step: index of T_c.
+        evidence: of the detector.
+        detection: filters of the regions.
+        correction: what is done to them; nothing is masked where it does not act.
+        state_size: height and width of the state in cells.
+        forbidden: bool [1,H,W] or [N,H,W] at any size: where nothing may be found or changed.
+    """
+    ratio, thresholds = to_cpu(evidence)
+    clear = _clearing(forbidden)
+    found = [find_in(r, t, detection) for r, t in zip(clear(ratio), thresholds, strict=True)]
+    labels = clear(np.stack([d.labels for d in found]))  # regions may have grown
+    detections = tuple(replace(d, labels=own) for d, own in zip(found, labels, strict=True))
+    size = labels.shape[1:]
+    grow = round(correction.expand * detection.scale(*size))
+    grown = [dilate(d.mask, grow) if d.regions and correction.acts else np.zeros(size, bool) for d in detections]
+    masks, notes = clear(np.stack(grown)), []
+    for image, mask in enumerate(masks):
+        if mask.mean() > correction.max_corrected_share:
+            notes.append(
+                f"Image {image} is not corrected: its mask covers {mask.mean():.0%} of it, more than "
+                f"max_corrected_share ({correction.max_corrected_share:.0%}), and re-noising everything would keep the "
+                "artifact rate."
+            )
+            mask[...] = False
+    cells = clear(np.stack([touched_cells(mask, *state_size) for mask in masks]))
+    return Decision(step, detections, masks, cells, tuple(notes))
+
+
+def _clearing(forbidden: BoolMap | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Sets the forbidden cells of maps [N,H,W] of any size to zero, in a copy."""
+
+    def clear(maps: NDArray[Any]) -> NDArray[Any]:
+        if forbidden is None:
+            return maps
+        cells = np.stack([touched_cells(mask, *maps.shape[1:]) for mask in forbidden])
+        return np.where(cells, maps.dtype.type(0), maps)
+
+    return clear
