@@ -1,7 +1,8 @@
-"""ASCED: finds diffusion artifacts while an image is being sampled, and corrects them on the spot.
+"""ASCED: detects diffusion artifacts while an image is being sampled, and corrects them in the same run.
 
 The method of Cao, Zhao, Patras and Gong, "Temporal Score Analysis for Understanding and Correcting Diffusion
-Artifacts", CVPR 2025, arXiv 2503.16218. This package needs torch, numpy and cv2 and knows no host.
+Artifacts", CVPR 2025, arXiv 2503.16218. This package needs torch, numpy and cv2; it does
+not depend on ComfyUI.
 """
 
 from .correct.corrector import Corrector

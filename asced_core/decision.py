@@ -1,6 +1,6 @@
-"""What is decided at T_c: the regions of each image, and which cells of the state are to be corrected.
+"""The decision at T_c: the regions of each image, and the cells of the state to correct.
 
-The only place where the forbidden map is applied: nothing is found there, no region or correction grows into it.
+The forbidden map is applied only here: nothing is detected there, and no region or correction grows into it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .settings import CorrectionSettings, DetectionSettings
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What was found in a run, and what follows from it.
+    """What was detected in a run, and what will be corrected.
 
     Attributes:
         step: index of T_c.
         detections: one per image (per frame of a video).
-        masks: bool [N,H,W], what is to be corrected of each image, in cells of the signal.
-        cells: bool [N,h,w], the cells of the state that hold any part of it.
-        notes: what the user ought to know, in sentences.
+        masks: bool [N,H,W], the part of each image to correct, in cells of the signal.
+        cells: bool [N,h,w], the cells of the state that contain any part of it.
+        notes: what the user should know, as sentences.
     """
 
     step: int
@@ -38,16 +38,16 @@ class Decision:
 
     @property
     def corrected(self) -> list[bool]:
-        """For each image, whether it is to be corrected."""
+        """For each image, whether it will be corrected."""
         return [bool(cells.any()) for cells in self.cells]
 
     @property
     def acts(self) -> bool:
-        """True if any image is to be corrected."""
+        """True if any image will be corrected."""
         return bool(self.cells.any())
 
     def acting(self, items: int) -> list[bool]:
-        """For each item of the batch (an image, or a video with all its frames), whether it is to be corrected."""
+        """For each item of the batch (an image, or a video with all its frames), whether it will be corrected."""
         return [bool(frames.any()) for frames in self.cells.reshape(items, -1)]
 
 
@@ -59,20 +59,20 @@ def decide(
     state_size: tuple[int, int],
     forbidden: BoolMap | None = None,
 ) -> Decision:
-    """Reads the evidence: the one copy from the device.
+    """Turns the detector's evidence into a decision; this is the only copy from the device.
 
     Args:
         step: index of T_c.
-        evidence: of the detector.
-        detection: filters of the regions.
-        correction: what is done to them; nothing is masked where it does not act.
+        evidence: the detector's result.
+        detection: region filters.
+        correction: how regions are corrected; the masks stay empty if it does not re-noise.
         state_size: height and width of the state in cells.
-        forbidden: bool [1,H,W] or [N,H,W] at any size: where nothing may be found or changed.
+        forbidden: bool [1,H,W] or [N,H,W] at any size: nothing is detected or changed there.
     """
     ratio, thresholds = to_cpu(evidence)
     clear = _clearing(forbidden)
     found = [find_in(r, t, detection) for r, t in zip(clear(ratio), thresholds, strict=True)]
-    labels = clear(np.stack([d.labels for d in found]))  # regions may have grown
+    labels = clear(np.stack([d.labels for d in found]))  # again, because expand may have grown regions into it
     detections = tuple(replace(d, labels=own) for d, own in zip(found, labels, strict=True))
     size = labels.shape[1:]
     grow = round(correction.expand * detection.scale(*size))
@@ -81,8 +81,8 @@ def decide(
     for image, mask in enumerate(masks):
         if mask.mean() > correction.max_corrected_share:
             notes.append(
-                f"Image {image} is not corrected: its mask covers {mask.mean():.0%} of it, more than "
-                f"max_corrected_share ({correction.max_corrected_share:.0%}), and re-noising everything would keep the "
+                f"Image {image} is not corrected: its mask covers {mask.mean():.0%} of the image, more than "
+                f"max_corrected_share ({correction.max_corrected_share:.0%}); re-noising that much does not lower the "
                 "artifact rate."
             )
             mask[...] = False
@@ -91,7 +91,7 @@ def decide(
 
 
 def _clearing(forbidden: BoolMap | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Sets the forbidden cells of maps [N,H,W] of any size to zero, in a copy."""
+    """A function that returns maps [N,H,W] of any size with the forbidden cells set to zero."""
 
     def clear(maps: NDArray[Any]) -> NDArray[Any]:
         if forbidden is None:

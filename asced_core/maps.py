@@ -1,4 +1,4 @@
-"""Geometry of boolean maps [H,W] and of image shapes: growing, soft edges, other sizes, videos as images."""
+"""Geometry of boolean maps [H,W] and image shapes: dilation, soft edges, resizing, videos as images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Picture = NDArray[np.uint8]  # RGB [H,W,3]
 
 
 def as_images(state: Tensor) -> Tensor:
-    """The frames of a video [B,C,T,H,W] as images of their own [B*T,C,H,W]; images are left alone."""
+    """The frames of videos [B,C,T,H,W] as separate images [B*T,C,H,W]; images [B,C,H,W] are returned unchanged."""
     return state if state.ndim == 4 else state.movedim(2, 1).flatten(0, 1)
 
 
 def frames_of(shape: tuple[int, ...]) -> int:
-    """Frames of a latent [B,C,T,H,W]; 1 where it is one of images."""
+    """Frames T of a latent with shape [B,C,T,H,W]; 1 for images [B,C,H,W]."""
     return shape[2] if len(shape) == 5 else 1
 
 
 def feather(mask: BoolMap, width: float) -> NDArray[np.float32]:
-    """Weights float32 [H,W] that rise from 0 outside of a bool mask to 1 within ``width`` pixels inside of it."""
+    """Weights float32 [H,W]: 0 outside a bool mask, rising to 1 over ``width`` pixels inside its edge."""
     if width <= 0:
         return mask.astype(np.float32)
     depth = cv2.distanceTransform(np.pad(mask, 1, mode="edge").astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -30,16 +30,16 @@ def feather(mask: BoolMap, width: float) -> NDArray[np.float32]:
 
 
 def dilate(mask: BoolMap, cells: int) -> BoolMap:
-    """Grows a bool [H,W] mask by a square of ``2 * cells + 1``."""
+    """Dilates a bool [H,W] mask by a square of ``2 * cells + 1``."""
     if cells <= 0 or not mask.any():
         return mask
     return cv2.dilate(mask.astype(np.uint8), np.ones((2 * cells + 1, 2 * cells + 1), np.uint8)).astype(bool)
 
 
 def touched_cells(mask: BoolMap, height: int, width: int) -> BoolMap:
-    """The cells of a grid [height,width] over the same picture that hold any part of a bool [H,W] mask.
+    """The cells of a grid [height,width] over the same image that contain any part of a bool [H,W] mask.
 
-    Exact for any two sizes: a cell covers ``[i H / height, (i + 1) H / height)``.
+    Exact for any two sizes: cell i covers ``[i H / height, (i + 1) H / height)``.
     """
     if mask.shape == (height, width):
         return mask
@@ -50,13 +50,13 @@ def touched_cells(mask: BoolMap, height: int, width: int) -> BoolMap:
 
 
 def _cover(length: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last plus one pixel of each of so many cells along an axis."""
+    """First pixel, and last pixel plus one, of each cell along an axis."""
     cell = np.arange(cells)
     return cell * length // cells, -(-(cell + 1) * length // cells)
 
 
 def resize_mask(mask: BoolMap, height: int, width: int) -> BoolMap:
-    """A bool [H,W] mask at another size: no part of it is lost where it shrinks, no cell is blurred where it grows."""
+    """A bool [H,W] mask at another size: downscaling loses no part of it, upscaling blurs no cell."""
     if mask.shape == (height, width):
         return mask
     if height <= mask.shape[0] and width <= mask.shape[1]:

@@ -1,7 +1,7 @@
 """Noise levels of any diffusion or flow model, and re-noising.
 
-One relation serves all of them: a state is ``x = alpha * x0 + sigma * n`` with ``n ~ N(0, I)``
-(the paper's Sec. 3.1 for VP; alpha = 1 for EDM, alpha = 1 - sigma for flow).
+One relation covers all of them: a state is ``x = alpha * x0 + sigma * n`` with ``n ~ N(0, I)``
+(paper Sec. 3.1 for VP; alpha = 1 for EDM, alpha = 1 - sigma for flow).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """One noise level of ``x = alpha * x0 + sigma * n``.
+    """One noise level of ``x = alpha * x0 + sigma * n``; alpha and sigma are 0 or more.
 
     Raises:
         ValueError: alpha or sigma is negative or not finite, or both are zero.
@@ -29,42 +29,50 @@ class NoiseLevel:
         good = all(math.isfinite(v) and v >= 0 for v in (self.alpha, self.sigma))
         if not good or self.alpha == self.sigma == 0:
             raise ValueError(
-                f"A noise level needs finite alpha and sigma that are not negative and not both zero, "
+                "alpha and sigma of a noise level must be finite and 0 or more, and not both 0; "
                 f"got alpha={self.alpha}, sigma={self.sigma}."
             )
 
     @property
     def weight(self) -> float:
-        """``w(t) = sigma^2 / alpha``, the coefficient of the score in the paper's Eq. 5."""
+        """``w(t) = sigma^2 / alpha``, the coefficient of the score in Eq. 5 of the paper; inf if alpha is 0."""
         return self.sigma**2 / self.alpha if self.alpha else math.inf
 
 
 def vp_level(alpha_bar: float) -> NoiseLevel:
-    """Variance preserving (DDPM): ``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, abar in [0, 1]."""
+    """Variance preserving (DDPM): ``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, abar in [0, 1].
+
+    Raises:
+        ValueError: abar is outside [0, 1].
+    """
     if not 0 <= alpha_bar <= 1:
-        raise ValueError(f"An alpha_bar lies between 0 and 1, got {alpha_bar}.")
+        raise ValueError(f"alpha_bar must be between 0 and 1, got {alpha_bar}.")
     return NoiseLevel(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
 
 def edm_level(sigma: float) -> NoiseLevel:
-    """EDM, and VP states divided by alpha, as samplers of the k-diffusion family keep them: ``alpha = 1``."""
+    """EDM, and VP states divided by alpha, as the k-diffusion samplers use them: ``alpha = 1``."""
     return NoiseLevel(1.0, sigma)
 
 
 def flow_level(sigma: float) -> NoiseLevel:
-    """Rectified flow: ``alpha = 1 - sigma``, sigma in [0, 1]."""
+    """Rectified flow: ``alpha = 1 - sigma``, sigma in [0, 1].
+
+    Raises:
+        ValueError: sigma is outside [0, 1].
+    """
     if not 0 <= sigma <= 1:
-        raise ValueError(f"A flow model's sigma lies between 0 and 1, got {sigma}.")
+        raise ValueError(f"sigma of a flow model must be between 0 and 1, got {sigma}.")
     return NoiseLevel(1.0 - sigma, sigma)
 
 
 def predicted_noise(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
-    """``eps = (x - alpha x0) / sigma``, shaped as ``x``."""
+    """``eps = (x - alpha x0) / sigma``, same shape as ``x``."""
     return (x - level.alpha * denoised) / level.sigma
 
 
 def score(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
-    """The score ``s = -eps / sigma`` (Eq. 3), shaped as ``x``."""
+    """The score ``s = -eps / sigma`` (Eq. 3), same shape as ``x``."""
     return -predicted_noise(x, denoised, level) / level.sigma
 
 
@@ -79,33 +87,33 @@ def renoise(
     perturbation: Tensor | None = None,
     gamma: float = 0.0,
 ) -> Tensor:
-    """Puts a re-noised clean image in place of the state where ``mask`` is set (Eq. 6 in additive form).
+    """Replaces the masked part of the state with a re-noised clean image (Eq. 6 in additive form).
 
-    ``where(mask, alpha * (clean + gamma * perturbation) + sigma * noise, x)``. Outside the mask not one
-    bit changes, whatever stands in the other inputs.
+    ``where(mask, alpha * (clean + gamma * perturbation) + sigma * noise, x)``. Outside the mask the state stays
+    bit-for-bit identical, even if the other inputs hold NaN there.
 
     Args:
-        x: state [B,C,H,W] (or one without batch [C,H,W]).
+        x: state [B,C,H,W], or [C,H,W] without a batch.
         clean: predicted clean image, broadcastable to ``x``.
         mask: bool, [H,W], [B,H,W], or broadcastable to ``x``.
         alpha: coefficient of the clean image at the state's noise level, >= 0.
         sigma: coefficient of the noise, >= 0.
         noise: standard normal, broadcastable to ``x``.
-        perturbation: standard normal, needed where ``gamma`` is not 0.
+        perturbation: standard normal, broadcastable to ``x``; required if ``gamma`` is above 0.
         gamma: perturbation intensity, >= 0.
 
     Returns:
-        A tensor of the shape, dtype and device of ``x``; computed in float32 or wider.
+        A tensor with the shape, dtype and device of ``x``; computed in float32 or wider.
 
     Raises:
-        ValueError: the mask is not bool or does not fit, gamma is negative or lacks its perturbation.
+        ValueError: the mask is not bool or does not fit, gamma is negative, or the perturbation is missing.
     """
     if mask.dtype != torch.bool:
-        raise ValueError(f"The mask of renoise must be bool, got {mask.dtype}; compare it with a threshold first.")
+        raise ValueError(f"The mask of renoise must be bool, got {mask.dtype}; threshold it first.")
     if gamma < 0 or (gamma > 0 and perturbation is None):
-        raise ValueError(f"gamma={gamma} needs to be 0 or more, and a perturbation where it is above 0.")
+        raise ValueError(f"gamma must be 0 or more, and above 0 it needs a perturbation; got gamma={gamma}.")
     if mask.ndim == x.ndim - 1 and x.ndim > 2 and mask.shape[0] == x.shape[0]:
-        mask = mask.unsqueeze(1)  # [B,H,W] beside [B,C,H,W]
+        mask = mask.unsqueeze(1)  # [B,H,W] for a state [B,C,H,W]
     try:
         torch.broadcast_shapes(mask.shape, x.shape)
     except RuntimeError:
@@ -119,16 +127,17 @@ def renoise(
 
 @dataclass(frozen=True)
 class DiscreteSchedule:
-    """Training levels in rising order, ``sigma = sqrt((1 - abar) / abar)``; log-linear in between."""
+    """Training noise levels in increasing order, ``sigma = sqrt((1 - abar) / abar)``; log-linear in between."""
 
     sigmas: Sequence[float]
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: Sequence[float]) -> DiscreteSchedule:
-        """From ``abar`` per training step, falling, each in (0, 1)."""
+        """From ``abar`` of each training step, decreasing, each in (0, 1)."""
         return cls(tuple(math.sqrt((1 - a) / a) for a in alphas_cumprod))
 
     def percent_to_sigma(self, percent: float) -> float:
+        """Sigma at a share of the schedule, 0 (pure noise) to 1 (clean); values outside are clamped."""
         position = (1 - min(max(percent, 0.0), 1.0)) * (len(self.sigmas) - 1)
         low = min(int(position), len(self.sigmas) - 2)
         w = position - low
@@ -136,10 +145,10 @@ class DiscreteSchedule:
 
 
 def percent_at(sigma_at: Callable[[float], float], sigma: float) -> float:
-    """The share of a schedule at a noise level, 0 (pure noise) to 1 (clean); inverts a falling ``sigma_at``.
+    """Share of the schedule at a noise level, 0 (pure noise) to 1 (clean): the inverse of ``sigma_at``.
 
     Args:
-        sigma_at: noise level at a share of the schedule.
+        sigma_at: noise level at a share of the schedule, decreasing.
         sigma: noise level, in the same unit.
     """
     low, high = 0.0, 1.0

@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: where it looks suspicious so far, and its status in a sentence."""
+"""A run in progress: what is marked so far, and its status text."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from .trajectory import Trajectory
 
 
 def marked_so_far(trajectory: Trajectory, image: int = 0) -> BoolMap | None:
-    """Where an image of the batch is marked so far; costs one small copy to the CPU, of this map alone.
+    """The cells of one image that are marked so far; copies only this map to the CPU.
 
-    Within the window: the cells that exceed the threshold, before the filters of size. After the decision: the regions
-    that were kept.
+    In the window: all cells above the threshold, before the size filters. After the decision: the regions that were
+    kept.
 
     Args:
-        trajectory: of the run.
-        image: place in the batch.
+        trajectory: the run.
+        image: index in the batch.
 
     Returns:
-        bool [H,W] in cells of the signal; None where there is nothing to show yet.
+        bool [H,W] in cells of the signal; None if there is nothing to show yet.
     """
     if trajectory.detections:
         return trajectory.detections[image].mask
@@ -27,11 +27,11 @@ def marked_so_far(trajectory: Trajectory, image: int = 0) -> BoolMap | None:
 
 
 def status_text(trajectory: Trajectory, step: int) -> str:
-    """Where a run stands after a step, in a sentence for the person who waits; reads nothing from the device.
+    """Status text of a run after a step, for the user; reads nothing from the device.
 
     Args:
-        trajectory: of the run.
-        step: that it has observed, from 0.
+        trajectory: the run.
+        step: the last observed step, counted from 0.
     """
     window, total = trajectory.schedule.window, trajectory.schedule.steps
     if window.decision is None:
@@ -48,7 +48,7 @@ def _outcome(trajectory: Trajectory) -> str:
     assert decision is not None
     regions = plural(sum(len(d.regions) for d in decision.detections), "region")
     if correction.steers:
-        return f"{regions[0].upper()}{regions[1:]}, method {correction.method} acted on every step of the window"
+        return f"{regions}, method {correction.method} acted on every step of the window"
     if decision.acts:
         return f"{regions}, corrected at step {decision.step + 1}"
-    return "Clean" if not any(d.regions for d in decision.detections) else f"{regions}, only watched"
+    return "Clean" if not any(d.regions for d in decision.detections) else f"{regions}, not corrected"

@@ -1,4 +1,4 @@
-"""What a user can choose, checked once where it enters. Every size is in pixels of a 256-pixel image."""
+"""User settings, validated once on construction. Every size is in pixels of a 256-px image."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MODES = ("robust", "reference", "paper")
-RENOISING = ("ttc", "replace")  # at T_c
-STEERING = ("clip", "sargd")  # at every step of the window
+RENOISING = ("ttc", "replace")  # act once, at T_c
+STEERING = ("clip", "sargd")  # act at every step of the window
 CORRECTIONS = (*RENOISING, *STEERING, "none")
 X0_SOURCES = ("current", "previous")
-SPACES = ("auto", "latent", "rgb", "taesd", "vae")  # where the detector looks
+SPACES = ("auto", "latent", "rgb", "taesd", "vae")  # what the detector looks at
 PERTURB_IN = ("latent", "pixel")
 BASE_SIZE = 256
 
@@ -32,29 +32,29 @@ def _check_choice(owner: Any, name: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How artifacts are found.
+    """How artifacts are detected.
 
     Attributes:
-        mode: ``robust`` for use, ``reference`` equal to the authors' code, ``paper`` Eq. 4 as printed.
-        mad_scale: k of the threshold; higher finds less. In ``robust`` a change must last and be ``0.113 * k`` of the
-            contrast (lasting.py), in ``reference`` a step's ``median + k * 1.4826 * MAD``. Not used by ``paper``.
-        min_area: regions must be larger than this (strictly), px^2 of a 256-px image.
-        max_area: regions must be smaller than this (strictly), px^2 of a 256-px image.
-        min_width: regions must hold a full square of this side, px of a 256-px image.
-        expand: the found mask grows by a square of ``2 * expand + 1``, px of a 256-px image.
-        start_percent: T_d, where watching starts; 0 = pure noise, 1 = clean.
-        end_percent: T_c, where watching ends and the correction happens.
-        space: where the detector looks: ``latent`` the model's own state; ``rgb`` the colours that a linear map
-            makes of it; ``taesd`` and ``vae`` its picture by a small or by the whole decoder; ``auto`` the best
-            that costs next to nothing. Sizes mean the same in all of them. ``paper`` needs ``latent`` or ``auto``.
-        step_interval: of the watched steps, only every n-th is looked at; for a decoder that is slow.
-        smooth_frames: smoothing of the changes over the frames of a video, a Gaussian's sigma in latent frames.
-        base_size: image side that the sizes are meant for; the signal's own side is compared with it.
-            None: 256 in ``robust`` and ``paper``, and the signal's own size in ``reference``, as in the
-            authors' code.
+        mode: ``robust`` for production, ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed.
+        mad_scale: threshold factor k, 0 or more; higher marks less. In ``robust`` a change must last and exceed
+            ``0.113 * k`` of the contrast (lasting.py); in ``reference`` it must exceed its step's
+            ``median + k * 1.4826 * MAD``. Ignored by ``paper``.
+        min_area: lower limit of a region's area, exclusive, px^2 of a 256-px image.
+        max_area: upper limit of a region's area, exclusive, px^2 of a 256-px image.
+        min_width: a region must contain a full square with this side, px of a 256-px image.
+        expand: the detected mask is dilated by a square of ``2 * expand + 1``, px of a 256-px image.
+        start_percent: T_d, the share of the schedule where watching starts; 0 = pure noise, 1 = clean.
+        end_percent: T_c, where watching ends and the correction is applied; same scale.
+        space: what the detector looks at: ``latent`` the model's state; ``rgb`` a linear RGB approximation of it;
+            ``taesd`` or ``vae`` the image decoded by the tiny or the full decoder; ``auto`` the best one that costs
+            next to nothing. Sizes mean the same in every space. ``paper`` needs ``latent`` or ``auto``.
+        step_interval: look at only every n-th watched step, 1 or more; saves time with a slow decoder.
+        smooth_frames: temporal smoothing of the changes in a video, Gaussian sigma in latent frames; 0 is off.
+        base_size: side of the image that the sizes refer to; they are scaled to the size of the signal.
+            None: 256 in ``robust`` and ``paper``; in ``reference`` no scaling, as in the authors' code.
 
     Raises:
-        ValueError: a value is out of its range, or two of them contradict each other.
+        ValueError: a value is out of range, or two values contradict each other.
     """
 
     mode: str = "robust"
@@ -83,47 +83,49 @@ class DetectionSettings:
         _check_range(self, "step_interval", 1, whole=True)
         _check_range(self, "smooth_frames", 0)
         if self.mode == "paper" and self.space not in ("auto", "latent"):
-            raise ValueError(f"Mode paper watches the model's own state: choose space latent, not {self.space}.")
+            raise ValueError(
+                f"Mode paper watches the model's own state: set space to latent or auto, not {self.space}."
+            )
         if self.base_size is not None:
             _check_range(self, "base_size", 1, whole=True)
         if self.min_area >= self.max_area:
             raise ValueError(
-                f"min_area ({self.min_area}) must be smaller than max_area ({self.max_area}): no region fits."
+                f"min_area ({self.min_area}) must be smaller than max_area ({self.max_area}): no region could pass."
             )
         if self.start_percent >= self.end_percent:
             raise ValueError(
                 f"start_percent ({self.start_percent}) must be smaller than end_percent ({self.end_percent}): "
-                "watching starts before it ends."
+                "watching must start before it ends."
             )
 
     def scale(self, height: int, width: int) -> float:
-        """f: what a pixel of the settings is worth in cells of a signal of this size."""
+        """Cells per pixel of the settings, for a signal of this height and width in cells."""
         base = self.base_size if self.base_size is not None else (None if self.mode == "reference" else BASE_SIZE)
         return 1.0 if base is None else math.sqrt(height * width) / base
 
 
 @dataclass(frozen=True)
 class CorrectionSettings:
-    """What is done to the regions that were found.
+    """How detected regions are corrected.
 
     Attributes:
-        method: ``ttc`` re-noises them (the paper's Sec. 3.3); ``replace`` puts the window's first prediction there,
-            from before the artifact, and re-noises that (state replacement, Sec. 3.3); ``clip`` limits each step's
-            change (score clipping, Sec. 3.3); ``sargd`` lets a guide image take their place (adapted SARGD,
-            Sec. 6.1); ``none`` only reports them.
-        gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code has 0, which only re-noises.
-        strength: share of the region's noise that is replaced, 0 (nothing happens) to 1 (TTC).
-        expand: the regions grow by this before they are corrected, px of a 256-px image.
-        x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper),
-            ``previous`` the one of the step before (the authors' code).
-        perturb_in: where gamma perturbs: ``latent`` the cells, ``pixel`` the decoded picture, which is encoded again.
-            With gamma 0 they are the same.
-        feather: in pixel space the perturbation fades in over this width inside a region's edge, px of a 256-px image.
-        max_corrected_share: share of the image, 0 to 1; a mask that covers more is not corrected, because correcting
-            the whole image keeps the artifact rate (paper Sec. 7.3).
+        method: ``ttc`` re-noises them (paper Sec. 3.3); ``replace`` re-noises the window's first prediction, which
+            predates the artifact (state replacement, Sec. 3.3); ``clip`` limits the change of each step (score
+            clipping, Sec. 3.3); ``sargd`` replaces them with a guide image (adapted SARGD, Sec. 6.1); ``none`` only
+            reports them.
+        gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code uses 0, which only re-noises.
+        strength: share of the region's noise that is replaced, 0 (no effect) to 1 (TTC).
+        expand: the regions are dilated by this much before the correction, px of a 256-px image.
+        x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper), ``previous`` the
+            prediction of the step before (the authors' code).
+        perturb_in: what gamma perturbs: ``latent`` the cells, ``pixel`` the decoded image, which is then re-encoded.
+            Both are the same if gamma is 0.
+        feather: width of the fade-in of a pixel-space perturbation, inside the region's edge, px of a 256-px image.
+        max_corrected_share: share of the image, 0 to 1; a mask that covers more is not corrected, because re-noising
+            the whole image does not lower the artifact rate (paper Sec. 7.3).
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of range.
     """
 
     method: str = "ttc"
@@ -152,10 +154,10 @@ class CorrectionSettings:
 
     @property
     def steers(self) -> bool:
-        """True if the predictions of the window are changed on their way to the sampler."""
+        """True if the window's predictions are changed before the sampler uses them."""
         return self.method in STEERING
 
 
 def to_dict(settings: DetectionSettings | CorrectionSettings) -> dict[str, Any]:
-    """Plain values by name, for JSON."""
+    """Plain values by name, ready for JSON."""
     return {field.name: getattr(settings, field.name) for field in fields(settings)}

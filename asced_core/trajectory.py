@@ -1,6 +1,6 @@
-"""One sampling run: which steps are watched, when the decision is made, what is handed back.
+"""One sampling run: which steps are watched, when the decision is made, what is returned to the sampler.
 
-The caller shows it every step::
+The caller passes in every step::
 
     schedule = Schedule.of(levels, settings, percent_to_sigma)
     trajectory = Trajectory(schedule, Watcher(settings), Corrector(seed=seed))
@@ -25,25 +25,25 @@ from .detect.detection import Detection
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images
 from .report.report import ImageReport, Report, RunFacts
-from .report.trace import Trace
+from .report.run_trace import Trace
 from .settings import to_dict
 from .window import Schedule
 
 
 class Trajectory:
-    """State of one run. Frees itself with the object; nothing is shared between runs.
+    """State of one run; it is freed with the object, and nothing is shared between runs.
 
-    Videos [B,C,T,H,W] are watched frame by frame and corrected as a whole: image ``b * T + t`` is frame t of b.
+    Videos [B,C,T,H,W] are watched frame by frame and corrected as a whole: image ``b * T + t`` is frame t of video b.
 
     Args:
-        schedule: what is known before the run.
-        watcher: the eyes.
-        corrector: the hands.
-        forbidden: bool [1,H,W] or one per image, at any size: where nothing may be found or changed.
-        trace: keeps the small pictures of the report; None makes one that shows RGB states only.
+        schedule: noise levels and window of the run.
+        watcher: passes predictions to the detector.
+        corrector: changes the state at T_c; None uses the default settings.
+        forbidden: bool [1,H,W] or one per image, at any size: nothing is detected or changed there.
+        trace: collects the report's thumbnails; None creates one that can show RGB states only.
 
     Attributes:
-        decision: what was decided at T_c; None before it.
+        decision: the decision at T_c; None until then.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class Trajectory:
 
     @property
     def detections(self) -> tuple[Detection, ...]:
-        """What was found in each image; empty before the decision."""
+        """What was detected in each image; empty before the decision."""
         return () if self.decision is None else self.decision.detections
 
     def observe(self, step: int, x: Tensor, denoised: Tensor) -> None:
-        """Takes the prediction of a step, before it is known whether the step is due for a correction.
+        """Records the prediction of a step; call it before ``is_due``.
 
         Args:
             step: index into the levels.
-            x: state [B,C,H,W] or [B,C,T,H,W] that the model saw.
-            denoised: predicted clean image of the same shape.
+            x: the model's input state [B,C,H,W] or [B,C,T,H,W].
+            denoised: predicted clean image, same shape.
         """
         self.trace.push(step, as_images(denoised))
         if self.decision is not None:
@@ -82,18 +82,18 @@ class Trajectory:
             self.corrector.remember(denoised)
 
     def is_due(self, step: int) -> bool:
-        """True at T_c, once."""
+        """True once, at T_c."""
         return self.decision is None and step == self.schedule.window.decision and self.watcher.ready
 
     def decide(self) -> Decision:
-        """Reads what the detector found: the one copy from the device.
+        """Reads the detector's result; this is the only copy from the device.
 
         Raises:
-            ValueError: nothing was observed.
+            ValueError: no step of the window was observed.
         """
         step, detector = self.schedule.window.decision, self.watcher.detector
         if step is None or detector is None:
-            raise ValueError("There is nothing to decide on before the window was observed.")
+            raise ValueError("There is nothing to decide yet: observe the steps of the window first.")
         settings = self.corrector.settings
         self.decision = decide(step, detector.result(), detector.settings, settings, self._state_size, self._forbidden)
         self.watcher.close()
@@ -107,23 +107,23 @@ class Trajectory:
         noise: Tensor | None = None,
         perturbation: Tensor | None = None,
     ) -> Tensor:
-        """The state at T_c with every artifact region re-noised, see Corrector.correct."""
+        """The state at T_c with every artifact region re-noised; see Corrector.correct."""
         level = self.schedule.levels[decision.step]
         return self.corrector.correct(decision, x, level, self.watcher.settings, denoised, noise, perturbation)
 
     def report(self, run: RunFacts, notes: tuple[str, ...] = ()) -> Report:
-        """The report of the run when it has ended; copies the small pictures of its trace to the CPU.
+        """The report of the finished run; copies the trace to the CPU.
 
         Args:
-            run: how it was run.
-            notes: of the caller; they come after the run's own.
+            run: facts about the run.
+            notes: the caller's notes; they follow the run's own.
 
         Raises:
-            ValueError: nothing was decided.
+            ValueError: no decision was made.
         """
         window, decision = self.schedule.window, self.decision
         if decision is None:
-            raise ValueError("This run was not decided, so there is nothing to report: see unwatched_report.")
+            raise ValueError("This run has no decision, so there is nothing to report; use unwatched_report instead.")
         corrected = decision.corrected
         return Report(
             images=tuple(

@@ -1,4 +1,4 @@
-"""What is known before a run: its noise levels, the steps that are watched, and the step of the decision."""
+"""What is fixed before a run: its noise levels, the watched steps, and the step of the decision."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from .noise import NoiseLevel, percent_at
 from .settings import DetectionSettings
 
-INSIDE = 0.9  # of the window's first noise level; a run that starts below lacks a part of it
-FEW_STEPS = 10  # shorter runs leave too few frames in the window (paper Sec. 7.1 uses 25 and more)
+INSIDE = 0.9  # share of the window's first noise level; a run that starts below it misses part of the window
+FEW_STEPS = 10  # shorter runs leave too few steps in the window (paper Sec. 7.1 uses 25 or more)
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Window:
     """The steps between T_d and T_c of one schedule.
 
     Attributes:
-        first, last: first and last step that is watched, both inclusive; first > last means none.
-        decision: the step at T_c, where the correction happens; None where the run ends before it.
-        notes: what the user ought to know about it, in sentences.
+        first, last: first and last watched step, both inclusive; first > last means none.
+        decision: the step at T_c, where the correction is applied; None if the run is not watched.
+        notes: what the user should know about the window, as sentences.
     """
 
     first: int
@@ -37,8 +37,8 @@ class Schedule:
     """The noise levels of one run, and its window.
 
     Attributes:
-        levels: alpha and sigma of the state at each step, and of the state that the run ends on.
-        window: of these levels.
+        levels: alpha and sigma of the state at each step, and of the final state.
+        window: the watched steps.
     """
 
     levels: tuple[NoiseLevel, ...]
@@ -46,7 +46,7 @@ class Schedule:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """Sigma of each level, falling."""
+        """Sigma of each level, decreasing."""
         return tuple(level.sigma for level in self.levels)
 
     @property
@@ -58,14 +58,14 @@ class Schedule:
     def of(
         cls, levels: Sequence[NoiseLevel], settings: DetectionSettings, sigma_at: Callable[[float], float]
     ) -> Schedule:
-        """The window that the settings ask for, by their ``start_percent`` and ``end_percent``.
+        """The schedule with the window set by ``start_percent`` and ``end_percent``.
 
-        A run that starts after T_d (img2img, hires fix) gets a window of its own: it starts where the run does, and
-        covers the same share of what is left as the window from T_d to T_c covers of everything after T_d.
+        A run that starts after T_d (img2img, hires fix) gets its own window: it begins at the start of the run and
+        covers the same share of the remaining schedule as the window from T_d to T_c covers of the schedule after T_d.
 
         Args:
-            levels: of each step, and the one that the run ends on.
-            settings: for the two percentages.
+            levels: noise level of each step, and of the final state.
+            settings: provide the two percentages.
             sigma_at: sigma at a share of the model's noise schedule (0 = pure noise, 1 = clean), in the unit of the
                 levels' sigma.
         """
@@ -76,41 +76,41 @@ class Schedule:
         if 0 < first < INSIDE * start:
             begin = percent_at(sigma_at, first)
             end = 1 - (1 - end) * (1 - begin) / (1 - settings.start_percent)
-            start = first  # exactly, not as rounded by way of percents
+            start = first  # exact, without the rounding of the percentage
             notes = (f"This run starts at {begin:.0%} of the noise schedule and is watched up to {end:.0%}.",)
         window = find_window(sigmas, start, sigma_at(end))
         return cls(tuple(levels), replace(window, notes=window.notes + notes))
 
 
 def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -> Window:
-    """Chooses the window by noise level: it covers ``sigma_end < sigma <= sigma_start`` (T_c < t <= T_d).
+    """Chooses the window by noise level: ``sigma_end < sigma <= sigma_start`` (T_c < t <= T_d).
 
     Args:
-        sigmas: falling noise levels of the run's steps, and the one that it ends on.
+        sigmas: noise levels of the run's steps, decreasing, and of the final state.
         sigma_start: noise level of T_d.
         sigma_end: noise level of T_c.
     """
     steps = list(sigmas[:-1])
     if any(after > before for before, after in itertools.pairwise(sigmas)):
-        return Window(0, -1, None, ("Not watched: the noise levels of this run rise, so it does not denoise.",))
+        return Window(0, -1, None, ("Not watched: the noise levels of this run increase, so it does not denoise.",))
     watched = [i for i, s in enumerate(steps) if sigma_end < s <= sigma_start]
     decision = next((i for i, s in enumerate(steps) if 0 < s <= sigma_end), None)
     if len(watched) < 2 or decision is None:
         where = "ends before" if decision is None else "has fewer than two steps in"
         note = (
             f"Not watched: this run of {len(steps)} step{'s' * (len(steps) != 1)} {where} the detection window "
-            f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); take more steps, a higher denoise or a wider window."
+            f"(sigma {sigma_start:.3g} to {sigma_end:.3g}); use more steps, a higher denoise or a wider window."
         )
         return Window(0, -1, None, (note,))
     notes: tuple[str, ...] = ()
     if steps[0] < INSIDE * sigma_start:
         notes = (
-            f"This run starts at sigma {steps[0]:.3g}, inside the detection window that starts at {sigma_start:.3g}: "
-            "what forms before that is missed; a higher denoise shows more.",
+            f"This run starts at sigma {steps[0]:.3g}, inside the detection window, which starts at {sigma_start:.3g}: "
+            "artifacts that form earlier are missed; use a higher denoise to catch more.",
         )
     if len(steps) < FEW_STEPS:
         notes += (
-            f"Few steps: with {len(steps)} steps only {len(watched)} lie in the detection window, "
-            f"so artifacts are easily missed; {FEW_STEPS} or more are advised.",
+            f"Few steps: only {len(watched)} of {len(steps)} steps are in the detection window, "
+            f"so artifacts are easily missed; use {FEW_STEPS} steps or more.",
         )
     return Window(watched[0], watched[-1], decision, notes)

@@ -1,6 +1,6 @@
-"""Every benchmark of the paper's comparison, one after the other: ``make bench``, ``make bench-quick``.
+"""Runs every benchmark of the paper's comparison in turn: ``make bench``, ``make bench-quick``.
 
-Each part goes on where it was interrupted. With ``--quick`` all of it is small and nothing is written to docs.
+An interrupted part resumes where it stopped. With ``--quick`` every part is small and docs stay unchanged.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-OVER_SEEDS = ("table1", "sweeps")  # these take --images and --address as well
+OVER_SEEDS = ("table1", "sweeps")  # these also accept --images and --address
 PARTS = ("table1", "table2", "sweeps", "figures", "cost")
 
 

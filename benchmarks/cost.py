@@ -1,7 +1,8 @@
-"""What each method costs an image: ``python -m benchmarks.cost``, a part of ``make bench``.
+"""The cost of each method per image: ``python -m benchmarks.cost``, part of ``make bench``.
 
-All methods in turn on the same recorded runs, several rounds in one process on one thread; the median counts. Run it on
-a quiet machine: seconds are its own, the ratios travel. Writes docs/benchmarks/cost.json and cost.md.
+Times all methods in turn on the same recorded runs, several rounds in one process on one thread, and reports medians.
+Run it on a quiet machine: the seconds hold for that machine only, the ratios carry over. Writes
+docs/benchmarks/cost.json and cost.md.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from benchmarks.table1 import DOCS, STEPS
 
 IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 4, 1
 FIRST = 40000  # seed
-LARGE, FRAMES = 512, 8  # pixels, and predictions in the window of 25 steps
+LARGE, FRAMES = 512, 8  # image side in pixels, and predictions in the window of a 25-step run
 
 
 def by_method(images: int, rounds: int) -> dict[str, Any]:
-    """Seconds of an image in detection and correction, and in the model, and calls of the model."""
+    """Per image: seconds in detection and correction, seconds in the model, and model calls."""
     sampler = HandSampler("final")
     run = record(sampler, list(range(FIRST, FIRST + images)))
     own: dict[str, list[float]] = {name: [] for name in TABLE}
@@ -47,22 +48,22 @@ def by_method(images: int, rounds: int) -> dict[str, Any]:
 
 
 def at_512(rounds: int) -> dict[str, float]:
-    """Seconds for one image of 512 pixels: the dynamics of the whole window, and one look of the trained detector.
+    """Seconds for one 512-pixel image: the whole window for ASCED, one call for the trained detector.
 
-    The detector is PAL's form with a network many times smaller than PAL's.
+    The trained detector has PAL's interface, and a network many times smaller than PAL's.
     """
     frames = torch.from_numpy(frames_with_artifact(LARGE, FRAMES)).movedim(-1, 1).float() / 127.5 - 1
     trained = supervised(HandSampler("final"))
-    looks: dict[str, Callable[[], object]] = {
+    detectors: dict[str, Callable[[], object]] = {
         "ASCED robust": lambda: detect(frames, DetectionSettings()),
         "ASCED reference": lambda: detect(frames, DetectionSettings(mode="reference")),
         "supervised": lambda: trained(frames[-1:]),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in looks}
+    seconds: dict[str, list[float]] = {name: [] for name in detectors}
     for _ in range(rounds + 1):
-        for name, look in looks.items():
+        for name, call in detectors.items():
             begin = time.perf_counter()
-            look()
+            call()
             seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
@@ -71,11 +72,11 @@ def as_markdown(result: dict[str, Any]) -> str:
     """Both tables."""
     stock = result["methods"]["original"]["model"]
     lines = [
-        "# What it costs", "", f"Written by `make bench`: {result['images']} images of 64 pixels, 25 steps, one CPU "
-        f"thread, rounds in one process: {result['rounds']}, their median. *Own*: in detection and correction, without "
-        "the model; its share is that of the model's time for the image as usual. *Original* is watched and not "
-        "corrected.", "",
-        "| method | own, ms | own / model as usual | model calls | all / as usual |", "|---|---|---|---|---|",
+        "# Cost", "", f"Written by `make bench`: {result['images']} images of 64 pixels, 25 steps, one CPU thread; "
+        f"median of {result['rounds']} rounds in one process. *Own*: time in detection and correction, without the "
+        "model, also as a share of the model's time for the uncorrected image. *Total / stock*: all of the image's "
+        "time against that same model time. *Original* is watched but not corrected.", "",
+        "| method | own, ms | own / stock | model calls | total / stock |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, row in result["methods"].items():
         lines.append(
@@ -84,13 +85,13 @@ def as_markdown(result: dict[str, Any]) -> str:
         )
     lines += ["", f"One image of {LARGE} pixels, {FRAMES} predictions:", "", "| detector | ms |", "|---|---|"]
     lines += [f"| {name} | {seconds * 1000:.1f} |" for name, seconds in result["at_512"].items()]
-    lines += ["", "The paper has 0.09 s for itself and 0.79 s for PAL, a ratio of 8.8, on a data-centre GPU."]
+    lines += ["", "The paper reports 0.09 s for its method and 0.79 s for PAL, a ratio of 8.8, on a data-center GPU."]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few images, printed and not written")
+    parser.add_argument("--quick", action="store_true", help="use few images and leave docs unchanged")
     args = parser.parse_args()
     torch.set_num_threads(1)
     images, rounds = (QUICK_IMAGES, QUICK_ROUNDS) if args.quick else (IMAGES, ROUNDS)

@@ -1,8 +1,9 @@
-"""Signals and rules for finding artifacts, side by side: ``python -m benchmarks.detection [--quick]``.
+"""Compares signals and rules for finding artifacts: ``python -m benchmarks.detection [--quick]``.
 
-On stray pieces, on images judged by eye, on planted patches and on patches that go away again; then what TTC makes of
-the best. Chosen on one half of the seeds, reported on the other. Every part is kept in output/bench/detection, and
-not run again; ``--part`` runs one. Writes docs/benchmarks/detection.json, .md and detection.jpg.
+Test sets: stray pieces, images judged by eye, planted patches that stay and planted patches that vanish again. Then TTC
+corrects what the best signals mark. Settings are chosen on one half of the seeds and reported on the other. Finished
+parts are kept in output/bench/detection and not run again; ``--part`` runs a single one. Writes
+docs/benchmarks/detection.json, detection.md and detection.jpg.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asced_core.maps import BoolMap, dilate
 from asced_core.report.calibration import LOWEST, Calibration, first_marks
-from benchmarks.detection_beds import (
+from benchmarks.detection_corrected import corrected
+from benchmarks.detection_report import DOCS, as_markdown, picture
+from benchmarks.detection_sets import (
     HALVES,
     ClothesSampler,
     boxed,
@@ -33,9 +36,7 @@ from benchmarks.detection_beds import (
     window,
     with_patches,
 )
-from benchmarks.detection_corrected import corrected
-from benchmarks.detection_report import DOCS, as_markdown, picture
-from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, by_bank, calibrated, verification
+from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, by_detector, calibrated, verification
 from benchmarks.hands import ROOT, HandSampler, Recording
 from benchmarks.methods import one_thread
 from benchmarks.quality import rate
@@ -46,18 +47,18 @@ IMAGES, QUICK = {"choosing": 96, "reporting": 192}, {"choosing": 20, "reporting"
 PATCHES, QUICK_PATCHES = 48, 8
 FALSE_IMAGES = 0.005
 NEAR = 1  # cells around a box that still count as touched
-SHARES = (0.05, 0.2, 0.5)  # of the images that are to be marked
-SIGNAL_AT_LOWEST = by_bank(replace(SETTINGS, mad_scale=LOWEST))
+SHARES = (0.05, 0.2, 0.5)  # of images to be marked
+SIGNAL_AT_LOWEST = by_detector(replace(SETTINGS, mad_scale=LOWEST))
 Row = dict[str, Any]
 
 
-def looked(found: list[Found]) -> Found:
-    """Batches in one."""
+def joined(found: list[Found]) -> Found:
+    """Several batches as one."""
     return Found(np.concatenate([f.scores for f in found]), np.concatenate([f.masks for f in found]), found[0].calls)
 
 
 def touched(masks: BoolMap, boxes: list[list[tuple[int, int, int, int]]]) -> NDArray[np.bool_]:
-    """For each box of all images, whether a mask reaches it."""
+    """For each box of all images, whether a mask touches it."""
     grown = [dilate(mask, NEAR) for mask in masks]
     return np.array(
         [boxed([[box]], len(m))[0][m].any() for m, inside in zip(grown, boxes, strict=True) for box in inside]
@@ -65,7 +66,7 @@ def touched(masks: BoolMap, boxes: list[list[tuple[int, int, int, int]]]) -> NDA
 
 
 def stray_pieces(half: str, images: int) -> dict[str, Row]:
-    """Every signal on the early bed, and what verification and calibration add."""
+    """Every signal on the early test set, and two that need more: verification and calibration."""
     sampler, sampled = HandSampler("early"), seeds_of(half, images)
     found: dict[str, list[Found]] = {}
     boxes, seconds = [], dict.fromkeys(SIGNALS, 0.0)
@@ -77,10 +78,10 @@ def stray_pieces(half: str, images: int) -> dict[str, Row]:
             found.setdefault(name, []).append(signal(frames))
             seconds[name] += time.perf_counter() - begin
         found.setdefault("re-noised and predicted again", []).append(_verified(sampler, run))
-    everything = {name: looked(parts) for name, parts in found.items()}
+    everything = {name: joined(parts) for name, parts in found.items()}
     lasting = everything["net change"].scores
     bad = np.array([bool(b) for b in boxes])
-    everything["net change, calibrated by cell"] = calibrated(lasting, lasting[::2])  # no label in it
+    everything["net change, calibrated by cell"] = calibrated(lasting, lasting[::2])  # uses no labels
     truth = boxed(boxes, lasting.shape[-1])
     table = {}
     for name, one in everything.items():
@@ -116,7 +117,7 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
     inside = boxed(boxes, 64)
     table = {}
     for name, signal in SIGNALS.items():
-        one = looked([signal(part) for part in frames])
+        one = joined([signal(part) for part in frames])
         area = one.masks.mean((1, 2))
         flags = area > 0
         places = [roc_auc_score(inside[i].ravel(), one.scores[i].ravel()) for i in np.flatnonzero(bad)]
@@ -133,7 +134,7 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
 
 
 def planted(half: str, patches: int) -> dict[str, Row]:
-    """Every signal on planted patches, of both domains, and on patches that go away again."""
+    """Every signal on planted patches that stay or vanish again, in both image domains."""
     table: dict[str, Row] = {name: {} for name in SIGNALS}
     for domain, sampler in (("hands", HandSampler("final")), ("clothes", ClothesSampler())):
         seeds = seeds_of(half, patches)
@@ -142,29 +143,29 @@ def planted(half: str, patches: int) -> dict[str, Row]:
             for size, radius in SIZES.items():
                 for lasting in (True, False):
                     truth = with_patches(frames, seeds, strength, radius, lasting)
-                    grey = one_signed(seeds, strength, radius)
+                    gray = one_signed(seeds, strength, radius)
                     for name, signal in SIGNALS.items():
                         found = signal(truth.frames)
                         kind = "lasting" if lasting else "passing"
-                        table[name][f"{domain}, {kind}, {contrast}, {size}"] = _overlap(found, truth.masks, grey)
+                        table[name][f"{domain}, {kind}, {contrast}, {size}"] = _overlap(found, truth.masks, gray)
     return table
 
 
-def _overlap(found: Found, masks: BoolMap, grey: NDArray[np.bool_]) -> Row:
+def _overlap(found: Found, masks: BoolMap, gray: NDArray[np.bool_]) -> Row:
     both, either = (found.masks & masks).sum((1, 2)), (found.masks | masks).sum((1, 2))
     marked = both / masks.sum((1, 2)) > 0.5
     return {
         "iou": round(float((both / either.clip(1)).mean()), 3),
         "found": asdict(rate(marked)),
-        "found_one_signed": round(float(marked[grey].mean()), 3) if grey.any() else None,
+        "found_one_signed": round(float(marked[gray].mean()), 3) if gray.any() else None,
         "auroc": round(float(roc_auc_score(masks.ravel(), found.scores.ravel())), 3),
     }
 
 
 def named_share(half: str, images: int) -> dict[str, dict[str, Row]]:
-    """Thresholds for a named share of marked images, learned on the choosing half without labels."""
-    beds = {"early": HandSampler("early"), "final": HandSampler("final"), "clothes": ClothesSampler()}
-    return {name: _shares(sampler, half, images) for name, sampler in beds.items()}
+    """Thresholds that mark a given share of the images, learned on the choosing half without labels."""
+    sets = {"early": HandSampler("early"), "final": HandSampler("final"), "clothes": ClothesSampler()}
+    return {name: _shares(sampler, half, images) for name, sampler in sets.items()}
 
 
 def _shares(sampler: HandSampler, half: str, images: int) -> dict[str, Row]:
@@ -179,20 +180,20 @@ def _shares(sampler: HandSampler, half: str, images: int) -> dict[str, Row]:
     frames = torch.cat([window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)], dim=1)
     truth = with_patches(frames, seeds, CONTRASTS["middle"], SIZES["middle"], True)
     fresh = first(frames)
-    seen, boxes = judged(half) if sampler.bed == "final" else ([], [])
-    pictures = [window(sampler, run, SETTINGS) for run in recordings(sampler, seen)]
+    judged_seeds, boxes = judged(half) if sampler.test_set == "final" else ([], [])
+    judged_frames = [window(sampler, run, SETTINGS) for run in recordings(sampler, judged_seeds)]
     table = {}
     for share in SHARES:
         threshold = learned.threshold(share)
-        at_threshold = by_bank(replace(SETTINGS, mad_scale=threshold))
+        at_threshold = by_detector(replace(SETTINGS, mad_scale=threshold))
         found = at_threshold(truth.frames)
         patched = (found.masks & truth.masks).sum((1, 2)) > 0.5 * truth.masks.sum((1, 2))
         table[f"{share:.0%}"] = {
             "threshold": round(threshold, 2),
             "marked": asdict(rate(fresh > threshold)),
             "patches_found": asdict(rate(patched)),
-            "boxes_touched": asdict(rate(touched(looked([at_threshold(p) for p in pictures]).masks, boxes)))
-            if pictures
+            "boxes_touched": asdict(rate(touched(joined([at_threshold(f) for f in judged_frames]).masks, boxes)))
+            if judged_frames
             else "–",
         }
     return table
@@ -204,7 +205,7 @@ PARTS: dict[str, Callable[[str, int], dict[str, Any]]] = {
 
 
 def measure(part: str, quick: bool) -> dict[str, Any]:
-    """A part on both halves, or on the reporting one alone; what is in its file is not run again."""
+    """Runs a part on both halves, or only on the reporting half, unless its file exists already."""
     file = OUT / f"{part}{'-quick' if quick else ''}.json"
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
@@ -219,8 +220,8 @@ def measure(part: str, quick: bool) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few images, printed and not written to docs")
-    parser.add_argument("--part", choices=list(PARTS), help="runs this part alone and keeps its figures")
+    parser.add_argument("--quick", action="store_true", help="use few images and leave docs unchanged")
+    parser.add_argument("--part", choices=list(PARTS), help="run only this part and keep its figures")
     args = parser.parse_args()
     one_thread()
     if args.part:

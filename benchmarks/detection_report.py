@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from asced_core.draw.overlay import contact_sheet
-from benchmarks.detection_beds import recordings, seeds_of, window, with_patches
+from benchmarks.detection_sets import recordings, seeds_of, window, with_patches
 from benchmarks.detection_signals import SETTINGS, SIGNALS
 from benchmarks.hands import HandSampler, to_uint8
 from benchmarks.pictures import draw
@@ -39,7 +39,7 @@ def _planted(rows: dict[str, dict[str, Any]]) -> list[str]:
         for kind in ("lasting", "passing"):
             prefix = f"{domain}, {kind}, "
             cells = [key for key in keys if key.startswith(prefix)]
-            lines += ["", f"**{domain.capitalize()}, patches that {'stay' if kind == 'lasting' else 'pass'}**", ""]
+            lines += ["", f"**{domain.capitalize()}, patches that {'stay' if kind == 'lasting' else 'vanish'}**", ""]
             lines.append("| signal | " + " | ".join(c.removeprefix(prefix) for c in cells) + " |")
             lines.append("|---" * (len(cells) + 1) + "|")
             for name, row in rows.items():
@@ -49,51 +49,51 @@ def _planted(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    """All tables, of the reporting half."""
+    """All tables, for the reporting half."""
     half = "reporting"
     lines = [
         "# Signals for finding artifacts",
         "",
-        "Written by `python -m benchmarks.detection`; the reporting half of the seeds, in brackets the 95 % interval "
-        "of a bootstrap over images. What to make of it: [detection](../detection.md).",
+        "Written by `python -m benchmarks.detection`. All figures are for the reporting half of the seeds; the 95 % "
+        "interval of a bootstrap over images is in parentheses. Discussion: [detection](../detection.md).",
     ]
     lines += _table(
         "Stray pieces",
-        "Early weights. AUROC and average precision over pixels of images with a piece; the share of pieces whose peak "
-        "exceeds all but 0.5 % of the clean images; the share of pieces that a region touches; clean images with a "
-        "region; milliseconds and extra model calls an image.",
+        "Early weights. AUROC and average precision over the pixels of images with a piece; share of pieces whose peak "
+        "exceeds the maxima of all but 0.5 % of the clean images; share of pieces touched by a region; share of clean "
+        "images with a region; milliseconds and extra model calls per image.",
         {"auroc": "AUROC", "ap": "AP", "recall_at_0.5%": "recall at 0.5 % clean", "touched": "pieces touched",
          "clean_flagged": "clean flagged", "ms": "ms", "calls": "calls"},
         result["strays"][half],
     )  # fmt: skip
     lines += _table(
         "Judged by eye",
-        "Final weights. AUROC of place: cells in the judge's box against the others, mean over images; of image, bad "
-        "against good: by the area that is marked, and by the mean of the map.",
+        "Final weights. *AUROC of place*: cells inside the judge's box against all others, averaged over images. AUROC "
+        "of the image, bad against good: *by area* marked, and *by mean* of the map.",
         {"accuracy": "accuracy", "found": "artifacts flagged", "false_alarms": "clean flagged",
          "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "auroc_area": "by area",
          "auroc_image": "by mean"},
         result["judged"][half],
     )  # fmt: skip
-    lines += ["", "## Planted patches", "", "IoU, share of which at least half is marked, AUROC over pixels."]
+    lines += ["", "## Planted patches", "", "IoU · share of patches at least half marked · AUROC over pixels."]
     lines += _planted(result["planted"][half])
     lines += _table(
-        "A named share of marked images",
-        "The threshold for the share is learned on the choosing half without labels, as ASCED Calibrate does; then the "
-        "share of new images that is marked, of planted patches of middle contrast and size that are found, and of the "
-        "judge's boxes that are touched.",
+        "A given share of marked images",
+        "The threshold for each share is learned on the choosing half without labels, as in ASCED Calibrate. Then: the "
+        "share of new images marked, of planted patches of middle contrast and size found, and of the judge's boxes "
+        "touched.",
         {
             "threshold": "threshold",
             "marked": "new images marked",
             "patches_found": "patches found",
             "boxes_touched": "boxes touched",
         },
-        {f"{bed}, {share}": row for bed, rows in result["named_share"][half].items() for share, row in rows.items()},
+        {f"{name}, {share}": row for name, rows in result["named_share"][half].items() for share, row in rows.items()},
     )
-    for bed, part in result["corrected"][half].items():
+    for name, part in result["corrected"][half].items():
         lines += _table(
-            f"After TTC, {bed} weights",
-            f"Share of {part['label']} images; *new*: among those that were clean.",
+            f"After TTC, {name} weights",
+            f"Share of {part['label']} images; *new*: among images that were clean before.",
             {"before": "before", "after": "after", "ratio": "after / before", "new": "new", "flagged": "flagged",
              "area": "area"},
             part["rows"],
@@ -102,7 +102,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def picture() -> None:
-    """docs/benchmarks/detection.jpg: faint patches found, missed, and other places marked in images without a patch."""
+    """docs/benchmarks/detection.jpg: faint patches found and missed, and places marked in images without a patch."""
     sampler, seeds = HandSampler("final"), seeds_of("reporting", 4 * SHOWN)
     rows: dict[str, list[np.ndarray]] = {"found": [], "missed": [], "false alarm": []}
     for run in recordings(sampler, seeds):

@@ -1,10 +1,10 @@
-"""What the pack adds to ComfyUI: start of the server, load of the page, size of the scripts; in pairs.
+"""What the pack adds to ComfyUI: server start, page load and script size, measured in pairs.
 
 ``python -m benchmarks.footprint`` writes ``docs/benchmarks/footprint.md`` and ``.json``. Needs ComfyUI's folder in
-ASCED_COMFYUI, and a Chromium for the page.
-Server: the host's own loader takes in an empty pack and this one, turn about, each time in a fresh process. Page: those
-of two servers, with the pack and without it, turn about. ``busy`` is the processor time of the page's process, which
-other programs on the machine disturb less than the clock on the wall.
+ASCED_COMFYUI, and Chromium for the page.
+Server: ComfyUI's loader loads an empty pack and this one, in alternating order, in a fresh process each time. Page:
+loaded from two servers, with and without the pack, in alternating order. ``busy`` is the CPU time of the page's
+process; other programs on the machine disturb it less than wall time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ async def comfy_entrypoint():
 """
 LOAD = """
 import asyncio, json, os, sys, time
-host, stubs, base, *packs = sys.argv[1:]
-sys.path[:0] = [host] + [stubs] * bool(stubs)
+comfyui, stubs, base, *packs = sys.argv[1:]
+sys.path[:0] = [comfyui] + [stubs] * bool(stubs)
 sys.argv = sys.argv[:1]
 from comfy.cli_args import args
 args.cpu, args.base_directory = True, base
@@ -49,15 +49,15 @@ READY = "() => window.app?.extensionManager && app.graph && LiteGraph.registered
 OUT = ROOT / "docs" / "benchmarks"
 GOALS = {"server": 300, "page": 100, "busy": 100}  # ms
 NAMES = {
-    "server": "start of the server, ms",
-    "page": "load of the page, ms by the clock",
-    "busy": "load of the page, ms of processor time",
+    "server": "server start, ms",
+    "page": "page load, ms of wall time",
+    "busy": "page load, ms of CPU time",
 }
 BYTES_GOAL = 150_000
 
 
 def server_seconds(pairs: int) -> list[float]:
-    """Seconds that this pack takes to load beyond an empty one, pair by pair."""
+    """Seconds to load this pack minus those for an empty pack, one value per pair."""
     out = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("empty", "custom_nodes"):
@@ -75,11 +75,11 @@ def server_seconds(pairs: int) -> list[float]:
 
 
 def page_seconds(pairs: int) -> dict[str, list[float]]:
-    """Seconds that the page takes to get ready beyond one without the pack, pair by pair: ``page`` and ``busy``."""
+    """Seconds until the page is ready minus those without the pack, one value per pair: ``page`` and ``busy``."""
     sys.path.insert(0, str(ROOT / "tools"))
     browser, server = importlib.import_module("browser"), importlib.import_module("server")
     if reason := browser.missing():
-        print(f"The page is not measured: {reason}.")
+        print(f"Page load is not measured: {reason}.")
         return {}
     out: dict[str, list[float]] = {"page": [], "busy": []}
     with (
@@ -89,7 +89,7 @@ def page_seconds(pairs: int) -> dict[str, list[float]]:
         browser.chromium() as chrome,
     ):
         for running in (ours, stock):
-            _load(chrome, running.url)  # fills the caches
+            _load(chrome, running.url)  # warms the caches
         for i in range(pairs):
             took = {running.url: _load(chrome, running.url) for running in ((ours, stock), (stock, ours))[i % 2]}
             for name, with_it, without in zip(out, took[ours.url], took[stock.url], strict=True):
@@ -98,7 +98,7 @@ def page_seconds(pairs: int) -> dict[str, list[float]]:
 
 
 def _load(chrome: Any, url: str) -> tuple[float, float]:
-    """Seconds until the page is ready, and of its processor time."""
+    """Wall time and CPU time until the page is ready, in seconds."""
     page = chrome.new_page()
     page.goto(f"{url}/system_stats")  # starts the page's process
     session = chrome.new_browser_cdp_session()
@@ -111,7 +111,7 @@ def _load(chrome: Any, url: str) -> tuple[float, float]:
 
 
 def _processor_seconds(session: Any) -> float:
-    """Processor time so far of the browser's pages."""
+    """CPU time of the browser's pages so far."""
     processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
     return sum(one["cpuTime"] for one in processes if one["type"] == "renderer")
 
@@ -122,7 +122,7 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     seconds = {"server": server_seconds(pairs), **page_seconds(pairs)}
     size = sum(path.stat().st_size for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css"))
-    rows = [f"| scripts and style, kB | {size / 1000:.1f} | | | {BYTES_GOAL // 1000} |"]
+    rows = [f"| scripts and styles, kB | {size / 1000:.1f} | | | {BYTES_GOAL // 1000} |"]
     for name, found in seconds.items():
         low, middle, high = (1000 * value for value in statistics.quantiles(found, n=4))
         rows.append(f"| {NAMES[name]} | {middle:.0f} | {low:.0f} | {high:.0f} | {GOALS[name]} |")
@@ -132,10 +132,10 @@ def main() -> None:
     (OUT / "footprint.json").write_text(json.dumps({"bytes": size, "milliseconds": milliseconds}, indent=1) + "\n")
     text = f"""# What the pack adds to ComfyUI
 
-Made by `python -m benchmarks.footprint`: the same start and the same page with the pack and without it, turn about,
-{pairs} pairs. The figures are differences of a pair.
+Written by `python -m benchmarks.footprint`: server start and page load with and without the pack, in alternating
+order, {pairs} pairs. Each figure is the difference within a pair.
 
-| what the pack adds | median | lower quartile | upper quartile | at most |
+| what the pack adds | median | lower quartile | upper quartile | goal, at most |
 |---|---|---|---|---|
 {table}
 """

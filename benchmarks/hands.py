@@ -1,7 +1,7 @@
-"""The beds of the benchmarks: the hand models in a plain DDIM loop around the core, without a host's nodes.
+"""The benchmarks' test sets: the hand models in a plain DDIM loop around the core, without ComfyUI's nodes.
 
-One run of a batch is sampled as usual and recorded; every method is then shown the recording and goes on by itself
-only from where it changes something. So all methods have the same seeds, and what a method does not change costs
+Each batch is sampled once without corrections and recorded. Every method then replays the recording and runs the model
+only from the step where it changes something. So all methods share the same seeds, and an unchanged image costs
 nothing.
 """
 
@@ -22,34 +22,44 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from asced_core import CorrectionSettings, DetectionSettings, Trajectory, edm_level
+from asced_core import (
+    CorrectionSettings,
+    Corrector,
+    DetectionSettings,
+    DiscreteSchedule,
+    Schedule,
+    Trajectory,
+    Watcher,
+    edm_level,
+)
+from asced_core.baselines.steering import Steering
+from asced_core.detect.given import FindMasks
 from asced_core.maps import BoolMap
-from asced_core.noise import DiscreteSchedule
 from demo.hand_unet import CLASSES, LATENT, STEPS, HandUNet, alphas_cumprod
 from demo.latent_space import CHANNELS, DOWNSCALE
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 DEMO = ROOT / "demo"
-BEDS: dict[str, tuple[Path, dict[str, Any]]] = {
-    "early": (WEIGHTS / "hands64_early.safetensors", {"border": 0}),  # local pieces in one image of ten
+TEST_SETS: dict[str, tuple[Path, dict[str, Any]]] = {
+    "early": (WEIGHTS / "hands64_early.safetensors", {"border": 0}),  # stray pieces in one of ten images
     "final": (DEMO / "hands64.safetensors", {"border": 4}),  # malformed hands
-    "latent": (DEMO / "latent_unet.safetensors", LATENT),  # the same by latent diffusion
+    "latent": (DEMO / "latent_unet.safetensors", LATENT),  # malformed hands, by latent diffusion
 }
-SIDE = 64  # of the pictures
-COMFYUI = "ASCED_COMFYUI"  # names the folder whose autoencoder the latent bed is decoded with
+SIDE = 64  # of the images
+COMFYUI = "ASCED_COMFYUI"  # the ComfyUI folder whose autoencoder decodes the latent test set
 
 
-def beds_here() -> list[str]:
-    """The beds that can run: the latent one needs ComfyUI's classes."""
-    return [bed for bed in BEDS if bed != "latent" or os.environ.get(COMFYUI)]
+def available_test_sets() -> list[str]:
+    """The test sets that can run here: latent needs ComfyUI's classes."""
+    return [name for name in TEST_SETS if name != "latent" or os.environ.get(COMFYUI)]
 
 
 @cache
 def _autoencoder() -> tuple[Any, float]:
-    """The host's autoencoder with the demo's weights, and the scale of its latents."""
+    """ComfyUI's autoencoder with the demo's weights, and the scale of its latents."""
     if not os.environ.get(COMFYUI):
-        raise RuntimeError(f"The latent bed is decoded by ComfyUI's classes: name its folder in {COMFYUI}.")
+        raise RuntimeError(f"The latent test set needs ComfyUI's autoencoder: set {COMFYUI} to the ComfyUI folder.")
     from demo.train_latent import build_autoencoder, load_host
 
     load_host(Path(os.environ[COMFYUI]))
@@ -58,33 +68,33 @@ def _autoencoder() -> tuple[Any, float]:
 
 
 class HandSampler:
-    """A hand model on the DDIM schedule of the paper: training steps 0 to 999, evenly respaced.
+    """A hand model on the paper's DDIM schedule: training steps 0 to 999, evenly respaced.
 
     Args:
-        bed: name of the weights, see BEDS.
-        steps: of DDIM.
+        test_set: name of the weights, see TEST_SETS.
+        steps: number of DDIM steps.
 
     Attributes:
         shape: of a state, (C, H, W).
-        sigmas: noise levels of the steps and the last one, 0, as k-diffusion has them.
-        calls, seconds: of the network up to now; images are counted one by one.
+        sigmas: noise level of each step, and the final 0, as in k-diffusion.
+        calls, seconds: of the network so far; a batch counts as one call per image.
     """
 
-    def __init__(self, bed: str, steps: int = 25) -> None:
-        file, options = BEDS[bed]
+    def __init__(self, test_set: str, steps: int = 25) -> None:
+        file, options = TEST_SETS[test_set]
         self.net = HandUNet(**options).eval()
         self.net.load_state_dict(load_file(file))
-        self.bed, self.latent = bed, bed == "latent"
+        self.test_set, self.latent = test_set, test_set == "latent"
         self.shape = (CHANNELS, SIDE // DOWNSCALE, SIDE // DOWNSCALE) if self.latent else (3, SIDE, SIDE)
         abar = alphas_cumprod(self.latent).double()
         self.timesteps = np.linspace(0, STEPS - 1, steps).round().astype(int)[::-1].tolist()
-        every = ((1 - abar) / abar).sqrt().tolist()
-        self.schedule = DiscreteSchedule(tuple(every))
-        self.sigmas = [every[t] for t in self.timesteps] + [0.0]
+        levels = ((1 - abar) / abar).sqrt().tolist()
+        self.schedule = DiscreteSchedule(tuple(levels))
+        self.sigmas = [levels[t] for t in self.timesteps] + [0.0]
         self.calls, self.seconds = 0, 0.0
 
     def start(self, seeds: list[int]) -> Tensor:
-        """Pure noise, each image by its own seed, divided by alpha as k-diffusion keeps it."""
+        """Pure noise, one seed per image, divided by alpha as in k-diffusion."""
         noise = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(noise) * math.sqrt(1 + self.sigmas[0] ** 2)
 
@@ -98,11 +108,11 @@ class HandSampler:
         return x - sigma * eps
 
     def next_state(self, x: Tensor, denoised: Tensor, step: int) -> Tensor:
-        """DDIM without new noise."""
+        """One deterministic DDIM step."""
         return denoised + (x - denoised) * (self.sigmas[step + 1] / self.sigmas[step])
 
     def decode(self, clean: Tensor) -> Tensor:
-        """Clean states [B,C,H,W] as pictures [B,3,64,64], about -1 to 1."""
+        """Decodes clean states [B,C,H,W] to RGB images [B,3,64,64], about -1 to 1."""
         if not self.latent or not len(clean):
             return clean if not self.latent else clean.new_zeros(0, 3, SIDE, SIDE)
         autoencoder, scale = _autoencoder()
@@ -117,7 +127,7 @@ class HandSampler:
 
 @dataclass(frozen=True)
 class Recording:
-    """States and predictions of a run as usual, [steps][B,C,H,W], and its pictures [B,3,64,64]."""
+    """States and predictions of an uncorrected run, [steps][B,C,H,W], and its images [B,3,64,64]."""
 
     seeds: list[int]
     labels: Tensor
@@ -133,8 +143,8 @@ class Outcome:
     Attributes:
         images: uint8 [B,64,64,3].
         masks: bool [B,H,W], what it found, in cells of the state.
-        corrected: bool [B].
-        calls: model calls for one image each, besides those of the recorded run.
+        corrected: bool [B], which images it changed.
+        calls: model calls in addition to the recorded run, counted per image.
         seconds: spent in detection and correction, without the model.
     """
 
@@ -147,22 +157,22 @@ class Outcome:
 
 @torch.inference_mode()
 def encode(sampler: HandSampler, images: NDArray[np.uint8]) -> Tensor:
-    """Pictures uint8 [B,64,64,3] as clean states of a bed [B,C,H,W]."""
-    pictures = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
+    """Encodes images uint8 [B,64,64,3] to clean states [B,C,H,W] of the sampler's test set."""
+    rgb = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
     if not sampler.latent:
-        return pictures
+        return rgb
     autoencoder, scale = _autoencoder()
-    return torch.cat([autoencoder.encode(part) * scale for part in pictures.split(64)])
+    return torch.cat([autoencoder.encode(part) * scale for part in rgb.split(64)])
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """Pictures in -1 to 1 [B,3,H,W] as uint8 [B,H,W,3]."""
+    """Images [B,3,H,W] in -1 to 1 as uint8 [B,H,W,3]."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).numpy()
 
 
 @torch.inference_mode()
 def record(sampler: HandSampler, seeds: list[int]) -> Recording:
-    """A run as usual; the image of a seed shows the digit ``seed % 10``."""
+    """Samples without corrections; each image shows the digit ``seed % 10``."""
     labels = torch.tensor([seed % CLASSES for seed in seeds])
     x = sampler.start(seeds)
     states, predictions = [], []
@@ -180,21 +190,23 @@ def correct(
     run: Recording,
     detection: DetectionSettings,
     correction: CorrectionSettings,
-    judge: Callable[[Tensor], BoolMap] | None = None,
+    find: FindMasks | None = None,
     on_state: Callable[[Tensor], object] | None = None,
 ) -> Outcome:
-    """Shows a recorded run to a trajectory, and goes on by itself from where that changes something.
+    """Replays a recorded run, and samples on its own from where a correction changes something.
 
-    ``on_state`` is told the state that each step starts from, a corrected one where it is.
+    Args:
+        sampler: of the test set.
+        run: recorded by it.
+        detection: how to find artifacts.
+        correction: what to do about them.
+        find: finds the masks in predictions [N,C,H,W] in place of ASCED's detector.
+        on_state: called with the state at the start of each step, after any correction.
     """
-    start, end, last = (
-        sampler.schedule.percent_to_sigma(percent)
-        for percent in (detection.start_percent, detection.end_percent, correction.last_percent)
-    )
     levels = [edm_level(s) for s in sampler.sigmas]
-    trajectory = Trajectory(
-        detection, correction, sampler.sigmas, start, end, levels, judge=judge, items=run.seeds, sigma_last=last
-    )
+    schedule = Schedule.of(levels, detection, sampler.schedule.percent_to_sigma)
+    trajectory = Trajectory(schedule, Watcher(detection, find=find), Corrector(correction, items=run.seeds))
+    steering = Steering(correction.method, detection, schedule.window, find=find) if correction.steers else None
     calls, own, clock = sampler.calls, 0.0, time.perf_counter
     x, rows = run.states[0], torch.zeros(len(run.seeds), dtype=torch.bool)  # rows that left the recording
     for step in range(len(sampler.timesteps)):
@@ -203,14 +215,14 @@ def correct(
         if rows.any():
             denoised[rows] = sampler.denoise(x[rows], step, run.labels[rows])
         begin, model = clock(), sampler.seconds
-        steered = trajectory.steer(step, denoised)
+        steered = denoised if steering is None else steering(step, denoised)
         trajectory.observe(step, x, denoised)
-        acts = trajectory.is_due(step) and trajectory.decide()
-        if acts:
-            x = trajectory.correct(x, denoised)
-        own += clock() - begin - (sampler.seconds - model)  # a judge may call the model
-        if acts:
-            now = torch.tensor(trajectory.acting)
+        decision = trajectory.decide() if trajectory.is_due(step) else None
+        if decision is not None and decision.acts:
+            x = trajectory.correct(decision, x, denoised)
+        own += clock() - begin - (sampler.seconds - model)  # a detector may call the model
+        if decision is not None and decision.acts:
+            now = torch.tensor(decision.acting(len(x)))
             steered = steered.clone()
             steered[now] = sampler.denoise(x[now], step, run.labels[now])
             trajectory.observe(step, x, steered)

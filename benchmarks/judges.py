@@ -1,7 +1,7 @@
-"""Who says how good an image is: none of them has seen what a detector found.
+"""The judges of whole images; none of them sees what a detector found.
 
-Features and digits by a small network of our own (trained on photographs, see train_judges.py), the presence of a hand
-by MediaPipe's landmark model (Apache-2.0), and stray components by a rule.
+Features and digits come from a small network trained on photographs (train_networks.py), the presence of a hand from
+MediaPipe's landmark model (Apache-2.0), stray components from a rule.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"
 FEATURES = 128
 MEDIAPIPE = "mediapipe==0.10.21"
 LANDMARKS = "mediapipe/modules/hand_landmark/hand_landmark_lite.tflite"
-PRESENT = 0.9  # below it a hand counts as malformed; of real photographs 0.5 % are
+PRESENT = 0.9  # a hand with a lower presence counts as malformed; 0.5 % of real photographs do
 SATURATION, LEAST_AREA, EDGE = 60, 14, 4  # of stray components
 
 
 class FeatureNet(nn.Module):
-    """Tells digits; its last features are the space of FID and of precision and recall."""
+    """Classifies digits; FID, precision and recall are computed on its last features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 @torch.inference_mode()
 def describe(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features [N,128] and the digits that are seen [N]."""
+    """Features [N,128] and predicted digits [N]."""
     net = FeatureNet().eval()
     net.load_state_dict(load_file(WEIGHTS / "features.safetensors"))
     features = torch.cat([net.features(as_tensor(images[i : i + 256])) for i in range(0, len(images), 256)])
@@ -67,7 +67,7 @@ def describe(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def stray_components(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-    """Pieces of foreground that are not joined to the hand: left, top, right, bottom of each."""
+    """Pieces of foreground that are not connected to the hand; left, top, right, bottom of each."""
     smooth = cv2.bilateralFilter(image, 5, 40, 5)
     foreground = (cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)[..., 1] > SATURATION).astype(np.uint8)
     closed = cv2.morphologyEx(foreground, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
@@ -84,7 +84,7 @@ def stray_components(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]
 
 
 def landmark_file(folder: Path) -> Path:
-    """MediaPipe's hand model, taken out of its package, which is too large to install for one file."""
+    """MediaPipe's hand model, extracted from its wheel, which is too large to install for one file."""
     file = folder / Path(LANDMARKS).name
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def landmark_file(folder: Path) -> Path:
 
 
 def presence(images: NDArray[np.uint8], model: Path) -> NDArray[np.float32]:
-    """How sure MediaPipe is of a hand in each image [N,H,W,3], 0 to 1."""
+    """MediaPipe's confidence that each image [N,H,W,3] shows a hand, 0 to 1."""
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(model_path=str(model))

@@ -1,4 +1,4 @@
-"""The systems of Table 1 and the settings of the sweeps, by the names that the tables give them."""
+"""The methods of Table 1 and the settings of the sweeps, by their names in the tables."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from torch import Tensor
 
 from asced_core import CorrectionSettings, DetectionSettings
 from asced_core.baselines.pal import PALDetector
+from asced_core.detect.given import FindMasks
 from asced_core.maps import BoolMap
 from benchmarks.hands import HandSampler, Outcome, Recording, correct
 from benchmarks.judges import WEIGHTS
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 
-SEED = 20250611  # of the control's shifts
+SEED = 20250611  # of the shifts in the control
 WATCH = CorrectionSettings(method="none")
 TTC = CorrectionSettings()
 DETECTION = DetectionSettings()
-# the authors' own detector; sizes as for 256 pixels
+# the authors' detector, with its sizes scaled from 256 pixels
 REFERENCE = DetectionSettings(mode="reference", base_size=256)
-Judge = Callable[[Tensor], BoolMap]
 Method = Callable[[HandSampler, Recording], Outcome]
 
 
 def ours(correction: CorrectionSettings, detection: DetectionSettings = DETECTION) -> Method:
-    """ASCED with these settings."""
+    """ASCED with the given settings."""
     return lambda sampler, run: correct(sampler, run, detection, correction)
 
 
-def supervised(sampler: HandSampler) -> Judge:
-    """The trained detector that stands in for PAL, on the decoded predictions."""
+def supervised(sampler: HandSampler) -> FindMasks:
+    """The trained detector that stands in for PAL, applied to the decoded predictions."""
     trained = PALDetector.load(WEIGHTS / "supervised.pt")
     return lambda denoised: trained(sampler.decode(denoised))
 
 
 def by_supervised(correction: CorrectionSettings) -> Method:
-    """A correction where the trained detector says so."""
+    """A correction of what the trained detector finds."""
     return lambda sampler, run: correct(sampler, run, DETECTION, correction, supervised(sampler))
 
 
 def by_uncertainty(sampler: HandSampler, run: Recording) -> Outcome:
     """TTC where BayesDiff is uncertain."""
 
-    def judge(_: Tensor) -> BoolMap:
+    def find(_: Tensor) -> BoolMap:
         return abnormal_cells(uncertainty_at(sampler, run, sampler.watched(DETECTION)[-1] + 1), DETECTION)
 
-    return correct(sampler, run, DETECTION, TTC, judge)
+    return correct(sampler, run, DETECTION, TTC, find)
 
 
 def elsewhere(sampler: HandSampler, run: Recording) -> Outcome:
-    """The control: ASCED's masks at random places, each image by its own seed."""
+    """The control: ASCED's masks shifted to random places, with one seed per image."""
     masks = correct(sampler, run, DETECTION, WATCH).masks
     side = masks.shape[-1]
     moved = [
@@ -81,19 +81,18 @@ SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
     "mad_scale": [{"mad_scale": k} for k in (2.0, 2.5, 3.5, 4.0, 5.0)],
     "start_percent": [{"start_percent": p} for p in (0.10, 0.26, 0.32)],
     "x0_source": [{"x0_source": "previous"}],
-    "rounds": [{"rounds": 2}],
 }
 
 
 def setting_name(setting: dict[str, float | str | int]) -> str:
-    """As the tables name it."""
+    """Its row name in the tables."""
     return ", ".join(f"{name} {value}" for name, value in setting.items())
 
 
 def _changed(setting: dict[str, float | str | int]) -> Method:
-    looks = {name: value for name, value in setting.items() if hasattr(DETECTION, name)}
-    acts = {name: value for name, value in setting.items() if name not in looks}
-    return ours(replace(TTC, **acts), replace(DETECTION, **looks))  # type: ignore[arg-type]
+    detection = {name: value for name, value in setting.items() if hasattr(DETECTION, name)}
+    correction = {name: value for name, value in setting.items() if name not in detection}
+    return ours(replace(TTC, **correction), replace(DETECTION, **detection))  # type: ignore[arg-type]
 
 
 SETTINGS: dict[str, Method] = {
@@ -105,5 +104,5 @@ METHODS = {**SETTINGS, **TABLE}
 
 
 def one_thread() -> None:
-    """A worker has one core: more threads than that are slower than one."""
+    """A worker has one core, where extra threads only slow it down."""
     torch.set_num_threads(1)

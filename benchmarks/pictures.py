@@ -1,4 +1,4 @@
-"""Hits, misses and false alarms of the dynamics on the images judged by eye: docs/benchmarks/judged.jpg."""
+"""Hits, misses and false alarms of mode ``robust`` on the images judged by eye: docs/benchmarks/judged.jpg."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.table1 import DOCS
 from benchmarks.table2 import watch
 
 EACH, SIDE = 8, 112
-MASK, BOX = (230, 159, 0), (0, 114, 178)  # of a palette that colour-blind people can tell apart
+MASK, BOX = (230, 159, 0), (0, 114, 178)  # from a color-blind-safe palette
 
 
 def draw(image: NDArray[np.uint8], mask: NDArray[np.bool_], box: list[int] | None) -> NDArray[np.uint8]:
-    """The mask outlined in orange, the judge's box in blue."""
+    """The image with the mask outlined in orange and the judge's box in blue."""
     scale = SIDE / image.shape[0]
     out = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     large = cv2.resize(mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)

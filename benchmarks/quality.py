@@ -1,4 +1,4 @@
-"""Distances between sets of features, and intervals: the figures of Table 1."""
+"""The figures of Table 1: distances between sets of features, and confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-NEIGHBOURS = 3  # k of improved precision and recall, as Kynkäänniemi et al. 2019 (arXiv 1904.06991)
+NEIGHBORS = 3  # k of improved precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991)
 RESAMPLES = 200
 Features = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with the 95 % interval of its bootstrap."""
+    """A value with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -29,7 +29,7 @@ class Figure:
 
 
 def figure(value: float, drawn: list[float]) -> Figure:
-    """The value with its percentile interval."""
+    """A value with the percentile interval of its bootstrap samples."""
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Figure(round(float(value), 4), round(float(low), 4), round(float(high), 4))
 
@@ -41,9 +41,10 @@ def frechet(a: Features, b: Features) -> float:
 
 
 class FrechetTo:
-    """FID of many sets to one, for a bootstrap: ``tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A))``, a symmetric problem.
+    """FID of many sets to one fixed set, for a bootstrap.
 
-    Many times faster than ``frechet``, and equal to it (a test compares them).
+    Uses ``tr sqrt(A B) = tr sqrt(sqrt(A) B sqrt(A))``, a symmetric eigenproblem. Much faster than ``frechet`` and equal
+    to it; a test compares the two.
     """
 
     def __init__(self, real: Features) -> None:
@@ -60,8 +61,8 @@ class FrechetTo:
 
 
 def _inside(points: Features, manifold: Features) -> NDArray[np.bool_]:
-    """Which points lie in a ball around one of the manifold's that reaches to its k-th neighbour."""
-    radii = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]
+    """Which points lie within the k-th neighbor distance of any point of the manifold."""
+    radii = NearestNeighbors(n_neighbors=NEIGHBORS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]
     out = np.zeros(len(points), bool)
     squares = (manifold**2).sum(1)
     for i in range(0, len(points), 512):
@@ -72,20 +73,20 @@ def _inside(points: Features, manifold: Features) -> NDArray[np.bool_]:
 
 
 def precision_flags(real: Features, made: Features) -> NDArray[np.bool_]:
-    """For each made image [N,D], whether it lies among the real ones; the mean is the improved precision."""
+    """For each generated image [N,D], whether it lies on the real manifold; the mean is improved precision."""
     return _inside(made, real)
 
 
 def recall_flags(real: Features, made: Features) -> NDArray[np.bool_]:
-    """For each real image, whether it lies among the made ones; the mean is the improved recall."""
+    """For each real image, whether it lies on the generated manifold; the mean is improved recall."""
     return _inside(real, made)
 
 
 def compare(real: Features, made: Mapping[str, Features], original: str) -> dict[str, dict[str, Figure]]:
-    """FID, its ratio to the original's, precision and recall by method.
+    """FID, its ratio to the original's FID, precision and recall, by method.
 
-    The bootstrap resamples seeds, the same for all methods, so that the ratio's interval is that of pairs. Recall's
-    resamples the real images.
+    The bootstrap resamples seeds, with the same picks for every method, so the interval of the ratio is paired. For
+    recall it resamples the real images.
     """
     count = len(made[original])
     rng = np.random.default_rng(0)
@@ -99,7 +100,7 @@ def compare(real: Features, made: Mapping[str, Features], original: str) -> dict
         drawn = drawn_base if name == original else [distance(features[pick]) for pick in picks]
         inside, covered = precision_flags(real, features), recall_flags(real, features)
         out[name] = {
-            # resampling a set repeats images, which raises FID: the interval is moved onto the value
+            # resampling repeats images, which raises FID, so the interval is shifted to the value
             "fid": figure(fid, [d - float(np.mean(drawn)) + fid for d in drawn]),
             "fid_ratio": figure(fid / base, [a / b for a, b in zip(drawn, drawn_base, strict=True)]),
             "precision": figure(inside.mean(), [inside[p].mean() for p in picks]),
@@ -109,13 +110,13 @@ def compare(real: Features, made: Mapping[str, Features], original: str) -> dict
 
 
 def rate(flags: NDArray[np.bool_]) -> Figure:
-    """Share of true flags."""
+    """Share of true flags, with its interval."""
     rng = np.random.default_rng(0)
     return figure(flags.mean(), [rng.choice(flags, len(flags)).mean() for _ in range(RESAMPLES)])
 
 
 def paired_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Figure:
-    """How much the share of true flags changes, by resampling pairs."""
+    """Change in the share of true flags; the bootstrap resamples pairs."""
     rng = np.random.default_rng(0)
     change = after.astype(float) - before
     return figure(change.mean(), [rng.choice(change, len(change)).mean() for _ in range(RESAMPLES)])

@@ -1,9 +1,9 @@
-"""The spaces to look in, side by side on the latent demo in a real ComfyUI: ``make spaces``.
+"""Compares the detector's spaces on the latent demo in a real ComfyUI: ``make spaces``.
 
-Each space watches the same runs. What it marks is compared with the mask in pixels of the decoded trajectory, that is
-of space vae at every step: IoU over all images together, and for flagged images the share that both flag. Cost is what
-a watched step takes, against a model call of the same run. Memory is the peak of a server of its own.
-Writes docs/spaces.json and the table of docs/spaces.md.
+Every space watches the same runs. Its marks are compared with the pixel masks of the decoded trajectory, which is space
+vae at every step: IoU over all images together, and the share of images with the same verdict. Cost is the time of a
+watched step relative to a model call of the same run. Memory is the peak of a server that runs only this space.
+Writes docs/spaces.json and the table in docs/spaces.md.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from server import ComfyServer  # noqa: E402
 from asced_core.draw.overlay import contact_sheet  # noqa: E402
 
 BATCH = 16
-SHOWN, SIDE = 8, 160  # images in the picture, and their size
+SHOWN, SIDE = 8, 160  # number of images in the picture, and their side
 SPACES: dict[str, dict[str, Any]] = {
     "stock": {},
     "latent": {"space": "latent"},
     "rgb": {"space": "rgb"},
     "taesd": {"space": "taesd"},
     "vae": {"space": "vae"},
-    "vae, every 2nd step": {"space": "vae", "every": 2},
-    "vae, every 3rd step": {"space": "vae", "every": 3},
+    "vae, every 2nd step": {"space": "vae", "step_interval": 2},
+    "vae, every 3rd step": {"space": "vae", "step_interval": 3},
 }
 
 
-def graph(look: dict[str, Any] | None, seed: int, **correction: Any) -> dict[str, Any]:
-    """The latent demo, only watched unless a correction is given; ``None`` is the host's own KSampler."""
+def graph(detection: dict[str, Any] | None, seed: int, **correction: Any) -> dict[str, Any]:
+    """The latent demo, watched but not corrected unless a correction is given; None is the stock KSampler."""
     nodes = demo_model("latent", BATCH)
-    if look is None:
+    if detection is None:
         nodes["sampler"] = node("KSampler", **sampling(seed))
         nodes["latent"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="latent")
         return nodes
     return nodes | {
-        "detection": node("ASCED_Detection", **DETECTION, vae=["model", 1], **look),
+        "detection": node("ASCED_Detection", **DETECTION, vae=["model", 1], **detection),
         "correction": node("ASCED_Correction", **{**CORRECTION, "method": "none", **correction}),
         "sampler": node("ASCED_KSampler", **sampling(seed), detection=["detection", 0], correction=["correction", 0]),
         "mask": node("ASCED_MaskPreview", report=["sampler", 2]),
@@ -63,7 +63,7 @@ def graph(look: dict[str, Any] | None, seed: int, **correction: Any) -> dict[str
 
 
 def measure(name: str, batches: int) -> dict[str, Any]:
-    """One space on its own server: masks bool [N,H,W], seconds and peak memory."""
+    """One space on its own server: masks bool [N,H,W], cost of a watched step, and peak memory."""
     masks: list[NDArray[np.bool_]] = []
     model = own = 0.0
     watched = 0
@@ -72,8 +72,8 @@ def measure(name: str, batches: int) -> dict[str, Any]:
             outputs = server.run(graph(SPACES[name] if name != "stock" else None, 1000 + batch))
             if name == "stock":
                 continue
-            pictures = [Image.open(io.BytesIO(server.view(file))) for file in outputs["save"]["images"]]
-            masks += [np.asarray(picture.convert("L")) > 127 for picture in pictures]
+            images = [Image.open(io.BytesIO(server.view(file))) for file in outputs["save"]["images"]]
+            masks += [np.asarray(image.convert("L")) > 127 for image in images]
             report = json.loads(outputs["mask"]["asced_report"][0])
             model += report["run"]["seconds_model"] / report["run"]["model_calls"]
             own += report["run"]["seconds_asced"]
@@ -84,12 +84,12 @@ def measure(name: str, batches: int) -> dict[str, Any]:
 
 
 def picture(path: Path) -> None:
-    """The flagged images of a batch: as usual, what space vae finds, corrected in latent and in pixel space."""
+    """The flagged images of a batch: uncorrected, regions of space vae, corrected in latent and in pixel space."""
     vae = {"space": "vae"}
     corrections: tuple[dict[str, Any], ...] = (
         {},
         {"method": "ttc"},
-        {"method": "ttc", "gamma": 0.3, "space": "pixel", "vae": ["model", 1]},
+        {"method": "ttc", "gamma": 0.3, "perturb_in": "pixel", "vae": ["model", 1]},
     )
     with tempfile.TemporaryDirectory() as base, ComfyServer(Path(base)) as server:
         outputs = [server.run(graph(vae, 1000, **correction)) for correction in corrections]
@@ -105,7 +105,7 @@ def picture(path: Path) -> None:
 
 
 def rows(batches: int) -> dict[str, dict[str, float]]:
-    """The table's figures by space."""
+    """The table's figures, by space."""
     measured = {name: measure(name, batches) for name in SPACES}
     truth, stock = measured["vae"]["masks"], measured["stock"]["peak_mb"]
     table = {}
@@ -128,11 +128,11 @@ def rows(batches: int) -> dict[str, dict[str, float]]:
 
 
 def as_markdown(table: dict[str, dict[str, float]], images: int) -> str:
-    """The table of the docs."""
+    """The table in docs/spaces.md."""
     lines = [
         f"{images} images of the latent demo, 25 DDIM steps, one CPU.",
         "",
-        "| space | IoU with vae | of its mask found | same verdict on the image | images flagged | area marked "
+        "| space | IoU with vae | share of vae's mask found | same verdict on the image | images flagged | area marked "
         "| cost of a watched step | peak memory over stock |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -148,8 +148,8 @@ def as_markdown(table: dict[str, dict[str, float]], images: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=8, help="of 16 images")
-    parser.add_argument("--picture-only", action="store_true", help="only docs/spaces.jpg")
+    parser.add_argument("--batches", type=int, default=8, help="number of batches of 16 images")
+    parser.add_argument("--picture-only", action="store_true", help="write only docs/spaces.jpg")
     args = parser.parse_args()
     if args.picture_only:
         picture(ROOT / "docs" / "spaces.jpg")

@@ -1,7 +1,7 @@
-"""Table 1: every correction on the same seeds: ``make bench`` (or ``make bench-quick`` for 96 images a bed).
+"""Table 1, every correction on the same seeds: ``make bench``, or ``make bench-quick`` for 32 images per test set.
 
-Writes docs/benchmarks/table1.json, table1.md and a picture for each bed. An interrupted run goes on where it was; the
-images lie in output/bench.
+Writes docs/benchmarks/table1.json, table1.md and one picture per test set. An interrupted run resumes where it
+stopped; the images are kept in output/bench.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from asced_core.draw.overlay import contact_sheet
 from benchmarks.farm import CHUNK, collect, load
-from benchmarks.hands import BEDS, beds_here
+from benchmarks.hands import TEST_SETS, available_test_sets
 from benchmarks.judges import PRESENT, WEIGHTS, describe, landmark_file, presence, stray_components
 from benchmarks.methods import ORIGINAL, TABLE
 from benchmarks.quality import Figure, compare, paired_change, rate
@@ -29,16 +29,16 @@ OUT = ROOT / "output" / "bench"
 FULL, QUICK = {"early": 2048, "final": 2048, "latent": 512}, 32
 SHOWN = 10
 STEPS = 25
-Made = dict[str, dict[str, Any]]  # what the farm made, by method
+Made = dict[str, dict[str, Any]]  # results of the farm, by method
 
 
-def made(bed: str, images: int, names: Sequence[str], address: str | None) -> Made:
-    """What these methods make of a bed's images."""
-    return {name: load(files) for name, files in collect(bed, images, OUT / bed, names, address).items()}
+def made(test_set: str, images: int, names: Sequence[str], address: str | None) -> Made:
+    """The results of some methods on a test set, run now or kept from before."""
+    return {name: load(files) for name, files in collect(test_set, images, OUT / test_set, names, address).items()}
 
 
 def judge(data: Made) -> dict[str, dict[str, NDArray[Any]]]:
-    """What the judges say of each image, by method; what a method left alone is looked at once."""
+    """The verdict on each image, by method; images that a method left unchanged are judged only once."""
     stock = _verdicts(data[ORIGINAL]["images"], data[ORIGINAL]["labels"])
     out = {}
     for name, row in data.items():
@@ -61,7 +61,7 @@ def _verdicts(images: NDArray[np.uint8], labels: NDArray[Any]) -> dict[str, NDAr
 
 
 def evaluate(data: Made, distances: bool = True) -> dict[str, dict[str, Any]]:
-    """All columns by method; ``distances`` need more images than features."""
+    """All columns, by method; ``distances`` need more images than there are features."""
     verdicts = judge(data)
     table: dict[str, dict[str, Any]] = {name: {} for name in data}
     if distances:
@@ -87,8 +87,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: asdict(value) if isinstance(value, Figure) else value for name, value in row.items()}
 
 
-def picture(bed: str, data: Made) -> None:
-    """The first images that ASCED changed, a row for each method."""
+def picture(test_set: str, data: Made) -> None:
+    """The first images that ASCED changed, one row per method."""
     import cv2
 
     chosen = np.flatnonzero(data["ASCED"]["corrected"])[:SHOWN]
@@ -96,7 +96,8 @@ def picture(bed: str, data: Made) -> None:
         cv2.resize(row["images"][i], (96, 96), interpolation=cv2.INTER_CUBIC) for row in data.values() for i in chosen
     ]
     sheet = contact_sheet(tiles, columns=len(chosen))
-    cv2.imwrite(str(DOCS / f"table1-{bed}.jpg"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    path = DOCS / f"table1-{test_set}.jpg"
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def _cell(value: dict[str, float], scale: float = 1, digits: int = 3) -> str:
@@ -105,23 +106,22 @@ def _cell(value: dict[str, float], scale: float = 1, digits: int = 3) -> str:
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    """The tables of all beds."""
+    """The tables of all test sets."""
     lines = [
         "# Every correction on the same seeds",
         "",
-        "Written by `make bench`. DDIM, 25 steps, no guidance; in brackets the 95 % interval of a bootstrap over "
-        "seeds. State replacement and score clipping act on what the authors' detector finds (compare them with *ASCED "
-        "reference*), *ASCED* is mode `robust`; BayesDiff's map is thresholded as ASCED's and corrected by TTC. "
-        " FID, precision and recall are those of a small feature network of our own: they "
-        "compare rows of one table, never with other papers. *Malformed*: MediaPipe's presence of a hand below 0.9. "
-        "*Stray*: a piece of foreground that is not joined to the hand. *Supervised* is a small detector trained on "
-        "planted artifacts; it stands in for PAL, whose weights are its authors'. What to make of it: "
-        "[findings](../findings.md).",
+        "Written by `make bench`. DDIM, 25 steps, no guidance; the 95 % interval of a bootstrap over seeds is in "
+        "parentheses. *ASCED* is mode `robust`. State replacement and score clipping act on what the authors' detector "
+        "finds, so compare them with *ASCED reference*. BayesDiff's map is thresholded like ASCED's and corrected by "
+        "TTC. *Supervised* is a small detector trained on planted artifacts; it stands in for PAL, whose weights are "
+        "not included. FID, precision and recall use a small feature network trained for these tables: compare "
+        "rows within one table, never with other papers. *Malformed*: MediaPipe's hand presence is below 0.9. "
+        "*Stray*: a piece of foreground that is not connected to the hand. Discussion: [findings](../findings.md).",
     ]
-    for bed, part in result.items():
+    for test_set, part in result.items():
         lines += [
             "",
-            f"## Bed {bed}: {part['images']} images",
+            f"## Test set {test_set}: {part['images']} images",
             "",
             "| method | FID | FID / original | precision | recall | right digit, % | malformed, % | change, points "
             "| stray, % | change, points | new stray in clean, % | images changed, % | model calls |",
@@ -137,32 +137,32 @@ def as_markdown(result: dict[str, Any]) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines += [
             "",
-            f"Rows as in the table, the first {SHOWN} images that ASCED changed:",
+            f"The first {SHOWN} images that ASCED changed, one row per method in the order of the table:",
             "",
-            f"![](table1-{bed}.jpg)",
+            f"![](table1-{test_set}.jpg)",
         ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help=f"seeds of each bed, a multiple of {CHUNK}; as usual {FULL}")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK} images of each bed, printed and not written")
-    parser.add_argument("--beds", nargs="+", choices=list(BEDS), default=beds_here())
-    parser.add_argument("--methods", nargs="+", choices=list(TABLE), help="only make their images, no table")
+    parser.add_argument("--images", type=int, help=f"seeds per test set, a multiple of {CHUNK}; default {FULL}")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} images per test set; leave docs unchanged")
+    parser.add_argument("--test-sets", nargs="+", choices=list(TEST_SETS), default=available_test_sets())
+    parser.add_argument("--methods", nargs="+", choices=list(TABLE), help="only make the images of these methods")
     parser.add_argument("--address", help="of a running Ray cluster")
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
     result = {}
-    for bed in args.beds:
-        images = QUICK if args.quick else args.images or FULL[bed]
+    for test_set in args.test_sets:
+        images = QUICK if args.quick else args.images or FULL[test_set]
         if args.methods:
-            collect(bed, images, OUT / bed, args.methods, args.address)
+            collect(test_set, images, OUT / test_set, args.methods, args.address)
             continue
-        data = made(bed, images, list(TABLE), args.address)
+        data = made(test_set, images, list(TABLE), args.address)
         if not args.quick:
-            picture(bed, data)
-        result[bed] = {"images": images, "methods": evaluate(data)}
+            picture(test_set, data)
+        result[test_set] = {"images": images, "methods": evaluate(data)}
     if args.methods:
         return
     text = as_markdown(result)

@@ -1,7 +1,8 @@
-"""Table 2: who finds artifacts: ``python -m benchmarks.table2``, a part of ``make bench``.
+"""Table 2, which systems find artifacts: ``python -m benchmarks.table2``, part of ``make bench``.
 
-On images judged by eye (judged.json) and on planted artifacts whose mask is known, in three contrasts and three sizes.
-The trained detector and the rules look at the final image; ASCED looks at the run. Writes docs/benchmarks/table2.*.
+Test sets: images judged by eye (judged.json), and planted artifacts with a known mask, in three contrasts and three
+sizes. The trained detector and the rules see the final image; ASCED sees the run. Writes docs/benchmarks/table2.json
+and table2.md.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 MODES = ("robust", "reference", "paper")
 CONTRASTS, SIZES = {"low": 0.15, "middle": 0.4, "high": 1.0}, {"small": 3, "middle": 6, "large": 10}
 PLANTED, QUICK = 96, 4
-JUDGED, JUDGED_QUICK = 100, 12  # of each kind
-FIRST = 20000  # seed of the planted runs
+JUDGED, JUDGED_QUICK = 100, 12  # images with and without an artifact, each
+FIRST = 20000  # first seed of the planted runs
 RESAMPLES = 500
 Seen = tuple[BoolMap, NDArray[np.floating]]
 Ellipse = tuple[NDArray[np.bool_], Tensor]
@@ -48,7 +49,7 @@ def watch(sampler: HandSampler, run: Recording, mode: str, planted: list[Tensor]
         frames = []
         for step in steps:
             frame = run.predictions[step][i]
-            if planted is not None:  # half of it at once, all of it a step later, as artifacts are born
+            if planted is not None:  # half of it in one step, all of it in the next, as artifacts form
                 frame = frame + planted[i] * min(1.0, max(0, step - steps[len(steps) // 2] + 1) / 2)
             frames.append(frame - run.states[step][i] if mode == "paper" else frame)  # w s = x0 - x, at alpha = 1
         found.append(detect(torch.stack(frames), settings))
@@ -56,24 +57,24 @@ def watch(sampler: HandSampler, run: Recording, mode: str, planted: list[Tensor]
 
 
 def plant(seed: int, contrast: float, radius: int) -> Ellipse:
-    """A soft-edged ellipse of one colour; its mask [64,64] and its image [3,64,64] in the units of predictions."""
+    """An ellipse of one color: its mask [64,64], and its image [3,64,64] in the units of predictions."""
     rng = np.random.default_rng((FIRST, seed, radius))
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    centre = rng.integers(16, 48, 2)
+    center = rng.integers(16, 48, 2)
     axes = (radius, max(2, round(radius * float(rng.uniform(0.6, 1)))))
-    cv2.ellipse(mask, tuple(map(int, centre)), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-    colour = rng.choice([-1.0, 1.0], 3) * contrast
-    return mask.astype(bool), torch.tensor(colour, dtype=torch.float32).view(3, 1, 1) * torch.from_numpy(mask)
+    cv2.ellipse(mask, tuple(map(int, center)), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    color = rng.choice([-1.0, 1.0], 3) * contrast
+    return mask.astype(bool), torch.tensor(color, dtype=torch.float32).view(3, 1, 1) * torch.from_numpy(mask)
 
 
 def by_eye(sampler: HandSampler, each: int) -> dict[str, Any]:
-    """Accuracy on so many images of both kinds, and how many of the boxes are hit."""
+    """Accuracy on ``each`` images with and without an artifact, and the share of boxes touched."""
     judged = json.loads((Path(__file__).parent / "judged.json").read_text(encoding="utf-8"))
     boxes = {entry["seed"]: entry["box"] for entry in judged["artifact"][:each]}
     seeds = [*boxes, *judged["clean"][:each]]
     systems: dict[str, list[Seen]] = {}
     for start in range(0, len(seeds), 40):
-        for name, seen in look(sampler, record(sampler, seeds[start : start + 40])).items():
+        for name, seen in seen_by_all(sampler, record(sampler, seeds[start : start + 40])).items():
             systems.setdefault(name, []).append(seen)
     truth = np.array([seed in boxes for seed in seeds])
     table = {}
@@ -94,14 +95,14 @@ def by_eye(sampler: HandSampler, each: int) -> dict[str, Any]:
 
 
 def _by_score(truth: BoolMap, scores: NDArray[np.floating], choosing: BoolMap) -> Figure:
-    """Accuracy of the limit of the score that is best on one half of the images, on the other half."""
+    """Accuracy by a threshold on the score, chosen on one half of the images and applied to the other."""
     limits = np.unique(scores[choosing])
     right = [((scores > limit) == truth)[choosing].mean() for limit in limits]
     return rate(((scores > limits[int(np.argmax(right))]) == truth)[~choosing])
 
 
-def look(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
-    """The masks [B,64,64] and a score of each image [B] by every system: its marked area, where it has no other."""
+def seen_by_all(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
+    """Masks [B,64,64] and image scores [B] by every system; the score is the marked area unless it has another."""
     final = to_uint8(run.images)
     watched = {mode: watch(sampler, run, mode) for mode in MODES}
     masks = {f"ASCED {mode}": np.stack([d.mask for d in found]) for mode, found in watched.items()}
@@ -130,7 +131,7 @@ def _auroc(truth: BoolMap, score: NDArray[np.floating]) -> Any:
 
 
 def by_planting(sampler: HandSampler, images: int) -> dict[str, Any]:
-    """IoU, share found and AUROC over pixels, by contrast and size."""
+    """IoU, share of artifacts found, and AUROC over pixels, by contrast and size."""
     run = record(sampler, list(range(FIRST, FIRST + images)))
     table: dict[str, Any] = {}
     trained = PALDetector.load(WEIGHTS / "supervised.pt")
@@ -172,16 +173,16 @@ def _cell(value: dict[str, float]) -> str:
 def as_markdown(eye: dict[str, Any], planted: dict[str, Any], images: int, judged: int) -> str:
     """Both tables."""
     lines = [
-        "# Who finds artifacts",
+        "# Which systems find artifacts",
         "",
-        "Written by `make bench`; in brackets the 95 % interval of a bootstrap over images. *Supervised* is a small "
-        "detector trained on planted artifacts; it stands in for PAL. What to make of it: [findings](../findings.md).",
+        "Written by `make bench`; the 95 % interval of a bootstrap over images is in parentheses. *Supervised* is a "
+        "small detector trained on planted artifacts; it stands in for PAL. Discussion: [findings](../findings.md).",
         "",
         f"## {judged} images with an artifact and {judged} without, judged by eye",
         "",
-        "Final weights; seeds, verdicts, boxes and protocol are in [judged.json](../../benchmarks/judged.json). The "
-        "score of an image is the area that a system marks; BayesDiff's is its mean uncertainty. *By score*: accuracy "
-        "of a limit of the score, chosen on one half of the images, on the other half.",
+        "Final weights. [judged.json](../../benchmarks/judged.json) holds seeds, verdicts, boxes and protocol. An "
+        "image's score is its marked area; for BayesDiff, its mean uncertainty. *By score*: accuracy of a threshold on "
+        "the score, chosen on one half of the images and applied to the other.",
         "",
         "| system | accuracy | artifacts flagged | clean flagged | boxes touched | AUROC of the score | by score |",
         "|---|---|---|---|---|---|---|",
@@ -193,10 +194,10 @@ def as_markdown(eye: dict[str, Any], planted: dict[str, Any], images: int, judge
         "",
         "## Planted artifacts",
         "",
-        f"{images} images a cell. A patch of one colour is added to the predictions from the middle of the window on, "
-        "half of it in its first step. Contrast low, middle, high: 0.15, 0.4, 1 of a scale of -1 to 1; radius small, "
-        "middle, large: 3, 6, 10 of 64 pixels. IoU, then the share of which at least half is marked, then AUROC over "
-        "pixels. The trained detector sees the patch on the final image, BayesDiff in the states from its birth on.",
+        f"{images} images per cell. A patch of one color is added to the predictions from the middle of the window on, "
+        "at half strength in its first step. Contrast low, middle, high: 0.15, 0.4, 1 on a scale of -1 to 1; radius "
+        "small, middle, large: 3, 6, 10 of 64 pixels. Cells: IoU · share of patches at least half marked · AUROC over "
+        "pixels. The trained detector sees the patch in the final image, BayesDiff in the states after its first step.",
         "",
     ]
     cells = list(next(iter(planted.values())))
@@ -209,7 +210,7 @@ def as_markdown(eye: dict[str, Any], planted: dict[str, Any], images: int, judge
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK} planted images, printed and not written")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} planted images; leave docs unchanged")
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
     sampler = HandSampler("final")

@@ -1,7 +1,8 @@
-"""Trains a second bed, clothes of 32x32 grey pixels: ``python -m benchmarks.train_fashion --data FOLDER``.
+"""Trains the model of the clothes test set, 32x32 gray pixels: ``python -m benchmarks.train_fashion --data FOLDER``.
 
-So that no setting of the detector is one for hands. Data: Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747, MIT), as
-Debian's package ``dataset-fashion-mnist`` lays it out. Twelve minutes on one CPU thread.
+A second image domain shows whether the detector's settings only suit hands. Data: Fashion-MNIST (Xiao et al. 2017,
+arXiv 1708.07747, MIT), in the layout of Debian's package ``dataset-fashion-mnist``. Takes twelve minutes on one CPU
+thread.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY, LABEL_DROP, EMA = 32, 1e-3, 1e-2, 0.1, 0.999
 
 
 def make_network() -> HandUNet:
-    """The hand model's network for one channel, half as wide at its coarsest level."""
+    """The hand model's network with one channel, half as wide at its coarsest level."""
     return HandUNet(mult=(1, 2, 2), image_channels=1, border=0)
 
 
 def load_clothes(folder: Path) -> tuple[Tensor, Tensor]:
-    """Pictures uint8 [60000,1,32,32] with a black rim, and what they show, 0 to 9."""
-    pictures = np.frombuffer(gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
+    """Images uint8 [60000,1,32,32] with a black border, and their classes, 0 to 9."""
+    pixels = np.frombuffer(gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
     labels = np.frombuffer(gzip.decompress((folder / "train-labels-idx1-ubyte.gz").read_bytes())[8:], np.uint8)
-    images = torch.from_numpy(pictures.reshape(-1, 1, 28, 28).copy())
+    images = torch.from_numpy(pixels.reshape(-1, 1, 28, 28).copy())
     return F.pad(images, (PAD, PAD, PAD, PAD)), torch.from_numpy(labels.astype(np.int64))
 
 

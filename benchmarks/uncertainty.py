@@ -1,6 +1,6 @@
-"""BayesDiff on the beds: its posterior, and how uncertain it is of each cell of a recorded run.
+"""BayesDiff on the test sets: its posteriors, and its uncertainty about each cell of a recorded run.
 
-The posteriors are fitted on photographs: ``python -m benchmarks.uncertainty --data signdigits_64.npz``.
+The posteriors are fitted to photographs: ``python -m benchmarks.uncertainty --data signdigits_64.npz``.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from asced_core.detect.regions import find_regions
 from asced_core.detect.single_steps import MAD_TO_SIGMA, SMOOTHING
 from asced_core.detect.smoothing import GaussianSmoother, median
 from asced_core.maps import BoolMap
-from benchmarks.hands import WEIGHTS, HandSampler, Recording, beds_here, encode
+from benchmarks.hands import WEIGHTS, HandSampler, Recording, available_test_sets, encode
 
-IMAGES = 1000  # that a posterior is fitted on, the number of Kou et al.'s code
+IMAGES = 1000  # per posterior, as in Kou et al.'s code
 SEED = 0
 
 
 def last_layer(sampler: HandSampler) -> LastLayerTap:
-    """A tap at the last layer of a bed's network."""
+    """A tap at the last layer of the sampler's network."""
     x, label = torch.zeros(1, *sampler.shape), torch.zeros(1, dtype=torch.long)
     return LastLayerTap(find_last_layer(sampler.net, lambda: sampler.net(x, label, label)))
 
 
-def posterior_file(bed: str) -> Path:
-    """Where a bed's posterior lies."""
-    return WEIGHTS / f"laplace-{bed}.safetensors"
+def posterior_file(test_set: str) -> Path:
+    """The file of a test set's posterior."""
+    return WEIGHTS / f"laplace-{test_set}.safetensors"
 
 
 @torch.inference_mode()
 def uncertainty_at(
     sampler: HandSampler, run: Recording, end: int, planted: Tensor | None = None, since: int = 0
 ) -> Tensor:
-    """Standard deviation of the state at a step [B,H,W], its mean that of the recorded run.
+    """Standard deviation of the state at a step, [B,H,W]; its mean is the recorded run.
 
     Args:
-        sampler: of the bed.
+        sampler: of the test set.
         run: recorded by it.
-        end: step; the number of steps gives the uncertainty of the images.
-        planted: added to the states [B,C,H,W] of the steps behind ``since``: an artifact that the model has to look at.
-        since: step after which it is there.
+        end: step; the number of steps gives the uncertainty of the final images.
+        planted: [B,C,H,W], an artifact added to the states that the model sees after step ``since``.
+        since: last step without the planted artifact.
     """
     tap = last_layer(sampler)
     laplace = LastLayerLaplace(tap.layer)
-    laplace.load(posterior_file(sampler.bed))
+    laplace.load(posterior_file(sampler.test_set))
     seen = -1
 
     def at(x: Tensor, step: int) -> Tensor:
@@ -63,7 +63,7 @@ def uncertainty_at(
 
     def predict(x: Tensor, step: int) -> Tensor:
         nonlocal seen
-        if step != seen:  # the run's own prediction is recorded; what follows at this step are draws
+        if step != seen:  # the first call of a step is the recorded prediction; further calls are draws
             seen = step
             return run.predictions[step]
         return at(x, step)
@@ -82,21 +82,21 @@ def uncertainty_at(
 
 
 def abnormal_cells(uncertainty: Tensor, settings: DetectionSettings) -> BoolMap:
-    """The regions [B,H,W] of a map [B,H,W] above ``median + k 1.4826 MAD``, of the sizes that ASCED keeps."""
+    """Masks [B,H,W] of the regions above ``median + k * 1.4826 * MAD`` in maps [B,H,W], by ASCED's size filters."""
     height, width = uncertainty.shape[-2:]
     sigma = SMOOTHING * settings.scale(height, width)
-    smooth = GaussianSmoother((height, width), sigma if sigma >= 0.5 else 0.0, None, uncertainty.device)
+    smooth = GaussianSmoother((height, width), sigma, None, uncertainty.device)
     values = smooth(uncertainty[:, None])[:, 0]
     middle = median(values.flatten(1))
     mad = median((values.flatten(1) - middle[:, None]).abs())
     limit = (middle + settings.mad_scale * MAD_TO_SIGMA * mad)[:, None, None]
     ratio = (values / limit).numpy()
-    return np.stack([find_regions(one > 1, one, settings)[0] for one in ratio])
+    return np.stack([find_regions(one > 1, one, settings)[0] > 0 for one in ratio])
 
 
-def fit(bed: str, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes a bed's posterior, fitted on photographs uint8 [N,64,64,3] at a random step each."""
-    sampler, generator = HandSampler(bed), torch.Generator().manual_seed(SEED)
+def fit(test_set: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Fits a test set's posterior to photographs uint8 [N,64,64,3], each at a random step, and writes it."""
+    sampler, generator = HandSampler(test_set), torch.Generator().manual_seed(SEED)
     picks = torch.randperm(len(images), generator=generator)[:IMAGES].tolist()
     clean = encode(sampler, images[picks])
     tap = last_layer(sampler)
@@ -111,8 +111,8 @@ def fit(bed: str, images: np.ndarray, labels: np.ndarray) -> None:
 
     with tap:
         laplace.fit(pairs())
-    laplace.save(posterior_file(bed))
-    print(f"{bed}: median standard deviation of a weight {float(laplace.weight.median().sqrt()):.2e}")
+    laplace.save(posterior_file(test_set))
+    print(f"{test_set}: median standard deviation of a weight {float(laplace.weight.median().sqrt()):.2e}")
 
 
 def main() -> None:
@@ -120,11 +120,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(SEED)  # the host's autoencoder draws from its posterior
+    torch.manual_seed(SEED)  # ComfyUI's autoencoder samples from its posterior
     archive = np.load(args.data, allow_pickle=False)
     train = ~archive["is_test"].astype(bool)
-    for bed in beds_here():
-        fit(bed, archive["images"][train], archive["labels"][train])
+    for test_set in available_test_sets():
+        fit(test_set, archive["images"][train], archive["labels"][train])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The network of the embedded hand models: a small class-conditional U-Net on 64x64 pixels or 16x16 latent cells.
+"""The network of the bundled hand models: a small class-conditional U-Net on 64x64 pixels or 16x16 latent cells.
 
-It learns ``v`` (a steadier target on a small budget) and answers in ``eps``, the way the host's
-eps models do: ``eps = sqrt(1 - abar) x_t + sqrt(abar) v`` (Salimans & Ho 2022, Sec. 4, arXiv 2202.00512).
+It is trained to predict ``v`` (a more stable target on a small budget) and returns ``eps``, like ComfyUI's eps models:
+``eps = sqrt(1 - abar) x_t + sqrt(abar) v`` (Salimans & Ho 2022, Sec. 4, arXiv 2202.00512).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 STEPS = 1000  # training steps, linear betas
 BETA_START, BETA_END = 1e-4, 0.02
 CLASSES = 10  # the digits 0..9
-NULL_CLASS = CLASSES  # the label of "no digit", the negative side of CFG
-SCALED_LINEAR = (8.5e-4, 0.012)  # betas of latent diffusion, linear in their square roots
+NULL_CLASS = CLASSES  # the label "no digit", for the negative side of CFG
+SCALED_LINEAR = (8.5e-4, 0.012)  # first and last beta of latent diffusion, linear in the square root
 LATENT: dict[str, Any] = {"image_channels": 4, "patch": 1, "border": 2, "scaled_linear": True}
 
 
 def alphas_cumprod(scaled_linear: bool = False) -> Tensor:
-    """``abar`` of 1000 steps, float32 [1000]: linear betas (Ho et al. 2020, arXiv 2006.11239) or, for latents,
-    linear in the square root (Rombach et al. 2022, arXiv 2112.10752, code).
+    """``abar`` of the 1000 steps, float32 [1000]: linear betas (Ho et al. 2020, arXiv 2006.11239), or for latents
+    betas that are linear in the square root (Rombach et al. 2022, arXiv 2112.10752, code).
     """
     if scaled_linear:
         start, end = (math.sqrt(beta) for beta in SCALED_LINEAR)
@@ -73,7 +73,7 @@ class _Attention(nn.Module):
 
 
 class _Level(nn.Module):
-    """A residual block, with self-attention behind it on the coarser levels."""
+    """A residual block, followed by self-attention on the coarser levels."""
 
     def __init__(self, ops: Any, channels: int, out_channels: int, emb: int, attention: bool) -> None:
         super().__init__()
@@ -87,17 +87,17 @@ class _Level(nn.Module):
 class HandUNet(nn.Module):
     """Predicts ``eps`` of a noisy hand.
 
-    The host builds it as ``HandUNet(device=…, operations=…, dtype=…)`` and calls it as
+    ComfyUI builds it as ``HandUNet(device=…, operations=…, dtype=…)`` and calls it as
     ``model(x, timesteps, y=labels, context=…, transformer_options=…)``.
 
     Args:
-        channels, mult: width of the levels.
-        image_channels: of what it denoises.
+        channels, mult: base width, and its multiple on each level.
+        image_channels: channels of the image or latent.
         patch: side of the square that becomes one cell of the finest level.
-        border: reflected cells of the image around it, cut off again: zero padding leaves a noisy rim.
+        border: width of the reflection padding, which is cropped again; zero padding would leave a noisy rim.
         scaled_linear: the noise schedule, see ``alphas_cumprod``.
-        operations: classes of the layers. The host's draw no first weights, so its generators stay as they are, and
-            let it keep the weights where it wants.
+        operations: layer classes. ComfyUI's draw no initial weights, so its random generators stay untouched, and
+            they let ComfyUI place the weights.
     """
 
     abar: Tensor
@@ -111,7 +111,7 @@ class HandUNet(nn.Module):
         border: int = 4,
         scaled_linear: bool = False,
         operations: Any = nn,
-        **_host: Any,
+        **_unused: Any,
     ) -> None:
         super().__init__()
         ops = operations
@@ -149,7 +149,7 @@ class HandUNet(nn.Module):
         self.register_buffer("abar", alphas_cumprod(scaled_linear), persistent=False)
 
     def velocity(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """``v`` for ``x`` [B,C,H,W] at training steps ``t`` [B] with labels ``y`` [B]; any H, W above 8."""
+        """``v`` [B,C,H,W] for ``x`` [B,C,H,W] at training steps ``t`` [B] with labels ``y`` [B]; H and W above 8."""
         height, width = x.shape[-2:]
         edge, pad_h, pad_w = self.border, *((-n - 2 * self.border) % self.stride for n in (height, width))
         x = F.pad(x, (edge, edge + pad_w, edge, edge + pad_h), mode="reflect")
@@ -169,8 +169,8 @@ class HandUNet(nn.Module):
         out = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch).float()
         return out[..., edge : edge + height, edge : edge + width]
 
-    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, **_host: Any) -> Tensor:
-        """``eps`` [B,C,H,W] for VP-scaled ``x`` [B,C,H,W]; ``y`` [B] digits, none = the null label."""
+    def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, **_unused: Any) -> Tensor:
+        """``eps`` [B,C,H,W] for VP-scaled ``x`` [B,C,H,W]; ``y`` [B] holds digits, None is the null label."""
         labels = torch.full_like(timesteps, NULL_CLASS, dtype=torch.long) if y is None else y.long()
         steps = timesteps.long().clamp(0, STEPS - 1)
         abar = self.abar[steps][:, None, None, None]

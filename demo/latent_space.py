@@ -1,4 +1,4 @@
-"""The latent space of the latent hand model: what its files hold, and how the host's classes are built for it."""
+"""The latent space of the latent hand model: extra keys of its files, and the arguments of ComfyUI's classes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 CHANNELS = 4
 DOWNSCALE = 4  # pixels per cell
-FORMAT_KEYS = ("latent_scale", "latent_rgb_factors", "latent_rgb_bias")  # beside the autoencoder's weights
-# Arguments of the host's AutoencoderKL.
+FORMAT_KEYS = ("latent_scale", "latent_rgb_factors", "latent_rgb_bias")  # stored with the autoencoder's weights
+# arguments of ComfyUI's AutoencoderKL
 AUTOENCODER: dict[str, Any] = {
     "embed_dim": CHANNELS,
     "ddconfig": {

@@ -1,7 +1,7 @@
 """Trains the hand model: ``python -m demo.train --data signdigits_64.npz --out demo/hands64.safetensors``.
 
 Data: the Sign Language Digits photographs (Mavi 2020, arXiv 2011.08927) as an npz with ``images`` uint8
-[N,64,64,3], ``labels`` and ``is_test``. One CPU thread in bf16 sees about 30 images a second.
+[N,64,64,3], ``labels`` and ``is_test``. One CPU thread in bf16 processes about 30 images per second.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from .hand_unet import NULL_CLASS, STEPS, HandUNet, alphas_cumprod
 
 LABEL_DROP = 0.2  # share of images trained without their digit, for classifier-free guidance
-EMA = 0.9995
-WARMUP = 200
+EMA = 0.9995  # decay of the averaged weights
+WARMUP = 200  # steps
 
 
 def load_photographs(path: Path) -> tuple[Tensor, Tensor]:
-    """The training half: images uint8 [N,3,H,W] and their digits [N]."""
+    """The training split: images uint8 [N,3,H,W] and their digits, int64 [N]."""
     data = np.load(path)
     train = ~data["is_test"]
     images = torch.from_numpy(data["images"][train]).permute(0, 3, 1, 2).contiguous()
@@ -35,7 +35,14 @@ def load_photographs(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def velocity_loss(model: HandUNet, x0: Tensor, labels: Tensor, abar: Tensor) -> Tensor:
-    """Mean squared error on ``v = sqrt(abar) eps - sqrt(1-abar) x0``, with stratified time steps."""
+    """Mean squared error on ``v = sqrt(abar) eps - sqrt(1-abar) x0``, with stratified timesteps.
+
+    Args:
+        model: the network.
+        x0: clean images [B,C,H,W], -1 to 1.
+        labels: digits [B].
+        abar: see ``alphas_cumprod``.
+    """
     batch = len(x0)
     t = ((torch.arange(batch) + torch.rand(1)) / batch * STEPS).long().clamp(0, STEPS - 1)
     t = t[torch.randperm(batch)]
@@ -47,7 +54,7 @@ def velocity_loss(model: HandUNet, x0: Tensor, labels: Tensor, abar: Tensor) -> 
 
 
 def initialise(model: HandUNet) -> None:
-    """Residual branches and the head start at zero, so that training starts from the identity."""
+    """Sets the ends of the residual branches and the head to zero, so that training starts from the identity."""
     for name, parameter in model.named_parameters():
         if name.endswith(("conv_out.weight", "attn.out.weight", "head.weight")):
             torch.nn.init.zeros_(parameter)
@@ -64,31 +71,31 @@ def fit(
     weight_decay: float = 1e-4,
     every: int = 200,
 ) -> None:
-    """Minimises a loss by AdamW, with a warm-up and a cosine; what is kept is a running mean of the weights.
+    """Minimizes a loss with AdamW, warmup and cosine decay; saves an exponential moving average of the weights.
 
     Args:
-        model: in training; those of its parameters that want a gradient are changed.
-        loss: of the next batch.
-        keep: writes the running mean; called now and then, and at the end.
+        model: trained in place; only parameters that require a gradient change.
+        loss: returns the loss of the next batch.
+        keep: saves the averaged model; called every ``every`` steps, and at the end.
         minutes: wall-clock time.
-        lr: the highest learning rate.
-        ema: weight of the past in the running mean; shorter in the beginning.
-        weight_decay: of AdamW.
-        every: steps from one printed line and one copy to the next.
+        lr: peak learning rate.
+        ema: decay of the moving average; lower at the start.
+        weight_decay: weight decay of AdamW.
+        every: steps between two log lines and saves.
     """
     mean = copy.deepcopy(model).requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
     start, step, losses = time.time(), 0, []
     while (elapsed := (time.time() - start) / 60) < minutes:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             decay = 0.5 * (1 + math.cos(math.pi * elapsed / minutes))
             group["lr"] = lr * min(1.0, (step + 1) / WARMUP) * decay
         value = loss()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             for ours, theirs in zip(mean.parameters(), model.parameters(), strict=True):
                 ours.lerp_(theirs, 1 - min(ema, (1 + step) / (10 + step)))
@@ -101,6 +108,7 @@ def fit(
 
 
 def train(args: argparse.Namespace) -> None:
+    """Trains the pixel model with the arguments of ``main``."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     torch.set_flush_denormal(True)
@@ -127,11 +135,12 @@ def train(args: argparse.Namespace) -> None:
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """fp16 halves the file; the host loads it back to float32."""
+    """The weights in fp16, which halves the file; ComfyUI loads them as float32."""
     return {name: value.half().contiguous() for name, value in state.items()}
 
 
 def save(model: nn.Module, path: Path) -> None:
+    """Writes the weights in fp16 as a safetensors file."""
     save_file(halved(model.state_dict()), path)
 
 
@@ -139,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="weights to go on from")
+    parser.add_argument("--init", type=Path, help="weights to resume from")
     parser.add_argument("--minutes", type=float, default=80)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=6e-4)

@@ -1,10 +1,11 @@
 """Trains the latent hand model in three parts, each a command of ``python -m demo.train_latent``.
 
-- ``autoencoder``: the host's own AutoencoderKL, small, 4 channels, one latent cell to 4x4 pixels.
-- ``decoder``: the host's tiny decoder for previews (TAESD, twice the size: 8x8 pixels a cell), taught by the former.
+- ``autoencoder``: ComfyUI's AutoencoderKL, small, with 4 channels and 4x4 pixels per latent cell.
+- ``decoder``: ComfyUI's tiny preview decoder (TAESD, twice the size: 8x8 pixels per cell), distilled from the
+  autoencoder.
 - ``denoiser``: the U-Net of the pixel model, on these latents.
 
-The host's classes are needed: ``--comfyui`` names its folder. Data as in ``demo.train``.
+This needs ComfyUI's classes: ``--comfyui`` is its folder. The data is the same as in ``demo.train``.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from .hand_unet import LATENT, NULL_CLASS, HandUNet
 from .latent_space import AUTOENCODER, DOWNSCALE, FORMAT_KEYS
 from .train import LABEL_DROP, fit, halved, initialise, load_photographs, save, velocity_loss
 
-KL = 1e-6  # weight of the divergence, as in latent diffusion (Rombach et al. 2022, arXiv 2112.10752, Sec. 3.1)
-EMA = 0.999
-EDGES = 1.0  # weight of the differences of neighbouring pixels: they keep what L1 alone blurs
+KL = 1e-6  # weight of the KL divergence, as in latent diffusion (Rombach et al. 2022, arXiv 2112.10752, Sec. 3.1)
+EMA = 0.999  # decay of the averaged weights
+EDGES = 1.0  # weight of the differences between neighboring pixels, which preserve detail that plain L1 blurs
 
 
 def load_host(folder: Path) -> None:
-    """Puts the host's modules on the path; CPU only."""
+    """Puts ComfyUI's modules on the path, and selects the CPU."""
     sys.path.insert(0, str(folder))
     sys.argv = sys.argv[:1]
     from comfy.cli_args import args
@@ -42,7 +43,7 @@ def load_host(folder: Path) -> None:
 
 
 def build_autoencoder(state: dict[str, Tensor] | None = None) -> Any:
-    """The host's AutoencoderKL; fresh weights where none are given."""
+    """ComfyUI's AutoencoderKL with the given weights, or with initial ones."""
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     model = AutoencoderKL(**copy.deepcopy(AUTOENCODER))
@@ -54,7 +55,7 @@ def build_autoencoder(state: dict[str, Tensor] | None = None) -> Any:
 
 
 def _fresh(model: nn.Module) -> None:
-    """The host leaves its layers without values; these are torch's usual ones."""
+    """Initializes the layers as torch does; ComfyUI leaves them without values."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
@@ -66,7 +67,7 @@ def _fresh(model: nn.Module) -> None:
 
 
 def photographs(images: Tensor, batch: int) -> Iterator[Tensor]:
-    """Endless batches [B,3,H,W], -1 to 1, mirrored and shifted by up to a cell."""
+    """Endless batches [B,3,H,W], -1 to 1, randomly flipped and shifted by up to one cell."""
     while True:
         for pick in torch.randperm(len(images)).split(batch):
             x = images[pick].float() / 127.5 - 1
@@ -78,7 +79,7 @@ def photographs(images: Tensor, batch: int) -> Iterator[Tensor]:
 
 
 def picture_loss(out: Tensor, target: Tensor) -> Tensor:
-    """L1 on the pixels and on the differences of neighbours."""
+    """L1 on pixels [B,3,H,W] and on the differences between neighbors."""
     loss = (out - target).abs().mean()
     for axis in (-1, -2):
         loss = loss + EDGES * (out.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
@@ -86,11 +87,12 @@ def picture_loss(out: Tensor, target: Tensor) -> Tensor:
 
 
 def fit_for(args: Any, model: nn.Module, loss: Callable[[], Tensor]) -> None:
-    """As the command line says."""
+    """Calls ``fit`` with the command-line arguments."""
     fit(model, loss, lambda m: save(m, args.out), minutes=args.minutes, lr=args.lr, ema=EMA)
 
 
 def train_autoencoder(args: Any, images: Tensor, _: Tensor) -> None:
+    """Trains the autoencoder on images uint8 [N,3,H,W]."""
     model = build_autoencoder()
     batches = photographs(images, args.batch)
 
@@ -110,7 +112,7 @@ def train_autoencoder(args: Any, images: Tensor, _: Tensor) -> None:
 
 @torch.no_grad()
 def finish_autoencoder(path: Path, images: Tensor) -> None:
-    """Writes the latents' mean, spread and colours into the file: what a latent format has to know."""
+    """Adds what a latent format needs to the file: the scale of the latents and their linear map to RGB."""
     state = {k: v for k, v in load_file(path).items() if k not in FORMAT_KEYS}
     model = build_autoencoder(state)
     z, small = [], []
@@ -118,11 +120,11 @@ def finish_autoencoder(path: Path, images: Tensor) -> None:
         x = x.float() / 127.5 - 1
         z.append(model.encode(x))
         small.append(F.avg_pool2d(x, DOWNSCALE))
-    latents, colours = torch.cat(z), torch.cat(small)
+    latents, colors = torch.cat(z), torch.cat(small)
     scale = 1 / latents.std()
     flat = (latents * scale).movedim(1, -1).reshape(-1, latents.shape[1])
     fitted = torch.linalg.lstsq(
-        torch.cat([flat, torch.ones(len(flat), 1)], 1), colours.movedim(1, -1).reshape(-1, 3)
+        torch.cat([flat, torch.ones(len(flat), 1)], 1), colors.movedim(1, -1).reshape(-1, 3)
     ).solution
     format_ = dict(zip(FORMAT_KEYS, (scale.reshape(1), fitted[:-1], fitted[-1]), strict=True))
     save_file({**halved(state), **{k: v.contiguous() for k, v in format_.items()}}, path)
@@ -130,6 +132,7 @@ def finish_autoencoder(path: Path, images: Tensor) -> None:
 
 
 def train_decoder(args: Any, images: Tensor, _: Tensor) -> None:
+    """Distills the tiny decoder from the autoencoder."""
     from comfy.taesd.taesd import Decoder
 
     state = load_file(args.autoencoder)
@@ -149,16 +152,17 @@ def train_decoder(args: Any, images: Tensor, _: Tensor) -> None:
             target = F.interpolate(crop, scale_factor=2, mode="bilinear") * 0.5 + 0.5
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = model(z[..., top : top + half, left : left + half]).float()
-        inner = (..., slice(8, -8), slice(8, -8))  # what the crop's edge does not spoil
+        inner = (..., slice(8, -8), slice(8, -8))  # not affected by the edge of the crop
         return picture_loss(out[inner], target[inner])
 
     fit_for(args, model, loss)
 
 
 def train_denoiser(args: Any, images: Tensor, digits: Tensor) -> None:
+    """Trains the U-Net on the latents of the images."""
     state = load_file(args.autoencoder)
     encoder, scale = build_autoencoder(state), float(state[FORMAT_KEYS[0]])
-    with torch.no_grad():  # both ways round, so that the autoencoder is not needed again
+    with torch.no_grad():  # encode originals and flips once, so that the autoencoder is not needed again
         both = [images, images.flip(-1)]
         latents = torch.cat([encoder.encode(x.float() / 127.5 - 1) * scale for y in both for x in y.split(64)])
     labels, model = digits.repeat(2), HandUNet(**LATENT)
@@ -190,8 +194,8 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--autoencoder", type=Path, help="needed by the other two")
-    parser.add_argument("--init", type=Path, help="denoiser weights to go on from")
+    parser.add_argument("--autoencoder", type=Path, help="trained autoencoder; required by decoder and denoiser")
+    parser.add_argument("--init", type=Path, help="denoiser weights to resume from")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)

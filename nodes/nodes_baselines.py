@@ -16,7 +16,9 @@ from .images import to_pictures
 from .model_files import FOLDER, changed, files_with, find_file
 
 NO_FILE = "put a TorchScript file into models/asced"
-KEY_VARIABLE = "ASCED_VLM_KEY"  # not a widget: workflows are shared
+# Not widgets: workflows are shared, and the key goes only to an address that was named on this machine.
+KEY_VARIABLE, ENDPOINT_VARIABLE = "ASCED_VLM_KEY", "ASCED_VLM_ENDPOINT"
+LOCAL = "http://127.0.0.1:11434/v1"
 
 
 class ASCED_PALDetector(io.ComfyNode):
@@ -82,9 +84,9 @@ class ASCED_VLMVerdict(io.ComfyNode):
                 io.Image.Input("image", tooltip="The finished images; each is asked about on its own."),
                 io.String.Input(
                     "endpoint",
-                    default="http://127.0.0.1:11434/v1",
-                    tooltip="Address of a server that speaks as OpenAI does, up to /v1. A key, if it wants one, is "
-                    f"read from the environment variable {KEY_VARIABLE}.",
+                    default=LOCAL,
+                    tooltip="Address of an OpenAI-compatible server, including /v1; empty: the one in the environment "
+                    f"variable {ENDPOINT_VARIABLE}. A key in {KEY_VARIABLE} is sent to that one only.",
                 ),
                 io.String.Input("model", default="llava:13b", tooltip="The model's name on that server."),
                 io.Int.Input(
@@ -115,12 +117,24 @@ class ASCED_VLMVerdict(io.ComfyNode):
     def execute(
         cls, image: torch.Tensor, endpoint: str, model: str, paper_question: int, custom_question: str, timeout: float
     ) -> io.NodeOutput:
-        judge = Judge(endpoint.strip(), model.strip(), os.environ.get(KEY_VARIABLE, ""), timeout)
+        own = os.environ.get(ENDPOINT_VARIABLE, "").strip()
+        key = os.environ.get(KEY_VARIABLE, "")
+        address = endpoint.strip() or own or LOCAL
+        withheld = bool(key) and address.rstrip("/") != own.rstrip("/")
+        judge = Judge(address, model.strip(), "" if withheld else key, timeout)
         question = Question(custom_question.strip()) if custom_question.strip() else question_of_paper(paper_question)
         verdicts, answers = [], []
         for picture in to_pictures(image):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            verdict, answer = judge.ask(picture, question)
+            try:
+                verdict, answer = judge.ask(picture, question)
+            except ValueError as error:
+                if not withheld:
+                    raise
+                raise ValueError(
+                    f"{error} The key in {KEY_VARIABLE} was not sent, because {address} is not the address in "
+                    f"{ENDPOINT_VARIABLE}: set that variable to this address if you trust it."
+                ) from error
             verdicts.append(verdict)
             answers.append(" ".join(answer.split()))
         return io.NodeOutput(any(verdicts), sum(verdicts) / max(1, len(verdicts)), "\n".join(answers))

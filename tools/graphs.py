@@ -21,7 +21,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 def demo_model(space: str, batch: int) -> dict[str, Any]:
     """Nodes ``model`` and ``empty``: a demo model, and the latent that it starts from."""
     return {
-        "model": node("ASCED_DemoModel", digit="each in turn", space=space),
+        "model": node("ASCED_DemoModel", digit="each in turn", variant=space),
         "empty": node("EmptyLatentImage", width=SIDES[space], height=SIDES[space], batch_size=batch),
     }
 

@@ -66,7 +66,7 @@ def _slide(page: Page) -> None:
     """Turns to the fourth image, and moves the slider."""
     for _ in range(3):
         page.get_by_label("Next image").click()
-    page.get_by_label("How much of the image shows before").fill("35")
+    page.get_by_label("Divider between before and after").fill("35")
 
 
 def _open_settings(page: Page) -> None:
@@ -94,9 +94,9 @@ SHOTS = {
     HELP / "ASCED_BestOfBatch": Shot("best of batch", ("ASCED_BestOfBatch", "The best two")),
     HELP / "ASCED_SaveReport": Shot("best of batch", ("Kept: saved with their report",)),
     HELP / "ASCED_DemoModel": Shot("first look", ("ASCED_DemoModel", "Before")),
-    HELP / "ASCED_BayesDiff": Shot("rivals", ("ASCED_BayesDiff", "BayesDiff: what is uncertain")),
-    HELP / "ASCED_PALDetector": Shot("rivals", ("ASCED_PALDetector",), run=False),
-    HELP / "ASCED_VLMVerdict": Shot("rivals", ("ASCED_VLMVerdict",), run=False),
+    HELP / "ASCED_BayesDiff": Shot("baselines", ("ASCED_BayesDiff", "BayesDiff: uncertainty")),
+    HELP / "ASCED_PALDetector": Shot("baselines", ("ASCED_PALDetector",), run=False),
+    HELP / "ASCED_VLMVerdict": Shot("baselines", ("ASCED_VLMVerdict",), run=False),
     DOCS / "panel": Shot("first look", ("ASCED_MaskPreview",), then=_walk_along, vue=True),
     DOCS / "slider": Shot("compare", ("ASCED_Compare",), then=_slide, vue=True),
     DOCS / "first-look": Shot("first look", ()),
@@ -142,8 +142,8 @@ def graphs() -> dict[str, dict[str, Any]]:
     base, run = demo_model("pixel", 4), sampling(7)
     views = {
         "image": node("VAEDecode", samples=["sampler", 0], vae=["model", 1]),
-        "mask": node("ASCED_MaskPreview", report=["sampler", 2], image=["image", 0], grow=0, feather=0, min_score=0.0,
-                     left_out=""),
+        "mask": node("ASCED_MaskPreview", report=["sampler", 2], image=["image", 0], grow_px=0, feather_px=0,
+                     min_score=0.0, exclude=""),
     }  # fmt: skip
     advanced = {key: value for key, value in run.items() if key not in ("seed", "denoise")}
     guider = {key: run[key] for key in ("model", "positive", "negative", "cfg")}
@@ -159,8 +159,8 @@ def graphs() -> dict[str, dict[str, Any]]:
             "sigmas": node("BasicScheduler", model=["model", 0], scheduler="normal", steps=run["steps"], denoise=1.0),
             "sampler": node("ASCED_SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0],
                             sampler=["method", 0], sigmas=["sigmas", 0], latent_image=["empty", 0]),
-            "mask": node("ASCED_MaskPreview", report=["sampler", 3], image=["image", 0], grow=0, feather=0,
-                         min_score=0.0, left_out=""),
+            "mask": node("ASCED_MaskPreview", report=["sampler", 3], image=["image", 0], grow_px=0, feather_px=0,
+                         min_score=0.0, exclude=""),
         },
         "patched": base | views | {
             "patch": node("ASCED_ApplyToModel", model=["model", 0]),

@@ -25,7 +25,7 @@ PICTURES = {  # by the titles of the nodes that show them
     "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
     "ASCED - inpaint the mask": ("Before", "Mask", "After"),
     "ASCED - detailer": ("Before", "Mask", "After"),
-    "ASCED - rivals": ("Before", "TTC", "State replacement", "Score clipping"),
+    "ASCED - baselines": ("Before", "TTC", "State replacement", "Score clipping"),
 }
 # node, place among its pictures, label; wide pictures take a row
 SHEETS = {

@@ -1,17 +1,18 @@
 // @ts-check
-/** The web part of ASCED: settings, and what two of its nodes show. All nodes work without it, too. */
+/** The web part of ASCED: settings, and the views of two nodes. Every node also works without it. */
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
 import { CompareSlider } from "./slider.js"
+import { loadTexts, SETTINGS } from "./text.js"
 
 const VIEWS = /** @type {Record<string, typeof RegionPanel | typeof CompareSlider>} */ ({
   ASCED_MaskPreview: RegionPanel,
   ASCED_Compare: CompareSlider,
 })
-const DEFAULTS = { live: true, colour: "#ff4000", opacity: 0.45 }
+const DEFAULTS = { live: true, color: "#ff4000", opacity: 0.45 }
 const ROUTE = "/asced/view_settings"
 const VIEW = Symbol("ASCED view") // of a node
 
@@ -25,16 +26,16 @@ let styled
  */
 function viewSettings(changed = {}) {
   const get = (/** @type {string} */ id) => changed[id] ?? app.extensionManager.setting.get(id)
-  const colour = `#${String(get("ASCED.Colour") ?? "").replace("#", "")}`
+  const color = `#${String(get("ASCED.Color") ?? "").replace("#", "")}`
   return {
     live: get("ASCED.Live") ?? DEFAULTS.live,
-    colour: /^#[0-9a-f]{6}$/i.test(colour) ? colour : DEFAULTS.colour,
+    color: /^#[0-9a-f]{6}$/i.test(color) ? color : DEFAULTS.color,
     opacity: Math.min(1, Math.max(0, Number(get("ASCED.Opacity") ?? DEFAULTS.opacity))),
   }
 }
 
-/** Tells the server, which draws the live preview, how this page wants to see it. */
-async function tellServer(settings = viewSettings()) {
+/** Sends the settings to the server, which draws the live preview for this page. */
+async function sendSettings(settings = viewSettings()) {
   const client_id = api.clientId ?? api.initialClientId
   if (!client_id) return
   const body = JSON.stringify({ client_id, ...settings })
@@ -42,7 +43,7 @@ async function tellServer(settings = viewSettings()) {
 }
 
 /** @returns {boolean} */
-function asUsual() {
+function areDefaults() {
   return JSON.stringify(viewSettings()) === JSON.stringify(DEFAULTS)
 }
 
@@ -52,12 +53,12 @@ function changing(id) {
     if (!ready) return
     const settings = viewSettings({ [id]: value })
     paint(settings)
-    void tellServer(settings)
+    void sendSettings(settings)
   }
 }
 
-function paint({ colour, opacity } = viewSettings()) {
-  document.documentElement.style.setProperty("--asced-colour", colour)
+function paint({ color, opacity } = viewSettings()) {
+  document.documentElement.style.setProperty("--asced-color", color)
   document.documentElement.style.setProperty("--asced-opacity", `${opacity * 100}%`)
 }
 
@@ -65,29 +66,26 @@ app.registerExtension({
   name: "asced",
   settings: [
     {
+      ...SETTINGS["ASCED.Opacity"],
       id: "ASCED.Opacity",
-      category: ["ASCED", "View", "Opacity"],
-      name: "Opacity of the artifact map",
-      tooltip: "In the live preview and in the panel of ASCED Mask Preview.",
+      category: ["ASCED", "Artifact map", "Opacity"],
       type: "slider",
       attrs: { min: 0, max: 1, step: 0.05 },
       defaultValue: DEFAULTS.opacity,
       onChange: changing("ASCED.Opacity"),
     },
     {
-      id: "ASCED.Colour",
-      category: ["ASCED", "View", "Colour"],
-      name: "Colour of the artifact map",
-      tooltip: "The first colour is told apart from skin, sky and leaves, and by most colour-blind eyes.",
+      ...SETTINGS["ASCED.Color"],
+      id: "ASCED.Color",
+      category: ["ASCED", "Artifact map", "Color"],
       type: "color",
-      defaultValue: DEFAULTS.colour.slice(1),
-      onChange: changing("ASCED.Colour"),
+      defaultValue: DEFAULTS.color.slice(1),
+      onChange: changing("ASCED.Color"),
     },
     {
+      ...SETTINGS["ASCED.Live"],
       id: "ASCED.Live",
-      category: ["ASCED", "View", "Live"],
-      name: "Show the artifact map while sampling",
-      tooltip: "Words on the node, and the map in ComfyUI's preview where previews are on. The result is the same.",
+      category: ["ASCED", "Artifact map", "Live"],
       type: "boolean",
       defaultValue: DEFAULTS.live,
       onChange: changing("ASCED.Live"),
@@ -95,26 +93,29 @@ app.registerExtension({
   ],
   aboutPageBadges: [{ label: "ASCED", url: "https://github.com/asced/comfyui-asced", icon: "pi pi-github" }],
 
-  setup() {
+  async setup() {
     ready = true
-    let told = asUsual() // the server knows the defaults, and the style sheet does
-    if (!told) paint()
-    const tell = () => {
-      if (told || !(api.clientId ?? api.initialClientId)) return
-      told = true
-      void tellServer()
+    let sent = areDefaults() // the server and the style sheet have the same defaults
+    if (!sent) paint()
+    const send = () => {
+      if (sent || !(api.clientId ?? api.initialClientId)) return
+      sent = true
+      void sendSettings()
     }
-    api.addEventListener("status", tell) // the first one brings this page's id
+    api.addEventListener("status", send) // the first one brings this page's id
     api.addEventListener("reconnected", () => {
-      if (!asUsual()) void tellServer()
+      if (!areDefaults()) void sendSettings()
     })
-    tell()
+    send()
+    await loadTexts()
   },
+
+  beforeConfigureGraph: () => loadTexts(), // after a change of language, the page loads its workflow again
 
   nodeCreated(/** @type {any} */ node) {
     const View = VIEWS[node.comfyClass]
     if (!View) return
-    styled ??= addStyleSheet() // not before: it makes the page lay itself out anew
+    styled ??= addStyleSheet() // not earlier: it makes the page compute its layout again
     const view = new View(node)
     node[VIEW] = view
     chain(node, "onExecuted", (/** @type {any} */ output) => view.show(output))
@@ -122,7 +123,7 @@ app.registerExtension({
   },
 
   loadedGraphNode(/** @type {any} */ node) {
-    // a workflow that comes back into view brings its last results, a moment after its nodes
+    // a workflow that is opened again has its last results, shortly after its nodes are created
     if (node[VIEW]) setTimeout(() => node[VIEW].show(app.nodeOutputs?.[String(node.id)]), 100)
   },
 })

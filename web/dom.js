@@ -1,9 +1,10 @@
 // @ts-check
-/** What panel and slider share: elements, addresses of files, a place on a node. */
+/** Shared by the panel and the slider: elements, file URLs, a place on a node. */
 
 import { api } from "../../scripts/api.js"
+import { text } from "./text.js"
 
-/** @typedef {{filename: string, subfolder: string, type: string}} FileRef a file in the server's folders */
+/** @typedef {{filename: string, subfolder: string, type: string}} FileRef a file in one of the server's folders */
 
 /**
  * @template {keyof HTMLElementTagNameMap} K
@@ -19,20 +20,20 @@ export function element(tag, style, attributes = {}) {
   return made
 }
 
-/** @param {FileRef | null | undefined} file @returns {string} where the page finds it; empty for none */
+/** @param {FileRef | null | undefined} file @returns {string} its URL; empty for no file */
 export function fileUrl(file) {
   if (!file) return ""
   const { filename, subfolder, type } = file
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
 }
 
-/** Loads the style sheet, without an element in the page that all packs share. */
+/** Loads the style sheet, without adding an element to the page. */
 export async function addStyleSheet() {
   const answer = await fetch(new URL("./asced.css", import.meta.url))
   document.adoptedStyleSheets.push(await new CSSStyleSheet().replace(await answer.text()))
 }
 
-/** Calls another function behind a method of a node. @param {any} node @param {string} name @param {Function} also */
+/** Calls another function after a method of a node. @param {any} node @param {string} name @param {Function} also */
 export function chain(node, name, also) {
   const original = node[name]
   node[name] = function (/** @type {any[]} */ ...given) {
@@ -49,7 +50,7 @@ export function chain(node, name, also) {
  * @param {() => number} minHeight in pixels
  */
 export function placeOnNode(node, root, minHeight) {
-  // a press here must not drag the node, in the renderer where the panel lies inside of it
+  // a press here must not drag the node: in Nodes 2.0 the panel lies inside it
   root.addEventListener("pointerdown", (event) => event.stopPropagation())
   const options = { serialize: false, hideOnZoom: false, getMinHeight: minHeight }
   node.addDOMWidget("asced_panel", "ASCED_PANEL", root, options).serialize = false
@@ -57,10 +58,10 @@ export function placeOnNode(node, root, minHeight) {
 }
 
 /**
- * Makes a node tall enough for what it shows now, and its element seen.
+ * Makes a node tall enough for its content, and puts its element into the page.
  *
- * Nodes 2.0 keeps a node's place in the page for the next node of that id, as of a workflow that is loaded anew, and
- * with it the element of the last one.
+ * Nodes 2.0 reuses the DOM of a node for the next node with the same id, for example when a workflow is reloaded, and
+ * then still shows the old node's element.
  * @param {any} node
  * @param {HTMLElement} root
  */
@@ -74,7 +75,7 @@ export function settle(node, root) {
   node.graph.setDirtyCanvas(true, true)
 }
 
-/** The images of a batch, one at a time: two arrows and a line of words. */
+/** The images of a batch, one at a time: two arrows and a line of text. */
 export class Pager {
   /** @param {(index: number) => void} onTurn */
   constructor(onTurn) {
@@ -82,8 +83,8 @@ export class Pager {
     this.count = 0
     this.root = element("div", "asced-pager")
     this.words = element("span", "asced-words")
-    this.back = this.#arrow("◀", "Previous image", -1, onTurn)
-    this.forth = this.#arrow("▶", "Next image", 1, onTurn)
+    this.back = this.#arrow("◀", text("previous_image"), -1, onTurn)
+    this.forth = this.#arrow("▶", text("next_image"), 1, onTurn)
     this.root.append(this.back, this.words, this.forth)
   }
 

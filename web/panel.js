@@ -1,11 +1,13 @@
 // @ts-check
-/** The panel of ASCED_MaskPreview: regions to leave out of the mask, and the steps of the run to walk along. */
+/** The panel of ASCED_MaskPreview: regions to exclude from the mask, and the steps of the run. */
 
 import { app } from "../../scripts/app.js"
 import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
+import { text } from "./text.js"
 
 /**
- * @typedef {{step: number, phase: string, mean: number, threshold: number | null, share: number | null}} Step
+ * @typedef {{step: number, phase: "Profiling" | "Mutation" | "Refinement", mean: number, threshold: number | null,
+ *   share: number | null}} Step
  * @typedef {{box: number[], score: number}} Region box: left, top, right, bottom as shares of the image
  * @typedef {{index: number, score: number, corrected: boolean, picture: import("./dom.js").FileRef | null,
  *   strip: import("./dom.js").FileRef | null, timeline: Step[], regions: Region[]}} Picture
@@ -13,10 +15,9 @@ import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
  *   aspect: number, images: Picture[]}} Run
  */
 
-const HEIGHT = 240 // pixels, the least
+const HEIGHT = 240 // pixels, minimum
 const EMPTY = 24
-const LEFT_OUT = "left_out"
-const HINT = "Click a region to leave it out; point at a step to see what changed."
+const EXCLUDE = "exclude"
 
 export class RegionPanel {
   /** @param {any} node */
@@ -24,9 +25,9 @@ export class RegionPanel {
     this.node = node
     /** @type {Run | null} */
     this.run = null
-    /** @type {number | null} place in the timeline */
+    /** @type {number | null} index in the timeline */
     this.active = null
-    this.root = element("div", "asced-panel", { role: "group", "aria-label": "Artifact regions and steps" })
+    this.root = element("div", "asced-panel", { role: "group", "aria-label": text("panel") })
     this.pager = new Pager(() => this.#draw())
     this.stage = element("div", "asced-stage")
     this.frame = element("div", "asced-frame")
@@ -38,7 +39,7 @@ export class RegionPanel {
     this.steps = element("div", "asced-steps", {
       role: "slider",
       tabindex: "0",
-      "aria-label": "Sampling steps: how much changed at each",
+      "aria-label": text("steps"),
     })
     this.words = element("div", "asced-words")
     this.root.append(this.pager.root, this.stage, this.steps, this.words)
@@ -51,13 +52,13 @@ export class RegionPanel {
     this.#draw()
   }
 
-  /** @param {any} output what the node gave to the page */
+  /** @param {any} output what the node sent to the page */
   show(output) {
     const run = output?.asced_panel?.[0]
     if (!run) return settle(this.node, this.root)
     if (!this.run) {
       const scores = run.images.map((/** @type {Picture} */ image) => image.score)
-      this.pager.index = scores.indexOf(Math.max(...scores)) // the one with most to see
+      this.pager.index = scores.indexOf(Math.max(...scores)) // the image with the strongest region
     }
     this.run = run
     this.active = null
@@ -83,32 +84,32 @@ export class RegionPanel {
     return this.node.widgets?.find((/** @type {any} */ widget) => widget.name === name)
   }
 
-  /** @returns {Set<string>} names of the regions that are left out, as image:region */
-  #leftOut() {
-    const names = String(this.#widget(LEFT_OUT)?.value ?? "").matchAll(/(\d+):([1-9]\d*)/g)
+  /** @returns {Set<string>} names of the excluded regions, as image:region */
+  #excluded() {
+    const names = String(this.#widget(EXCLUDE)?.value ?? "").matchAll(/(\d+):([1-9]\d*)/g)
     return new Set([...names].map(([, image, region]) => `${Number(image)}:${Number(region)}`))
   }
 
-  /** Leaves a region out, or takes it back. @param {string} name */
+  /** Excludes a region, or includes it again. @param {string} name */
   #toggle(name) {
-    const widget = this.#widget(LEFT_OUT)
+    const widget = this.#widget(EXCLUDE)
     if (!widget) return
-    if (this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === LEFT_OUT)?.link != null) {
-      this.words.textContent = "left_out comes from another node: change it there."
+    if (this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === EXCLUDE)?.link != null) {
+      this.words.textContent = text("panel_linked")
       return
     }
-    const names = this.#leftOut()
+    const names = this.#excluded()
     if (!names.delete(name)) names.add(name)
-    const place = (/** @type {string} */ text) => text.split(":").map(Number)
-    const sorted = [...names].sort((a, b) => place(a)[0] - place(b)[0] || place(a)[1] - place(b)[1])
+    const numbers = (/** @type {string} */ one) => one.split(":").map(Number)
+    const sorted = [...names].sort((a, b) => numbers(a)[0] - numbers(b)[0] || numbers(a)[1] - numbers(b)[1])
     widget.value = sorted.join(", ")
     widget.callback?.(widget.value)
     this.#mark()
-    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.() // for undo and the unsaved mark
+    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.() // for undo and the unsaved marker
   }
 
   #listenToWidgets() {
-    for (const name of [LEFT_OUT, "min_score"]) {
+    for (const name of [EXCLUDE, "min_score"]) {
       const widget = this.#widget(name)
       if (!widget) continue
       const original = widget.callback
@@ -154,7 +155,7 @@ export class RegionPanel {
     return place < 0 ? null : place
   }
 
-  /** Shows a step's change in place of the picture. @param {number | null} place in the timeline, null for none */
+  /** Shows the change of a step instead of the picture. @param {number | null} place in the timeline; null: no step */
   #goTo(place) {
     this.active = place
     const line = this.image?.timeline ?? []
@@ -164,10 +165,10 @@ export class RegionPanel {
     if (place !== null && line.length > 1) {
       this.change.style.backgroundPosition = `${(place / (line.length - 1)) * 100}% 0`
     }
-    const said = step ? describe(step) : ""
-    this.words.textContent = said || HINT
+    const description = step ? describe(step) : ""
+    this.words.textContent = description || text("panel_hint")
     this.steps.setAttribute("aria-valuenow", String(step ? step.step + 1 : 0))
-    this.steps.setAttribute("aria-valuetext", said || "no step")
+    this.steps.setAttribute("aria-valuetext", description || text("no_step"))
   }
 
   #draw() {
@@ -175,15 +176,16 @@ export class RegionPanel {
     this.pager.reset(run?.images.length ?? 0)
     for (const part of [this.stage, this.steps, this.words]) part.hidden = !image
     if (!run || !image) {
-      this.pager.words.textContent = "Run to see regions and steps."
+      this.pager.words.textContent = text("panel_empty")
       return
     }
     const count = image.regions.length
-    const found = count ? `${count} region${count === 1 ? "" : "s"}, score ${image.score.toFixed(1)}` : "clean"
-    this.pager.words.textContent = `Image ${image.index} of ${run.images.length}: ${found}`
+    const found = count ? text("regions", { count, score: image.score.toFixed(1) }) : text("clean")
+    const which = text("image_of", { index: image.index, count: run.images.length })
+    this.pager.words.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))
     this.picture.hidden = !image.picture
-    this.picture.alt = `Image ${image.index}`
+    this.picture.alt = text("image", { index: image.index })
     if (image.picture) this.picture.src = fileUrl(image.picture)
     const strip = fileUrl(image.strip)
     this.change.style.backgroundImage = strip && `url("${strip}")`
@@ -203,7 +205,7 @@ export class RegionPanel {
         top: share(top),
         width: share(right - left),
         height: share(bottom - top),
-        zIndex: String(1 + Math.round((1 - (right - left) * (bottom - top)) * 1000)), // small ones stay in reach
+        zIndex: String(1 + Math.round((1 - (right - left) * (bottom - top)) * 1000)), // small ones stay on top
       })
       const badge = element("span", "asced-badge")
       badge.textContent = String(place + 1)
@@ -211,7 +213,7 @@ export class RegionPanel {
       button.dataset.name = `${image.index}:${place + 1}`
       button.addEventListener("click", () => this.#toggle(`${image.index}:${place + 1}`))
       button.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") event.stopPropagation() // a press, not the canvas's key
+        if (event.key === "Enter" || event.key === " ") event.stopPropagation() // not for the canvas
       })
       return button
     })
@@ -221,17 +223,17 @@ export class RegionPanel {
 
   /** Shows which regions are in the mask. */
   #mark() {
-    const names = this.#leftOut()
+    const names = this.#excluded()
     const least = Number(this.#widget("min_score")?.value ?? 0)
     this.regions.querySelectorAll("button").forEach((button, place) => {
       const region = this.image?.regions[place]
       if (!region) return
       const out = names.has(button.dataset.name ?? "")
       const weak = region.score < least
-      const state = out ? "left out of the mask" : weak ? "left out, below min_score" : "in the mask"
+      const state = text(out ? "excluded" : weak ? "below_min_score" : "in_mask")
       button.classList.toggle("asced-out", out || weak)
       button.setAttribute("aria-pressed", String(out))
-      button.title = `Region ${place + 1}, score ${region.score.toFixed(1)}, ${state}`
+      button.title = text("region", { number: place + 1, score: region.score.toFixed(1), state })
       button.setAttribute("aria-label", button.title)
     })
   }
@@ -256,8 +258,11 @@ export class RegionPanel {
 
 /** @param {Step} step @returns {string} */
 function describe(step) {
-  const words = [`Step ${step.step + 1}, ${step.phase}`, `mean change ${step.mean.toPrecision(2)}`]
-  if (step.threshold !== null) words.push(`threshold ${step.threshold.toPrecision(2)}`)
-  if (step.share !== null) words.push(`${(step.share * 100).toFixed(1)} % abnormal`)
-  return words.join(" · ")
+  const parts = [
+    text("step", { step: step.step + 1, phase: text(`phase_${step.phase}`) }),
+    text("mean_change", { value: step.mean.toPrecision(2) }),
+  ]
+  if (step.threshold !== null) parts.push(text("threshold", { value: step.threshold.toPrecision(2) }))
+  if (step.share !== null) parts.push(text("abnormal", { percent: (step.share * 100).toFixed(1) }))
+  return parts.join(" · ")
 }

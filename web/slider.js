@@ -1,9 +1,10 @@
 // @ts-check
-/** Before and after on one place, with a line to move: the slider of ASCED_Compare. */
+/** Before and after in the same frame, with a divider to drag: the slider of ASCED_Compare. */
 
 import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
+import { text } from "./text.js"
 
-const HEIGHT = 220 // pixels, the least
+const HEIGHT = 220 // pixels, minimum
 const EMPTY = 24
 
 export class CompareSlider {
@@ -12,30 +13,30 @@ export class CompareSlider {
     this.node = node
     /** @type {{before: import("./dom.js").FileRef[], after: import("./dom.js").FileRef[]} | null} */
     this.pairs = null
-    this.root = element("div", "asced-panel", { role: "group", "aria-label": "Before and after" })
+    this.root = element("div", "asced-panel", { role: "group", "aria-label": text("slider") })
     this.pager = new Pager(() => this.#draw())
     const stage = element("div", "asced-stage")
     this.frame = element("div", "asced-frame asced-compare")
-    this.after = element("img", "asced-picture", { alt: "After", draggable: "false" })
-    this.before = element("img", "asced-picture asced-before", { alt: "Before", draggable: "false" })
+    this.after = element("img", "asced-picture", { alt: text("after"), draggable: "false" })
+    this.before = element("img", "asced-picture asced-before", { alt: text("before"), draggable: "false" })
     this.range = element("input", "asced-range", {
       type: "range",
       min: "0",
       max: "100",
       step: "1",
       value: "50",
-      "aria-label": "How much of the image shows before",
+      "aria-label": text("slider_handle"),
     })
-    const labels = ["before", "after"].map((word) => {
-      const label = element("span", `asced-label asced-label-${word}`)
-      label.textContent = word
+    const labels = /** @type {const} */ (["before", "after"]).map((side) => {
+      const label = element("span", `asced-label asced-label-${side}`)
+      label.textContent = text(side)
       return label
     })
     this.frame.append(this.after, this.before, element("span", "asced-line"), ...labels, this.range)
     stage.append(this.frame)
     this.root.append(this.pager.root, stage)
     this.range.addEventListener("input", () => this.#move())
-    this.range.addEventListener("keydown", (event) => event.stopPropagation()) // its arrows are not the canvas's
+    this.range.addEventListener("keydown", (event) => event.stopPropagation()) // not for the canvas
     this.before.addEventListener("load", () => {
       const { naturalWidth, naturalHeight } = this.before
       this.frame.style.setProperty("--asced-aspect", String(naturalWidth / naturalHeight))
@@ -46,7 +47,7 @@ export class CompareSlider {
     this.#move()
   }
 
-  /** @param {any} output what the node gave to the page */
+  /** @param {any} output what the node sent to the page */
   show(output) {
     const pairs = output?.asced_compare?.[0]
     if (!pairs) return settle(this.node, this.root)
@@ -63,14 +64,14 @@ export class CompareSlider {
 
   #move() {
     this.frame.style.setProperty("--asced-before", `${this.range.value}%`)
-    this.range.setAttribute("aria-valuetext", `${this.range.value} % before`)
+    this.range.setAttribute("aria-valuetext", text("slider_value", { percent: this.range.value }))
   }
 
   #draw() {
     const count = this.pairs?.before.length ?? 0
     this.pager.reset(count)
     this.frame.hidden = !count
-    this.pager.words.textContent = count ? `Image ${this.pager.index} of ${count}` : "Run to compare."
+    this.pager.words.textContent = count ? text("image_of", { index: this.pager.index, count }) : text("slider_empty")
     if (!this.pairs || !count) return
     this.before.src = fileUrl(this.pairs.before[this.pager.index])
     this.after.src = fileUrl(this.pairs.after[this.pager.index])

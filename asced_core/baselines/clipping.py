@@ -1,4 +1,4 @@
-"""Score clipping: a prediction may change by the threshold and no further (Sec. 3.3)."""
+"""Score clipping: limits the change of a prediction to the threshold (Sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .last_change import LastChange
 class ScoreClipping:
     """Clamps the dynamics of the abnormal regions to their threshold, step by step.
 
-    A clamped prediction is what the next one is compared with, so that a jump has to be made in small steps or not at
-    all. The threshold's floor is the mean of the dynamics up to now: of a run that goes on, more is not known.
+    The next prediction is compared with the clamped one, so a jump must happen in small steps or not at all. The floor
+    of the threshold is the mean of the dynamics so far: later steps are not known yet.
 
     Args:
-        settings: the threshold.
+        settings: threshold and region filters.
         shape: (B, C, H, W) of the predictions.
-        device: where they live.
-        forbidden: bool [B,H,W] or [1,H,W]: cells that are never touched.
+        device: device of the predictions.
+        forbidden: bool [B,H,W] or [1,H,W]: cells that are never changed.
 
     Attributes:
         touched: bool [B]: the images that were changed.
@@ -41,11 +41,11 @@ class ScoreClipping:
         self.touched = torch.zeros(shape[0], dtype=torch.bool, device=device)
 
     def __call__(self, step: int, denoised: Tensor) -> Tensor:
-        """The prediction [B,C,H,W] that the sampler is to have in place of this one.
+        """The clamped prediction [B,C,H,W] for the sampler.
 
         Args:
-            step: of the run; a step that comes twice is clamped against the same earlier prediction.
-            denoised: what the model predicts.
+            step: index of the step; a repeated step is clamped against the same earlier prediction.
+            denoised: the model's prediction [B,C,H,W].
         """
         if step != self._step:
             self._before = self._last

@@ -1,4 +1,4 @@
-"""The regions of the last single change, for corrections that act at every step."""
+"""The regions of the most recent change, for corrections that act at every step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..settings import DetectionSettings
 
 
 class LastChange(SingleSteps):
-    """Changes of the prediction itself, of which the last one can be looked at while the run goes on.
+    """Single-step changes of the prediction; the most recent one is available during the run.
 
     Attributes:
-        exceeded: bool [B,H,W], the cells whose last change exceeded ``limit``; None before the first one.
-        limit: float32 [B], threshold of the last change, not below the mean of all changes so far.
+        exceeded: bool [B,H,W], the cells whose last change exceeded ``limit``; None before the first change.
+        limit: float32 [B], threshold of the last change, at least the mean of all changes so far.
     """
 
     def __init__(self, settings: DetectionSettings, shape: Shape, device: torch.device) -> None:
@@ -33,11 +33,11 @@ class LastChange(SingleSteps):
         self.exceeded = strongest > self.limit[:, None, None]
 
     def replace_last(self, value: Tensor) -> None:
-        """The next value is compared with this one, float [B,C,H,W], in place of the one that came last."""
+        """Replaces the last value: the next one is compared with this one, float [B,C,H,W]."""
         self._last = value.float()
 
     def regions(self) -> Tensor:
-        """The regions of the last change alone, bool [B,H,W] on its device; costs a copy to the CPU."""
+        """The regions of the last change, bool [B,H,W] on its device; costs one copy to the CPU."""
         batch, _, height, width = self.shape
         if self.exceeded is None:
             return torch.zeros(batch, height, width, dtype=torch.bool, device=self.limit.device)

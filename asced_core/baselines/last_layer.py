@@ -1,7 +1,8 @@
-"""A network's last layer, looked into from outside: its features, a change of its answer, a gradient at it.
+"""Access to a network's last layer from outside: its input, an offset to its output, a gradient at its output.
 
-What stands behind it must be affine and mix no values: scaling, reordering, cropping. That is so in U-Nets, whose last
-convolution answers the prediction, and in transformers, whose last linear layer answers patches of it.
+Everything after that layer must be affine and must not mix values: scaling, reordering, cropping. This holds for
+U-Nets, whose last convolution outputs the prediction, and for transformers, whose last linear layer outputs its
+patches.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ def find_last_layer(network: nn.Module, call: Callable[[], object]) -> Layer:
 
     Args:
         network: any module.
-        call: runs it once.
+        call: runs the network once.
 
     Raises:
-        ValueError: none of its layers ran.
+        ValueError: no such layer ran.
     """
     last: list[Layer] = []
 
     def note(module: nn.Module, *_: object) -> None:
-        last[:] = [module]  # type: ignore[list-item]  # KINDS alone are hooked
+        last[:] = [module]  # type: ignore[list-item]  # only KINDS are hooked
 
     handles = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, KINDS)]
     try:
@@ -40,21 +41,21 @@ def find_last_layer(network: nn.Module, call: Callable[[], object]) -> Layer:
             handle.remove()
     if not last:
         raise ValueError(
-            f"No ordinary convolution or linear layer of {type(network).__name__} ran: take a model that torch runs, "
-            "neither quantised nor compiled."
+            f"No ordinary convolution or linear layer of {type(network).__name__} ran: use a PyTorch model that is "
+            "neither quantized nor compiled."
         )
     return last[0]
 
 
 class LastLayerTap:
-    """Listens at a layer inside of a ``with`` block.
+    """Hooks a layer inside a ``with`` block.
 
     Attributes:
-        layer: it.
-        features: what the layer took, one tensor for each of its runs since ``clear``.
-        answers: what it gave, likewise; leaves of a graph of their own where ``differentiable``.
-        offsets: added to its answers, one for each run since ``clear``; empty for none.
-        differentiable: from the layer on, torch records how the answer is used.
+        layer: the hooked layer.
+        features: the layer's inputs, one tensor per run since ``clear``.
+        answers: its outputs, one per run since ``clear``; graph leaves if ``differentiable``.
+        offsets: added to its outputs, one per run since ``clear``; empty adds nothing.
+        differentiable: record the graph from the layer's output on, for a gradient with respect to it.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -74,7 +75,7 @@ class LastLayerTap:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the runs up to now, and what was to be added."""
+        """Drops the recorded runs and the offsets."""
         self.features, self.answers, self.offsets = [], [], []
 
     def _on_run(self, _: nn.Module, taken: tuple[Tensor, ...], answer: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class LastLayerTap:
             answer = answer + self.offsets[run].to(answer)
         if self.differentiable:
             answer = answer.detach().clone()
-            torch.set_grad_enabled(True)  # up to the end of the caller's no_grad block: what is before costs no graph
+            torch.set_grad_enabled(True)  # until the caller's no_grad block ends: earlier layers record no graph
             answer.requires_grad_()
         self.answers.append(answer)
         return answer

@@ -1,4 +1,4 @@
-"""A supervised detector of artifacts from a TorchScript file, as PAL's authors publish theirs.
+"""A supervised artifact detector from a TorchScript file, the format that PAL's authors publish.
 
 Zhang et al., "Perceptual Artifacts Localization for Image Synthesis Tasks", ICCV 2023, arXiv 2310.05590.
 """
@@ -15,23 +15,21 @@ from torch import Tensor
 
 from ..maps import BoolMap, resize_mask
 
-SIDE = 512  # what the network takes
+SIDE = 512  # side of the network's input
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-ARTIFACT = 1  # of the label map
-FORM = (
-    f"it has to take a float32 picture 1x3x{SIDE}x{SIDE} and answer whole-number labels {SIDE}x{SIDE}, 1 for artifact"
-)
+ARTIFACT = 1  # label in the network's output
+FORM = f"it must map a float32 image 1x3x{SIDE}x{SIDE} to integer labels {SIDE}x{SIDE}, with 1 for artifacts"
 
 
 def letterbox(picture: Tensor, side: int = SIDE) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """Fits a picture into a square, its proportions kept, zeros around it.
+    """Fits an image into a square, keeping its aspect ratio, padded with zeros.
 
     Args:
-        picture: [1,C,H,W], normalised, so that zero is the mean colour.
-        side: of the square.
+        picture: [1,C,H,W], normalized so that zero is the mean color.
+        side: side of the square.
 
     Returns:
-        [1,C,side,side], and the picture's top, left, bottom and right edge in it.
+        [1,C,side,side], and the top, left, bottom and right edge of the image in it.
     """
     height, width = picture.shape[-2:]
     scale = side / max(height, width)
@@ -43,12 +41,13 @@ def letterbox(picture: Tensor, side: int = SIDE) -> tuple[Tensor, tuple[int, int
 
 
 class PALDetector:
-    """Segments the artifacts of pictures.
+    """Segments the artifacts of images.
 
-    The network lies on the CPU and visits the pictures' device for a look: a host's memory is not kept occupied.
+    The network stays on the CPU and moves to the images' device only for a call, so it occupies no device memory
+    between calls.
 
     Args:
-        network: takes normalised RGB float32 [1,3,512,512], gives whole-number labels of 512x512, 1 = artifact.
+        network: maps normalized RGB float32 [1,3,512,512] to integer labels 512x512, 1 = artifact.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -59,16 +58,16 @@ class PALDetector:
         """Reads a TorchScript file. No pickled Python object is ever loaded.
 
         Raises:
-            ValueError: the file is missing, or is no TorchScript file.
+            ValueError: the file is missing, or is not a TorchScript file.
         """
-        wanted = "expected a TorchScript file such as PAL's end2end.pt, as torch.jit.save writes it"
+        wanted = "expected a TorchScript file written by torch.jit.save, such as PAL's end2end.pt"
         if not path.is_file():
             raise ValueError(f"There is no file {path.name}: {wanted}.")
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path.name} is of another kind, or only a part of its file: {wanted}.")
+            raise ValueError(f"{path.name} is another kind of file, or incomplete: {wanted}.")
         with zipfile.ZipFile(path) as archive:
             if not any("/code/" in name for name in archive.namelist()):
-                raise ValueError(f"{path.name} holds weights without the network's code: {wanted}.")
+                raise ValueError(f"{path.name} contains weights without the network's code: {wanted}.")
         try:
             return cls(torch.jit.load(str(path), map_location="cpu"))
         except RuntimeError as error:
@@ -76,15 +75,13 @@ class PALDetector:
             raise ValueError(f"{path.name} cannot be read ({reason}): {wanted}.") from error
 
     def __call__(self, pictures: Tensor) -> BoolMap:
-        """The artifacts of RGB pictures [B,3,H,W] in -1 to 1, bool [B,H,W].
+        """Artifact masks, bool [B,H,W], of RGB images [B,3,H,W] in -1 to 1.
 
         Raises:
-            ValueError: the network does not take pictures, or its answer is no label map.
+            ValueError: the input is not RGB, the network fails on it, or its output is not a label map.
         """
         if pictures.ndim != 4 or pictures.shape[1] != 3:
-            raise ValueError(
-                f"The detector got pictures of shape {tuple(pictures.shape)}: connect RGB pictures [B,3,H,W]."
-            )
+            raise ValueError(f"The detector needs RGB images [B,3,H,W], got shape {tuple(pictures.shape)}.")
         self._network.to(pictures.device)
         try:
             return np.stack([self._one(picture) for picture in pictures.split(1)])
@@ -99,17 +96,18 @@ class PALDetector:
             with torch.inference_mode():
                 labels = self._network(box)
         except torch.cuda.OutOfMemoryError:
-            raise  # the host knows what to do
-        except (RuntimeError, torch.jit.Error) as error:  # TorchScript tells its whole stack; the reason comes last
+            raise  # the caller handles it
+        except (RuntimeError, torch.jit.Error) as error:
+            # TorchScript prints its whole stack; the last line is the reason
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"The detector's network fails on a picture ({reason}): {FORM}.") from error
+            raise ValueError(f"The detector's network failed on an image ({reason}): {FORM}.") from error
         if not isinstance(labels, Tensor) or labels.numel() != SIDE * SIDE or labels.is_floating_point():
             what = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-            raise ValueError(f"The detector's network answered {what.removeprefix('torch.')}: {FORM}.")
+            raise ValueError(f"The detector's network returned {what.removeprefix('torch.')}: {FORM}.")
         mask = (labels.reshape(SIDE, SIDE)[top:bottom, left:right] == ARTIFACT).cpu().numpy()
         return resize_mask(mask, picture.shape[-2], picture.shape[-1])
 
 
 def artifact_ratio(masks: BoolMap) -> np.ndarray:
-    """PAR: the share of each image [B,H,W] that is artifact, float [B], 0 to 1; ranks images."""
+    """PAR: artifact share of each image, from masks [B,H,W], float [B], 0 to 1; ranks images."""
     return masks.mean((1, 2))

@@ -1,4 +1,4 @@
-"""Adapted SARGD: a guide image that remembers the clean parts takes the place of the artifacts (Sec. 6.1, Alg. 2)."""
+"""Adapted SARGD: a guide image, accumulated from clean parts, replaces the artifacts (Sec. 6.1, Alg. 2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FindCells = Callable[[Tensor], Tensor]  # predictions [B,C,H,W] -> bool [B,H,W]
 
 
 def abnormal_regions(settings: DetectionSettings) -> FindCells:
-    """ASCED's own detector for it: the regions whose change since the prediction before exceeds the threshold."""
+    """A detector for SARGD from ASCED: the regions whose change since the last prediction exceeds the threshold."""
     changes: LastChange | None = None
 
     def find(denoised: Tensor) -> Tensor:
@@ -32,10 +32,10 @@ class AdaptedSARGD:
     """``x0 <- M G + (1 - M) x0``, ``r <- 1 - mean M``, ``G <- r x0 + (1 - r) G`` at every step from T_d to T_c.
 
     Args:
-        find: finds the artifacts of a prediction.
-        images: number of them, B.
-        device: where the predictions live.
-        forbidden: bool [B,H,W] or [1,H,W]: cells that are never touched.
+        find: detects the artifacts of predictions.
+        images: number of images, B.
+        device: device of the predictions.
+        forbidden: bool [B,H,W] or [1,H,W]: cells that are never changed.
 
     Attributes:
         touched: bool [B]: the images that were changed.
@@ -50,11 +50,11 @@ class AdaptedSARGD:
         self.touched = torch.zeros(images, dtype=torch.bool, device=device)
 
     def __call__(self, step: int, denoised: Tensor) -> Tensor:
-        """The prediction [B,C,H,W] that the sampler is to have in place of this one.
+        """The guided prediction [B,C,H,W] for the sampler.
 
         Args:
-            step: of the run; a step that comes twice is guided by the same mask and guide.
-            denoised: what the model predicts.
+            step: index of the step; a repeated step uses the same mask and guide.
+            denoised: the model's prediction [B,C,H,W].
         """
         if step != self._step:
             self._step, self._guide = step, denoised if self._next is None else self._next
@@ -62,7 +62,7 @@ class AdaptedSARGD:
             self._mask = mask if self._forbidden is None else mask & ~self._forbidden
         assert self._guide is not None
         assert self._mask is not None
-        # where, not arithmetic: outside of the mask not one bit may change
+        # where, not arithmetic: outside the mask the prediction must stay bit-for-bit identical
         guided = torch.where(self._mask[:, None], self._guide, denoised)
         self.touched |= self._mask.flatten(1).any(1)
         share = 1 - self._mask.float().mean((1, 2))[:, None, None, None]

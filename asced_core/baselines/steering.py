@@ -1,4 +1,4 @@
-"""The corrections that change the predictions of the window on their way to the sampler."""
+"""Corrections that change the window's predictions before the sampler uses them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Steering:
 
     Args:
         method: see CorrectionSettings.
-        settings: how artifacts are found.
+        settings: how artifacts are detected.
         window: the steps that are steered.
-        forbidden: bool [1,H,W] or one per image, at any size: what is never touched.
-        find: another detector for SARGD; None takes ASCED's own.
+        forbidden: bool [1,H,W] or one per image, at any size: nothing is changed there.
+        find: another detector for SARGD; None uses ASCED's own.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Steering:
         self._rule: ScoreClipping | AdaptedSARGD | None = None
 
     def __call__(self, step: int, denoised: Tensor) -> Tensor:
-        """The prediction [B,C,H,W] or [B,C,T,H,W] that the sampler is to go on with; outside the window the given one.
+        """The prediction [B,C,H,W] or [B,C,T,H,W] for the sampler; unchanged outside the window.
 
         Args:
-            step: of the run.
-            denoised: what the model predicts. The trajectory observes this one, not the answer.
+            step: index of the step.
+            denoised: the model's prediction. The trajectory observes this one, not the returned one.
         """
         if self._window.decision is None or step not in self._window:
             return denoised
@@ -68,14 +68,14 @@ class Steering:
         return AdaptedSARGD(find, batch, images.device, never)
 
     def finish(self, report: Report) -> Report:
-        """The report of the run with the images that were changed."""
+        """The run's report, with the changed images marked as corrected."""
         if self._rule is None or report.decision is None or not (touched := self._rule.touched.tolist()).count(True):
             return report
         unseen = sum(on and not image.flagged for on, image in zip(touched, report.images, strict=True))
         notes = report.notes
         if unseen:
             changed = f"{plural(unseen, 'image')} changed at single steps"
-            notes = (*notes, f"{changed}, although the window as a whole shows no region.")
+            notes = (*notes, f"{changed}, although no region was found over the whole window.")
         return replace(
             report,
             images=tuple(replace(image, corrected=on) for on, image in zip(touched, report.images, strict=True)),

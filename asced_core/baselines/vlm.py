@@ -1,6 +1,6 @@
-"""A language model with eyes as the judge of final images (the paper's zero-shot baseline, Tab. 2 and Sec. 6.2).
+"""A vision-language model as the judge of final images (the paper's zero-shot baseline, Tab. 2 and Sec. 6.2).
 
-Speaks to any endpoint of the OpenAI kind, such as a local Ollama or llama.cpp server.
+Works with any OpenAI-compatible endpoint, such as a local Ollama or llama.cpp server.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ def parse_verdict(answer: str, question: Question) -> bool:
 
 @dataclass(frozen=True)
 class Judge:
-    """A model behind an endpoint.
+    """A model at an endpoint.
 
     Attributes:
-        endpoint: up to and with /v1.
+        endpoint: address of the server, including /v1.
         model: its name there.
-        key: sent as a bearer token, if not empty.
+        key: sent as a bearer token to this address only, if not empty; redirects are not followed.
         timeout: seconds to wait for an answer.
 
     Raises:
-        ValueError: the endpoint is no http address.
+        ValueError: the endpoint is not an http address.
     """
 
     endpoint: str
@@ -82,14 +82,14 @@ class Judge:
     def __post_init__(self) -> None:
         if not self.endpoint.startswith(("http://", "https://")):
             raise ValueError(
-                f"The endpoint {self.endpoint!r} is no address; expected one such as http://127.0.0.1:11434/v1."
+                f"The endpoint {self.endpoint!r} is not an http address: enter one such as http://127.0.0.1:11434/v1."
             )
 
     def ask(self, picture: NDArray[np.uint8], question: Question) -> tuple[bool, str]:
-        """True if the model sees an artifact in an RGB picture uint8 [H,W,3]; and its answer.
+        """Whether the model sees an artifact in an RGB picture uint8 [H,W,3], and its answer.
 
         Raises:
-            ValueError: nobody answers, or not in the expected form.
+            ValueError: there is no answer, or not one of the expected form.
         """
         coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
         url = "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode()
@@ -103,7 +103,7 @@ class Judge:
         address = self.endpoint.rstrip("/") + "/chat/completions"
         try:
             request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+            with _OPENER.open(request, timeout=self.timeout) as response:
                 answer = response.read()
         except urllib.error.HTTPError as error:
             raise ValueError(f"{address} refused with {error.code}: {_reason(error)}") from error
@@ -117,16 +117,26 @@ class Judge:
             return str(json.loads(answer)["choices"][0]["message"]["content"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{address} did not answer in the form of chat completions: the endpoint has to be the address of a "
-                "server that speaks as OpenAI does, up to /v1."
+                f"{address} did not return a chat completion: the endpoint must be the address of an OpenAI-compatible "
+                "server, including /v1."
             ) from error
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key and the image to an address that nobody named."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def _reason(refusal: urllib.error.HTTPError) -> str:
-    """The server's own sentence, and what can be done."""
+    """The server's own message, and what to do."""
     text = refusal.read(2000).decode(errors="replace").strip()
     try:
         text = str(json.loads(text)["error"]["message"])
     except (KeyError, TypeError, ValueError):
         text = text[:200] or str(refusal.reason)
-    return f"{text.rstrip('.')}. Check the model's name, the endpoint, and the key if it wants one."
+    return f"{text.rstrip('.')}. Check the model's name, the endpoint, and the key if the server needs one."

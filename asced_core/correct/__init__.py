@@ -1,1 +1,1 @@
-"""What is done to the regions at T_c."""
+"""The correction of detected regions at T_c."""

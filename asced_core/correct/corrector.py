@@ -1,4 +1,4 @@
-"""The hands of a run: what is put in place of the artifact regions, and with which noise."""
+"""What replaces the artifact regions of a run, and with which noise."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Corrector:
     """Corrects the state of one run.
 
     Args:
-        settings: what to do about artifacts.
-        seed: of the run; with an item's index it seeds that item's noise.
-        items: index of each item of the batch; 0, 1, … where it is None.
-        codec: decodes and encodes, needed for a perturbation in pixel space.
+        settings: how regions are corrected; None uses the defaults.
+        seed: the run's seed; together with an item's index it seeds that item's noise.
+        items: index of each item of the batch; None means 0, 1, …
+        codec: decodes and encodes; required for a perturbation in pixel space.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Corrector:
         self._previous: Tensor | None = None
 
     def remember(self, denoised: Tensor) -> None:
-        """Takes a prediction of the window, as far as the correction may put it in the regions' place."""
+        """Keeps a prediction of the window if the correction may need it later."""
         if self.settings.method == "replace" and self._first is None:
             self._first = denoised
         if self.settings.x0_source == "previous":
@@ -56,15 +56,15 @@ class Corrector:
         noise: Tensor | None = None,
         perturbation: Tensor | None = None,
     ) -> Tensor:
-        """The state with every artifact region re-noised; images without one keep every bit.
+        """The state with every artifact region re-noised; images without one stay bit-for-bit identical.
 
         Args:
-            decision: of this run.
+            decision: the run's decision.
             x: state [B,C,H,W] or [B,C,T,H,W] at T_c.
-            level: its noise level.
-            detection: for the scale of the sizes.
-            denoised: prediction at T_c, needed unless the clean image comes from an earlier step.
-            noise, perturbation: standard normal, shaped as x, to use in place of each image's own.
+            level: noise level of ``x``.
+            detection: provides the scale of the sizes.
+            denoised: prediction at T_c; required unless the clean image comes from an earlier step.
+            noise, perturbation: standard normal, same shape as ``x``; None draws each item's own.
 
         Raises:
             ValueError: the prediction is missing, or pixel space has no codec.
@@ -73,7 +73,7 @@ class Corrector:
         source = "first" if settings.method == "replace" else settings.x0_source
         clean = {"first": self._first, "previous": self._previous, "current": denoised}[source]
         if clean is None:
-            raise ValueError("x0_source 'current' re-noises the prediction at T_c, which was not given.")
+            raise ValueError("x0_source 'current' re-noises the prediction at T_c: pass it as denoised.")
         acting = decision.acting(len(x))
         mask = torch.from_numpy(decision.cells).to(x.device).view(len(x), *x.shape[2:])
         draw = [self._generator(i) if on else None for i, on in enumerate(acting)]
@@ -83,13 +83,13 @@ class Corrector:
         if settings.gamma > 0 and settings.perturb_in == "pixel":
             places = [i for i, on in enumerate(acting) if on]
             clean = self._perturbed(clean, decision, places, draw, detection)
-            settings = replace(settings, gamma=0.0)  # it is in the clean image already
+            settings = replace(settings, gamma=0.0)  # already part of the clean image
         elif settings.gamma > 0 and perturbation is None:
             perturbation = item_noise(x, draw)
         return apply_ttc(x, clean, mask, level, settings, noise, perturbation)
 
     def _generator(self, item: int) -> torch.Generator:
-        """An item's own source of noise."""
+        """The noise generator of one item."""
         return item_generator(self._seed, item if self._items is None else self._items[item])
 
     def _perturbed(
@@ -100,9 +100,9 @@ class Corrector:
         draw: list[torch.Generator | None],
         detection: DetectionSettings,
     ) -> Tensor:
-        """The clean images with gamma's perturbation drawn on the pictures at some places of the batch."""
+        """The clean images [B,C,H,W], with the decoded images at some batch indices perturbed by gamma."""
         if self._codec is None:
-            raise ValueError("A correction in pixel space needs a codec that decodes and encodes.")
+            raise ValueError("A correction in pixel space needs a codec: pass one that decodes and encodes.")
         picture = self._codec.decode(clean[places])
         height, width = picture.shape[-2:]
         soft = self.settings.feather * detection.scale(height, width)

@@ -1,4 +1,4 @@
-"""TTC in pixel space: the perturbation of Eq. 6 is drawn on the decoded picture and encoded again."""
+"""TTC in pixel space: the perturbation of Eq. 6 is added to the decoded image, which is then re-encoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class PixelCodec(Protocol):
-    """A model's autoencoder. Latents are the model's own, pictures RGB in -1 to 1."""
+    """A model's autoencoder. Latents are in the model's own scale, images are RGB in -1 to 1."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """[N,C,h,w] to [N,3,H,W]."""
@@ -20,15 +20,15 @@ class PixelCodec(Protocol):
 
 
 def perturb_in_pixels(clean: Tensor, picture: Tensor, perturbation: Tensor, codec: PixelCodec) -> Tensor:
-    """The clean latent with its picture perturbed.
+    """The clean latent, perturbed in pixel space; same shape and dtype as ``clean``.
 
-    What is added is the difference that the perturbation makes to the encoder, so that the error of decoding and
-    encoding again stays out.
+    Only the difference between the encodings with and without the perturbation is added, so the round-trip error of
+    the autoencoder cancels out.
 
     Args:
         clean: predicted clean latent [N,C,h,w].
-        picture: the same, decoded [N,3,H,W].
-        perturbation: to be added to the picture [N,3,H,W], 0 outside of the regions.
+        picture: ``clean``, decoded [N,3,H,W].
+        perturbation: added to the picture [N,3,H,W]; 0 outside the regions.
         codec: see PixelCodec.
     """
     change = codec.encode(picture + perturbation) - codec.encode(picture)

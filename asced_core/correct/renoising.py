@@ -1,4 +1,4 @@
-"""Trajectory-aware targeted correction (TTC): re-noise the artifact regions, leave the rest alone (Sec. 3.3)."""
+"""Trajectory-aware targeted correction (TTC): re-noise the artifact regions and nothing else (Sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..settings import CorrectionSettings
 
 
 def item_generator(seed: int, item: int) -> torch.Generator:
-    """A CPU generator of one image's own: its noise depends on the run's seed and the image's index alone."""
+    """The CPU generator of one image: its noise depends only on the run's seed and the image's index."""
     state = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, item)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def item_noise(x: Tensor, draw: Sequence[torch.Generator | None]) -> Tensor:
-    """Standard normal noise shaped as ``x`` [B,C,H,W], each image from its own generator; None gives zeros.
+    """Standard normal noise with the shape of ``x`` [B,C,H,W], each image from its own generator; None gives zeros.
 
-    Drawn in float32 on the CPU, so that every device gets the same numbers.
+    It is drawn in float32 on the CPU, so every device gets the same values.
     """
     noise = torch.zeros(x.shape, dtype=torch.float32)
     for target, generator in zip(noise, draw, strict=True):
@@ -42,17 +42,16 @@ def apply_ttc(
 ) -> Tensor:
     """The corrected state: ``where(mask, alpha (clean + gamma xi) + sigma eps, x)``.
 
-    With a strength s below 1 the noise keeps a part of the old one, ``sqrt(1 - s^2) n + s eps``, which stays
-    standard normal.
+    A strength s below 1 keeps part of the old noise: ``sqrt(1 - s^2) n + s eps``, which is still standard normal.
 
     Args:
         x: state [B,C,H,W] at T_c.
         clean: predicted clean image [B,C,H,W].
         mask: bool [B,H,W].
         level: noise level of ``x``.
-        settings: gamma and strength.
+        settings: provide gamma and strength.
         noise: eps, standard normal [B,C,H,W].
-        perturbation: xi, standard normal [B,C,H,W], needed where gamma is not 0.
+        perturbation: xi, standard normal [B,C,H,W]; required if gamma is above 0.
     """
     if settings.strength < 1:
         kept = predicted_noise(x.float(), clean.float(), level)

@@ -1,1 +1,1 @@
-"""Predictions over time -> artifact regions."""
+"""From predictions over time to artifact regions."""

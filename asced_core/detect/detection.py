@@ -1,4 +1,4 @@
-"""From a detector's evidence to the artifact regions of each image; ``detect`` does it for given frames."""
+"""From a detector's evidence to the artifact regions of each image; ``detect`` runs it on a list of frames."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .single_steps import SingleSteps
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found in one image.
+    """What was detected in one image.
 
     Attributes:
-        labels: uint16 [H,W], n in the n-th region and what it grew by (the settings' ``expand``), 0 elsewhere.
-        ratio: float32 [H,W], how many times the threshold was exceeded, 0 to 100; 0 where it was not, before any
-            filter.
-        regions: the kept regions, strongest first.
-        thresholds: float32 [D], threshold in force for each difference, in the units of the mode's signal; empty in
-            ``robust``, which has none of single steps.
+        labels: uint16 [H,W], n in the n-th region, dilated by the settings' ``expand``; 0 elsewhere.
+        ratio: float32 [H,W], change as a multiple of the threshold, up to 100; 0 below the threshold. No size filter
+            is applied.
+        regions: the regions that passed the filters, strongest first.
+        thresholds: float32 [D], effective threshold of each difference, in the units of the mode's signal; empty in
+            ``robust``, which has no per-step thresholds.
     """
 
     labels: LabelMap
@@ -37,23 +37,30 @@ class Detection:
 
     @property
     def mask(self) -> BoolMap:
-        """Bool [H,W], all regions."""
+        """Mask of all regions, bool [H,W]."""
         return self.labels > 0
 
     @property
     def score(self) -> float:
-        """Score of the strongest region, 0 where there is none."""
+        """Score of the strongest region, 0 if there is none."""
         return max((region.score for region in self.regions), default=0.0)
 
 
 def make_detector(settings: DetectionSettings, shape: Shape, device: torch.device, frames: int = 1) -> Detector:
-    """The detector of the settings' mode, see Detector."""
+    """The detector for the settings' mode.
+
+    Args:
+        settings: mode, threshold, and scale of the sizes.
+        shape: (B, C, H, W) of the predictions.
+        device: device of the predictions.
+        frames: number of consecutive batch entries that are frames of one video.
+    """
     kind = LastingChange if settings.mode == "robust" else SingleSteps
     return kind(settings, shape, device, frames)
 
 
 def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Ratio [B,H,W] and thresholds [B,D] on the CPU, by one copy from the device."""
+    """Ratio [B,H,W] and thresholds [B,D] on the CPU, in one copy from the device."""
     packed = torch.cat([evidence.ratio.flatten(), evidence.thresholds.flatten()]).cpu().numpy()
     ratio, thresholds = np.split(packed, [evidence.ratio.numel()])
     return ratio.reshape(evidence.ratio.shape), thresholds.reshape(evidence.thresholds.shape)
@@ -64,8 +71,8 @@ def find_in(ratio: NDArray[np.float32], thresholds: NDArray[np.float32], setting
 
     Args:
         ratio: [H,W], see Evidence.
-        thresholds: [D].
-        settings: filters of the regions, and what they grow by.
+        thresholds: [D], see Evidence.
+        settings: region filters and ``expand``.
     """
     labels, regions = find_regions(ratio > 0, ratio, settings)
     return Detection(
@@ -76,17 +83,17 @@ def find_in(ratio: NDArray[np.float32], thresholds: NDArray[np.float32], setting
 def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:
     """Finds the artifact regions of one image from its predicted clean images over time.
 
-    The frames are the window and what is looked at: the settings that choose these (``start_percent``,
-    ``end_percent``, ``space``, ``step_interval``, ``smooth_frames``) are for runs, see Trajectory.
+    The frames are taken as the whole window. Settings that choose the window or the space (``start_percent``,
+    ``end_percent``, ``space``, ``step_interval``, ``smooth_frames``) only apply to runs; see Trajectory.
 
     Args:
-        frames: in the order of sampling; uint8 [N,H,W] or [N,H,W,C] (array or tensor), or float [N,C,H,W] with
-            values in [-1, 1]. In mode ``paper`` floats are the weighted scores ``w(t) * s_t`` themselves.
+        frames: in sampling order; uint8 [N,H,W] or [N,H,W,C] (array or tensor), or float [N,C,H,W] with values in
+            [-1, 1]. In mode ``paper``, floats are the weighted scores ``w(t) * s_t`` themselves.
         settings: see DetectionSettings.
 
     Raises:
-        ValueError: there are fewer than two frames, their shape is another one, or uint8 frames are given to
-            ``paper``, which cannot know their noise.
+        ValueError: there are fewer than two frames, the shape is not supported, or mode ``paper`` gets uint8 frames,
+            whose noise levels are unknown.
 
     Example:
         >>> frames = np.zeros((3, 64, 64, 3), np.uint8)
@@ -100,11 +107,11 @@ def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | Non
         data = data[..., None]
     if data.ndim != 4 or len(data) < 2 or 0 in data.shape:
         raise ValueError(
-            f"Frames must be at least two of uint8 [N,H,W] or [N,H,W,C], or float [N,C,H,W]; "
-            f"got {tuple(torch.as_tensor(frames).shape)}."
+            "frames must hold at least two images, as uint8 [N,H,W] or [N,H,W,C] or as float [N,C,H,W]; "
+            f"got shape {tuple(torch.as_tensor(frames).shape)}."
         )
     if levels and settings.mode == "paper":
-        raise ValueError("Mode paper needs the weighted scores as floats [N,C,H,W]; uint8 frames do not hold them.")
+        raise ValueError("Mode paper needs weighted scores as float [N,C,H,W]; uint8 frames do not contain them.")
     if levels:
         data = data.movedim(-1, 1).float()
         data = data if settings.mode == "reference" else data / 127.5 - 1
@@ -112,7 +119,7 @@ def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | Non
     detector = make_detector(settings, (1, channels, height, width), data.device)
     for frame in data.split(1):
         if isinstance(detector, SingleSteps) and (levels or settings.mode == "paper"):
-            detector.push_value(frame.float())  # in the units of the mode's signal already
+            detector.push_value(frame.float())  # already in the units of the mode's signal
         else:
             detector.push(frame)
     ratio, thresholds = to_cpu(detector.result())

@@ -1,4 +1,4 @@
-"""What every detector is asked for, and what it answers."""
+"""The interface of all detectors, and their result."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..noise import NoiseLevel
 from ..settings import DetectionSettings
 
 Shape = tuple[int, int, int, int]  # B images, C channels, H x W cells
-MAX_RATIO = 100.0  # ends the scale where a threshold of zero would give infinity
+MAX_RATIO = 100.0  # upper end of the scale: a threshold of zero would give infinity
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a detector found, still on the device.
+    """A detector's result, still on the device.
 
     Attributes:
-        ratio: float32 [B,H,W], 0 to 100; how many times its threshold a cell exceeded, 0 where it did not. Its support
-            is the raw mask.
-        thresholds: float32 [B,D]; threshold in force for each of the D differences, in the units of the mode's signal.
-            D is 0 for detectors that have no threshold of single steps.
+        ratio: float32 [B,H,W], change as a multiple of the threshold, 1 to 100; 0 below the threshold. The nonzero
+            cells are the raw mask.
+        thresholds: float32 [B,D], effective threshold of each of the D differences, in the units of the mode's signal;
+            D is 0 for detectors without per-step thresholds.
     """
 
     ratio: Tensor
@@ -31,12 +31,12 @@ class Evidence:
 
 
 class Detector(Protocol):
-    """Takes one prediction a step, in the order of sampling; a run of any length costs a few maps.
+    """Consumes one prediction per step, in sampling order; memory does not grow with the number of steps.
 
     Attributes:
-        settings: the filters of its regions.
-        ready: True as soon as ``result`` has something to say.
-        costly: True if ``result`` costs too much to be asked for at every step.
+        settings: region filters.
+        ready: True once ``result`` can be called.
+        costly: True if ``result`` is too expensive to call at every step.
     """
 
     settings: DetectionSettings
@@ -46,24 +46,24 @@ class Detector(Protocol):
     def ready(self) -> bool: ...
 
     def push(self, denoised: Tensor, x: Tensor | None = None, level: NoiseLevel | None = None) -> None:
-        """Takes the prediction of the next step.
+        """Adds the prediction of the next step.
 
         Args:
             denoised: predicted clean image [B,C,H,W], any float dtype.
-            x: state that it was predicted from, same shape; needed by mode ``paper``.
-            level: noise level of ``x``; needed by mode ``paper``.
+            x: the model's input state, same shape; required by mode ``paper``.
+            level: noise level of ``x``; required by mode ``paper``.
         """
         ...
 
     def result(self) -> Evidence:
-        """What was found so far, without a device sync.
+        """The evidence so far, without a device sync.
 
         Raises:
-            ValueError: too few predictions came.
+            ValueError: there are too few predictions.
         """
         ...
 
 
 def no_thresholds(ratio: Tensor) -> Evidence:
-    """The evidence of a detector that has no threshold of single steps."""
+    """The evidence of a detector without per-step thresholds."""
     return Evidence(ratio, torch.zeros(len(ratio), 0, device=ratio.device))

@@ -1,4 +1,4 @@
-"""The masks of another detector, such as a trained one, in place of the dynamics."""
+"""Masks from another detector, such as a trained network, in place of the score dynamics."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..noise import NoiseLevel
 from ..settings import BASE_SIZE, DetectionSettings
 from .evidence import Evidence, Shape, no_thresholds
 
-FindMasks = Callable[[Tensor], BoolMap]  # predictions [N,C,H,W] -> bool [N,H',W'], at any size
+FindMasks = Callable[[Tensor], BoolMap]  # predictions [N,C,H,W] -> bool [N,H',W'], any size
 
 
 class GivenMasks:
-    """Asks the other detector once, about the last prediction.
+    """Runs the other detector once, on the last prediction.
 
-    No region is too small, too large or too thin, and all scores are 1: the other detector says where, not how much.
+    Regions of any size and width are kept, and all scores are 1: the other detector returns positions, not strengths.
 
     Args:
-        settings: the scale of the sizes.
+        settings: provide the scale of the sizes.
         shape: (B, C, H, W) of the predictions.
         find: the other detector.
     """
@@ -37,31 +37,31 @@ class GivenMasks:
 
     @property
     def ready(self) -> bool:
-        """True from the first prediction on."""
+        """True after one prediction."""
         return self._last is not None
 
     def push(self, denoised: Tensor, x: Tensor | None = None, level: NoiseLevel | None = None) -> None:
-        """Takes the prediction of the next step, see Detector; state and noise level are not needed."""
+        """Adds the prediction of the next step; see Detector. The state and its noise level are not used."""
         self._last = denoised
 
     def result(self) -> Evidence:
-        """The masks that the other detector finds in the last prediction.
+        """The other detector's masks for the last prediction.
 
         Raises:
-            ValueError: no prediction came.
+            ValueError: there is no prediction.
         """
         if self._last is None:
-            raise ValueError("A detector needs at least one prediction to look at.")
+            raise ValueError("Detection needs at least one prediction.")
         return no_thresholds(mask_cells(self._find, self._last).float())
 
 
 def mask_cells(find: FindMasks, images: Tensor) -> Tensor:
-    """The cells of predictions [B,C,H,W] that hold any part of a mask found in them, bool [B,H,W] on their device."""
+    """The cells of predictions [B,C,H,W] that contain any part of a detected mask, bool [B,H,W] on their device."""
     height, width = images.shape[-2:]
     cells = np.stack([touched_cells(mask, height, width) for mask in find(images)])
     return torch.from_numpy(cells).to(images.device)
 
 
 def without_filters(settings: DetectionSettings, cells: int) -> DetectionSettings:
-    """Settings by which no region of that many cells is too small, too large or too thin."""
+    """Settings that keep regions of any size and width on a map with this many cells."""
     return replace(settings, min_area=0, max_area=2.0 * BASE_SIZE**2 * cells, min_width=0)

@@ -1,4 +1,4 @@
-"""A boolean map -> labelled artifact regions: connected components, filters of size and width, growth."""
+"""A boolean map -> labeled artifact regions: connected components, size and width filters, dilation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..maps import BoolMap, dilate, resize_mask
 from ..settings import DetectionSettings
 
-LabelMap = NDArray[np.uint16]  # [H,W]: 0 outside the regions, n in the n-th one
+LabelMap = NDArray[np.uint16]  # [H,W]: n in the n-th region, 0 elsewhere
 MOST_REGIONS = int(np.iinfo(np.uint16).max)
 
 
@@ -23,7 +23,7 @@ class Region:
     Attributes:
         box: left, top, right, bottom; the right and bottom edges are exclusive.
         area: number of cells.
-        score: mean over the region of how many times the threshold was exceeded, 1 to 100.
+        score: change as a multiple of the threshold, averaged over the region, 1 to 100.
     """
 
     box: tuple[int, int, int, int]
@@ -34,19 +34,19 @@ class Region:
 def find_regions(
     raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings
 ) -> tuple[LabelMap, list[Region]]:
-    """Keeps the components of a raw mask that have the size and width of an artifact.
+    """Keeps the components of a raw mask that pass the size and width filters.
 
-    4-connected components; ``min_area < area < max_area``, both strict; a full ``min_width`` square must lie
-    inside the component and the image. All sizes are multiplied by the settings' scale.
+    Components are 4-connected. A component is kept if ``min_area < area < max_area`` and a full ``min_width`` square
+    fits inside it. All sizes are multiplied by the settings' scale.
 
     Args:
         raw: bool [H,W].
-        ratio: float32 [H,W], the scores to average; see Evidence.
-        settings: sizes.
+        ratio: float32 [H,W], averaged for the scores; see Evidence.
+        settings: size filters.
 
     Returns:
-        uint16 [H,W]: n in the cells of the n-th kept region, counted from 1, 0 elsewhere; not expanded. And the
-        regions, strongest first.
+        Labels, uint16 [H,W]: n in the n-th region, counted from 1, 0 elsewhere, not dilated. And the regions,
+        strongest first.
     """
     f = settings.scale(*raw.shape)
     found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
@@ -55,7 +55,7 @@ def find_regions(
     keep = (area > settings.min_area * f * f) & (area < settings.max_area * f * f)
     width = round(settings.min_width * f)
     if width > 1:
-        # A square of set cells is connected: eroding the whole mask once finds the wide components.
+        # A square of set cells is connected, so eroding the whole mask once finds the wide components.
         square = np.ones((width, width), np.uint8)
         eroded = cv2.erode(raw.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         wide = np.zeros(len(stats), bool)
@@ -77,7 +77,7 @@ def _region(components: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.flo
 
 
 def grow_labels(labels: LabelMap, cells: int) -> LabelMap:
-    """Grows every region by a square of ``2 * cells + 1``; a new cell belongs to the region nearest to it."""
+    """Dilates every region by a square of ``2 * cells + 1``; a new cell joins the nearest region."""
     if cells <= 0 or not labels.any():
         return labels
     inside = labels > 0
@@ -90,8 +90,8 @@ def grow_labels(labels: LabelMap, cells: int) -> LabelMap:
 
 
 def resize_labels(labels: LabelMap, height: int, width: int) -> LabelMap:
-    """Regions at another size: no part of one is lost where they shrink, no cell is blurred where they grow."""
+    """Labels [H,W] at another size: downscaling loses no region, upscaling blurs no cell."""
     out = np.zeros((height, width), np.uint16)
-    for label in np.unique(labels[labels > 0])[::-1]:  # the strongest last: it keeps a cell that two of them touch
+    for label in np.unique(labels[labels > 0])[::-1]:  # strongest last, so that it wins a cell that two regions touch
         out[resize_mask(labels == label, height, width)] = label
     return out

@@ -1,7 +1,7 @@
-"""Changes of single steps as a stream: value -> difference -> smoothed magnitude -> threshold -> running peak.
+"""Single-step changes as a stream: value -> difference -> smoothed magnitude -> threshold -> running peak.
 
-The detector of modes ``reference`` (the authors' code) and ``paper`` (Eq. 4 as printed). Nothing is read back to the
-CPU here, and no list of frames is kept.
+The detector of modes ``reference`` (the authors' code) and ``paper`` (Eq. 4 as printed). It runs without a device sync
+and keeps no list of frames.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ..settings import DetectionSettings
 from .evidence import MAX_RATIO, Evidence, Shape
 from .smoothing import FrameSmoother, GaussianSmoother, median
 
-MAD_TO_SIGMA = 1.4826  # MAD of a normal distribution to its standard deviation
-SMOOTHING = 2.0  # px of a 256-px image
+MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution divided by its MAD
+SMOOTHING = 2.0  # Gaussian sigma, px of a 256-px image
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is compared, and with what.
+    """Which signal is compared, and with which threshold.
 
     Attributes:
         signal: ``denoised``, ``uint8`` (the authors' frames) or ``weighted_score`` (``w(t) s_t``).
-        smooth: the changes are smoothed over their neighborhood.
-        mix_channels: and over the channels, as the authors' code does.
-        median_based: the threshold is ``median + k * 1.4826 * MAD``; else the plain MAD of Eq. 4.
-        mean_floor: no threshold lies below the mean of all changes.
+        smooth: smooth the changes spatially.
+        mix_channels: smooth over the channels too, as the authors' code does.
+        median_based: the threshold is ``median + k * 1.4826 * MAD``; otherwise the plain MAD of Eq. 4.
+        mean_floor: no threshold is below the mean of all changes.
     """
 
     signal: str
@@ -46,19 +46,19 @@ RULES = {"reference": REFERENCE, "paper": PAPER}
 
 
 def to_uint8_levels(denoised: Tensor) -> Tensor:
-    """The authors' frames: [-1, 1] to whole numbers 0..255 by truncation, as float32."""
+    """The authors' frames: [-1, 1] mapped to 0..255 and truncated to integers, as float32."""
     return ((denoised.float() + 1) / 2 * 255).clamp(0, 255).trunc()
 
 
 class SingleSteps:
-    """Marks cells of which any single change exceeds its step's threshold (Eq. 4).
+    """Marks the cells where any single change exceeds the threshold of its step (Eq. 4).
 
     Args:
-        settings: mode and threshold.
+        settings: mode, threshold, and scale of the sizes.
         shape: (B, C, H, W) of the predictions.
-        device: where they live.
-        frames: this many neighbors in the batch are the frames of one video.
-        rule: None takes the one of the settings' mode.
+        device: device of the predictions.
+        frames: number of consecutive batch entries that are frames of one video.
+        rule: signal and threshold; None uses the rule of the settings' mode.
     """
 
     costly = False
@@ -86,21 +86,21 @@ class SingleSteps:
 
     @property
     def ready(self) -> bool:
-        """True from the second prediction on."""
+        """True after two predictions."""
         return bool(self._thresholds)
 
     def push(self, denoised: Tensor, x: Tensor | None = None, level: NoiseLevel | None = None) -> None:
-        """Takes the prediction of the next step, see Detector.
+        """Adds the prediction of the next step; see Detector.
 
         Raises:
-            ValueError: the shape is another one, or the state that mode ``paper`` needs is missing.
+            ValueError: the shape differs, or mode ``paper`` gets no state or noise level.
         """
         if tuple(denoised.shape) != self.shape:
-            raise ValueError(f"A prediction of shape {tuple(denoised.shape)} came where {self.shape} was expected.")
+            raise ValueError(f"Expected a prediction of shape {self.shape}, got {tuple(denoised.shape)}.")
         self.push_value(self._value(denoised, x, level))
 
     def push_value(self, value: Tensor) -> None:
-        """Takes a value that is already in the units of the rule's signal, float32 [B,C,H,W]."""
+        """Adds a value that is already in the units of the rule's signal, float32 [B,C,H,W]."""
         if self._last is not None:
             self._add(self._over_frames(self._smooth((value - self._last).abs())))
         self._last = value
@@ -111,7 +111,7 @@ class SingleSteps:
         if self._rule.signal == "denoised":
             return denoised.float()
         if x is None or level is None:
-            raise ValueError("Mode paper watches w(t) * s_t and needs the state and its noise level as well.")
+            raise ValueError("Mode paper watches w(t) * s_t: pass the state and its noise level, too.")
         return level.weight * score(x.float(), denoised.float(), level)
 
     def _add(self, dynamics: Tensor) -> None:
@@ -121,8 +121,8 @@ class SingleSteps:
         threshold = middle + self.settings.mad_scale * MAD_TO_SIGMA * mad if self._rule.median_based else mad
         self._mean_sum += flat.mean(1)
         self._thresholds.append(threshold)
-        # The floor is known at the end only. A cell counts if one of its changes exceeds both that step's threshold
-        # and the floor: so the largest change above its own threshold decides.
+        # The floor is only known at the end. A cell is marked if one of its changes exceeds both that step's threshold
+        # and the floor, so the largest change above its own threshold decides.
         strongest = dynamics.amax(1)
         self._compare(strongest, threshold[:, None, None])
 
@@ -132,18 +132,18 @@ class SingleSteps:
         self._level = torch.where(above, threshold, self._level)
 
     def _floor(self) -> Tensor:
-        """Lower bound of the thresholds [B], by the changes so far."""
+        """Lower bound of the thresholds [B], from the changes so far."""
         mean = self._mean_sum / max(1, len(self._thresholds))
         return mean if self._rule.mean_floor else torch.zeros_like(mean)
 
     def result(self) -> Evidence:
-        """What was found so far; two predictions are the least that can differ.
+        """The evidence so far.
 
         Raises:
-            ValueError: fewer than two predictions came.
+            ValueError: there are fewer than two predictions.
         """
         if not self.ready:
-            raise ValueError("Changes over time need at least two predictions in the window.")
+            raise ValueError("Detection needs at least two predictions in the window.")
         floor = self._floor()
         found = (self._peak > 0) & (self._peak > floor[:, None, None])
         ratio = torch.where(found, self._peak / torch.maximum(self._level, floor[:, None, None]), 0.0)

@@ -1,4 +1,4 @@
-"""What the detector looks at: the state's own cells, or a picture made of them."""
+"""What the detector looks at: the latent itself, or an image made from it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ..maps import as_images
 
 @dataclass(frozen=True)
 class Space:
-    """A space to look in.
+    """The space that the detector works in.
 
     Attributes:
         name: see DetectionSettings.
-        view: shows predicted clean images [B,C,H,W] as what is watched, [B,C',H',W'], pictures in about -1 to 1;
-            None leaves them as they are.
+        view: maps predicted clean images [B,C,H,W] to the watched signal [B,C',H',W'], images in about -1 to 1; None
+            uses the predictions themselves.
     """
 
     name: str = "latent"
     view: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, denoised: Tensor) -> Tensor:
-        """What is watched of predictions [B,C,H,W] or [B,C,T,H,W], one image a frame."""
+        """The watched signal of predictions [B,C,H,W] or [B,C,T,H,W], one image per frame."""
         images = as_images(denoised)
         return images if self.view is None else self.view(images)
 
 
 def linear_rgb(to_rgb: Tensor) -> Callable[[Tensor], Tensor]:
-    """A view by a matrix [3,C+1] that maps a cell's channels to a color, its last column a bias."""
+    """A linear RGB view from a matrix [3,C+1]; its last column is the bias."""
 
     def view(latent: Tensor) -> Tensor:
         matrix = to_rgb.to(latent.device)

@@ -1,4 +1,4 @@
-"""The eyes of a run: which predictions are looked at, in which space, by which detector."""
+"""Which predictions of a run are watched, in which space, and by which detector."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from .space import Space
 
 
 class Watcher:
-    """Shows the predictions of one run's window to a detector.
+    """Passes the predictions of one run's window to a detector.
 
     Args:
-        settings: how to find artifacts.
-        space: what the detector looks at.
-        find: another detector, which takes the dynamics' place and looks at the state's own cells.
+        settings: how artifacts are detected.
+        space: what the detector looks at; None is the latent itself.
+        find: another detector, used in place of the score dynamics; it gets the predictions themselves.
 
     Attributes:
-        detector: None before the first prediction of the window.
+        detector: None before the first watched prediction.
 
     Raises:
-        ValueError: the settings ask for another space than the given one.
+        ValueError: the space does not match the settings.
     """
 
     def __init__(self, settings: DetectionSettings, space: Space | None = None, find: FindMasks | None = None) -> None:
         self.settings, self.space = settings, space or Space()
         if settings.space not in ("auto", self.space.name):
             raise ValueError(
-                f"The settings ask to look in space {settings.space}, but the space given is {self.space.name}: "
-                "give a Space of that name, or choose space auto."
+                f"The settings use space {settings.space}, but the Space passed in is {self.space.name}: "
+                "pass a matching Space, or set space to auto."
             )
         self._find = find
         self.detector: Detector | None = None
 
     @property
     def ready(self) -> bool:
-        """True as soon as there is something to decide on."""
+        """True once there is enough to decide on."""
         return self.detector is not None and self.detector.ready
 
     def observe(self, step: int, x: Tensor, denoised: Tensor, schedule: Schedule) -> None:
-        """Takes a prediction [B,C,H,W] or [B,C,T,H,W] and its state, if the step lies in the window."""
+        """Adds a prediction [B,C,H,W] or [B,C,T,H,W] and its state, if the step is watched."""
         if not self._looks_at(step, schedule.window):
             return
         signal = as_images(denoised) if self._find is not None else self.space(denoised)
@@ -54,10 +54,10 @@ class Watcher:
 
     def _looks_at(self, step: int, window: Window) -> bool:
         if self._find is not None and step == window.decision:
-            return True  # another detector looks at the prediction of T_c itself
+            return True  # another detector works on the prediction at T_c itself
         if step not in window:
             return False
-        # with the window's last step included, the detector sees all of it
+        # always include the last step, so that the detector covers the whole window
         return (step - window.first) % self.settings.step_interval == 0 or step == window.last
 
     def _make(self, signal: Tensor, frames: int) -> Detector:
@@ -68,14 +68,14 @@ class Watcher:
         return make_detector(self.settings, shape, signal.device, frames)
 
     def marks(self, image: int) -> Tensor | None:
-        """The cells of one image that exceed the threshold so far, bool [H,W] on the device; None if that is not known.
+        """The cells of one image above the threshold so far, bool [H,W] on the device, before the size filters.
 
-        Before the filters of size. A detector that costs too much at every step is not asked.
+        None if there is no result yet, or if the detector is too costly to run at every step.
         """
         if self.detector is None or not self.detector.ready or self.detector.costly:
             return None
         return self.detector.result().ratio[image] > 0
 
     def close(self) -> None:
-        """Frees what the detector keeps."""
+        """Frees the detector's memory."""
         self.detector = None

@@ -1,1 +1,1 @@
-"""Reports as pictures."""
+"""Figures and images drawn from reports."""

@@ -1,4 +1,4 @@
-"""Two versions of a picture side by side."""
+"""Two versions of an image side by side."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from ..maps import Picture
 from .overlay import COLORS, MIN_SIDE, contact_sheet, draw_label, enlarge
 
-SEAM = 2  # white pixels between them
+SEAM = 2  # white pixels between the two images
 
 
 def before_and_after(before: Picture, after: Picture, mask: NDArray[np.bool_] | None = None) -> Picture:
-    """Before on the left, after on the right, with their names; small pictures come enlarged.
+    """Before on the left and after on the right, labeled, RGB uint8; small images are enlarged.
 
     Args:
-        before, after: uint8 [H,W,3] of one size.
-        mask: bool of the same height and width: its outline is drawn into both.
+        before, after: uint8 [H,W,3], same size.
+        mask: bool [H,W]; its outline is drawn into both.
 
     Raises:
         ValueError: the sizes differ.
     """
     if before.shape != after.shape or (mask is not None and mask.shape != before.shape[:2]):
         given = [before.shape[:2], after.shape[:2], *([] if mask is None else [mask.shape])]
-        raise ValueError(f"Pictures to compare, and their mask, need one size; got {given}.")
+        raise ValueError(f"before, after and mask must have the same size; got {given}.")
     halves = []
     for picture, name in ((before, "before"), (after, "after")):
         canvas = enlarge(picture, MIN_SIDE).copy()

@@ -1,4 +1,4 @@
-"""Numbers as colors that everybody can read."""
+"""A color map that is readable with color blindness, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 def cividis(level: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Maps 0 to 1 [H,W] to RGB uint8 [H,W,3], dark to bright.
 
-    Cividis grows brighter all along and looks the same with and without color blindness (Nuñez et al. 2018,
+    Brightness increases monotonically, and the map looks the same with and without color blindness (Nuñez et al. 2018,
     arXiv 1712.01662).
     """
     colored = cv2.applyColorMap((np.clip(level, 0, 1) * 255).round().astype(np.uint8), cv2.COLORMAP_CIVIDIS)

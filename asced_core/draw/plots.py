@@ -1,6 +1,6 @@
-"""The paper's figures of one run, as pictures: phases (Fig. 1), dynamics (Fig. 4), abnormal scores (Fig. 7).
+"""The paper's figures for one run: phases (Fig. 1), dynamics (Fig. 4), abnormal scores (Fig. 7).
 
-matplotlib is loaded when something is drawn, and only its object interface is used: no global state.
+matplotlib is imported only when something is drawn, and only its object-oriented API is used: no global state.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..maps import Picture
-from ..report.report import Report
+from ..report.report import Report, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REGION, REST = "#d55e00", "#0072b2"  # Okabe and Ito's colours, told apart by colour-blind eyes
+REGION, REST = "#d55e00", "#0072b2"  # from the color-blind-safe palette of Okabe and Ito
 WINDOW = "#f0e442"
-COLUMNS = 8  # pictures in a film strip
+COLUMNS = 8  # images in a film strip
 WIDTH = 11  # inches
-EDGE = 4  # points on a cell's side, so that outlines have corners
-MAX_ASPECT = 1.5  # height by width that a film strip makes room for; taller pictures get narrower
+EDGE = 4  # points per cell side, so that outlines have sharp corners
+MAX_ASPECT = 1.5  # height / width that a film strip leaves room for; taller images get narrower
 DPI = 110
 
 
 def region_curves(report: Report, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean |change| at each step of the trace, inside and outside of an image's artifact regions.
+    """Mean |change| at each step of the trace, inside and outside an image's artifact regions.
 
     Returns:
-        Two float32 [S]; the first is all NaN where the image has no region.
+        Two float32 [S]; the first is all NaN if the image has no region.
     """
     maps = report.trace[image].astype(np.float32)
     mask = report.masks[image].astype(np.float32)
@@ -48,11 +48,11 @@ def region_curves(report: Report, image: int) -> tuple[NDArray[np.float32], NDAr
 
 
 def plot_dynamics(report: Report, image: int = 0) -> Picture:
-    """Everything about one image: film strips of predictions and changes, acceleration, abnormal scores.
+    """All dynamics of one image: film strips of predictions and changes, acceleration, abnormal scores.
 
     Args:
-        report: of the run.
-        image: place in the batch.
+        report: the run's report.
+        image: index in the batch.
 
     Returns:
         RGB uint8 [H,W,3].
@@ -62,7 +62,7 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     """
     _check(report, image)
     height, width = report.trace.shape[2:]
-    strip = WIDTH / COLUMNS * min(MAX_ASPECT, height / width) + 0.28  # inches of a row and its titles
+    strip = WIDTH / COLUMNS * min(MAX_ASPECT, height / width) + 0.28  # inches for a row and its titles
     tall = 0.4 + 2 * strip + 3.1
     figure = _figure(WIDTH, tall)
     film = figure.add_gridspec(
@@ -75,15 +75,16 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     _acceleration(figure.add_subplot(curves[0]), report, image)
     _abnormal(figure.add_subplot(curves[1]), report, image)
     found = report.images[image]
-    regions = f"{len(found.regions)} region{'s' * (len(found.regions) != 1)}"
-    state = f"{regions}, score {found.score:.1f}" if found.flagged else "clean"
+    state = f"{plural(len(found.regions), 'region')}, score {found.score:.1f}" if found.flagged else "clean"
     figure.suptitle(f"Image {image}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
     return _picture(figure)
 
 
 def _check(report: Report, image: int) -> None:
     if not 0 <= image < len(report.images):
-        raise ValueError(f"There is no image {image}: this run made {len(report.images)}, counted from 0.")
+        raise ValueError(
+            f"There is no image {image}: this run has {plural(len(report.images), 'image')}, counted from 0."
+        )
     if not report.trace_steps:
         raise ValueError(f"There are no dynamics to plot. {report.summary()}")
 
@@ -103,13 +104,13 @@ def _picture(figure: Figure) -> Picture:
 
 
 def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) -> None:
-    """A row of pictures at about evenly spaced steps; changes share one colour scale, shown at the right."""
+    """A row of images at roughly evenly spaced steps; changes share one color scale, shown on the right."""
     steps = report.frame_steps if kind == "frames" else report.trace_steps
     pictures = (report.frames if kind == "frames" else report.trace)[image].astype(np.float32)
     if not steps:
         axes = figure.add_subplot(cells[0])
         axes.axis("off")
-        axes.text(0, 0.5, "This model's latents have no colour preview.", fontsize=8, va="center")
+        axes.text(0, 0.5, "This model's latents have no color preview.", fontsize=8, va="center")
         return
     columns = np.linspace(0, report.steps - 1, len(cells))
     chosen = np.unique([int(np.abs(np.array(steps) - step).argmin()) for step in columns])
@@ -133,7 +134,7 @@ def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) ->
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, int]) -> None:
-    """Lines around the cells of a mask, over a picture of another size that shows the same."""
+    """Outlines the cells of a mask over the same image at another size (height, width)."""
     if not mask.any():
         return
     fine = np.pad(mask.repeat(EDGE, 0).repeat(EDGE, 1), 1).astype(np.float32)
@@ -148,10 +149,10 @@ def _outline(axes: Axes, mask: NDArray[np.bool_], size: tuple[int, int]) -> None
 
 def _acceleration(axes: Axes, report: Report, image: int) -> None:
     steps = np.array(report.trace_steps[1:]) + 1
-    styles = ((REGION, "artifact regions"), (REST, "the rest"))
-    for curve, (colour, name) in zip(region_curves(report, image), styles, strict=True):
+    styles = ((REGION, "artifact regions"), (REST, "rest of the image"))
+    for curve, (color, name) in zip(region_curves(report, image), styles, strict=True):
         if not np.isnan(curve).any():
-            axes.plot(steps, np.diff(curve), color=colour, label=name, marker="o", markersize=2.5, linewidth=1.4)
+            axes.plot(steps, np.diff(curve), color=color, label=name, marker="o", markersize=2.5, linewidth=1.4)
     axes.axhline(0, color="0.6", linewidth=0.8)
     _mark_window(axes, report)
     axes.set_ylabel(r"acceleration  $|\Delta_t| - |\Delta_{t-1}|$")
@@ -160,15 +161,15 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
 def _abnormal(axes: Axes, report: Report, image: int) -> None:
     first, last = report.window
     steps = np.array(report.trace_steps)
-    compared = (first < steps) & (steps <= last)  # the window's first prediction has none before it
+    compared = (first < steps) & (steps <= last)  # the window's first prediction has no predecessor
     share = report.single_steps(image)[1] * 100
     axes.bar(steps[compared] + 1, share[compared], color=REST, width=0.8, zorder=2, label="above the threshold")
     _mark_window(axes, report)
-    axes.set_ylabel("abnormal cells, %")
+    axes.set_ylabel("abnormal cells (%)")
 
 
 def _mark_window(axes: Axes, report: Report) -> None:
-    """T_d, T_c and the corrections; steps below, the noise levels of the same steps above."""
+    """Marks T_d, T_c and the correction; steps are at the bottom axis, their noise levels at the top."""
     first, last = (step + 1 for step in report.window)
     axes.axvspan(first, last, color=WINDOW, alpha=0.3, linewidth=0, label="watched, T_d to T_c", zorder=0)
     corrected = report.corrected_steps
@@ -178,8 +179,8 @@ def _mark_window(axes: Axes, report: Report) -> None:
         axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label=label)
     axes.set_xlim(0.5, report.steps + 0.5)
     axes.set_xlabel("step")
-    every = max(1, round(report.steps / 8))
-    ticks = list(range(every, report.steps + 1, every))
+    interval = max(1, round(report.steps / 8))
+    ticks = list(range(interval, report.steps + 1, interval))
     axes.set_xticks(ticks)
     above = axes.secondary_xaxis("top")
     above.set_xticks(ticks, [f"{report.sigmas[step - 1]:.2g}" for step in ticks])

@@ -1,4 +1,4 @@
-"""A run as a line of steps to walk along: the change at each, its threshold, and the share that was abnormal."""
+"""The timeline of a run: for each step the change, its threshold, and the share of abnormal cells."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..maps import Picture
 from ..report.report import Report
 
 THUMBNAIL = 512  # pixels of the longer side
-BRIGHTEST = 0.995  # quantile of the changes that is shown as the brightest colour
+BRIGHTEST = 0.995  # quantile of the changes that gets the brightest color
 
 
 def timeline(report: Report, image: int) -> list[dict[str, Any]]:
-    """What is known of each traced step of an image, in plain values.
+    """The facts about each traced step of an image, in plain values.
 
     Returns:
         For each step: ``step`` from 0, ``phase`` (paper Sec. 3.2), ``mean`` change, and ``threshold`` and ``share``
-        of abnormal cells (0 to 1, paper Fig. 7), None outside of the window.
+        of abnormal cells (0 to 1, paper Fig. 7), None outside the window.
     """
     first, last = report.window
     maps, (thresholds, shares) = report.trace[image].astype(np.float32), report.single_steps(image)
     out = []
     for place, step in enumerate(report.trace_steps):
-        compared = first < step <= last  # the window's first prediction has none before it
+        compared = first < step <= last  # the window's first prediction has no predecessor
         out.append(
             {
                 "step": step,
@@ -39,9 +39,9 @@ def timeline(report: Report, image: int) -> list[dict[str, Any]]:
 
 
 def change_strip(report: Report, image: int) -> Picture:
-    """The maps |change| of an image's traced steps side by side, RGB uint8 [h,S*w,3], on one scale of colours.
+    """The |change| maps of an image's traced steps side by side, RGB uint8 [h,S*w,3], on one color scale.
 
-    The colours (magma) run from dark to bright evenly, also for colour-blind eyes and in grey.
+    The color map (magma) is perceptually uniform, with color blindness and in grayscale, too.
     """
     maps = report.trace[image].astype(np.float32)
     top = float(np.quantile(maps, BRIGHTEST)) or 1.0
@@ -52,14 +52,14 @@ def change_strip(report: Report, image: int) -> Picture:
 
 
 def last_frame(report: Report, image: int) -> Picture:
-    """The last predicted image that the trace kept, RGB uint8 [h,w,3]."""
+    """The last predicted image in the trace, RGB uint8 [h,w,3]."""
     frame = report.frames[image, -1].astype(np.float32).transpose(1, 2, 0)
     picture: Picture = ((frame + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
     return picture
 
 
 def thumbnail(picture: Picture) -> Picture:
-    """The picture, RGB uint8 [H,W,3], averaged down to at most 512 pixels a side; a smaller one as it is."""
+    """An image RGB uint8 [H,W,3] averaged down to at most 512 pixels per side; smaller ones are returned unchanged."""
     height, width = picture.shape[:2]
     scale = THUMBNAIL / max(height, width)
     if scale >= 1:

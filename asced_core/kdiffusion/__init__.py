@@ -1,4 +1,4 @@
-"""For hosts of k-diffusion samplers: a second run in step with the first, the watched model, the noise tape."""
+"""For k-diffusion samplers: a second run in step with the first, the watched model, the noise tape."""
 
 from .noise_tape import NoiseTape
 from .second_run import SecondRun

@@ -1,4 +1,4 @@
-"""A sampler's noise, recorded so that a second run draws the same."""
+"""Records a sampler's noise, so that a second run can replay it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class NoiseTape:
-    """A sampler's noise source that gives a second run the same noise as the first.
+    """A sampler's noise source that replays the noise of the first run for a second run.
 
     Args:
-        source: called with two noise levels, as samplers do.
+        source: the sampler's noise source, called with two noise levels.
     """
 
     def __init__(self, source: Callable[[Any, Any], Tensor]) -> None:
@@ -27,6 +27,6 @@ class NoiseTape:
         return noise
 
     def second(self) -> Callable[[Any, Any], Tensor]:
-        """The noise from here on for the second run; new noise where the first has drawn less."""
+        """Noise source of the second run: replays the noise drawn from now on, and draws more if the tape is empty."""
         recorded = self._recorded = deque()
         return lambda sigma, sigma_next: recorded.popleft() if recorded else self._source(sigma, sigma_next)

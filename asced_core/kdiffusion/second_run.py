@@ -1,12 +1,12 @@
-"""A second run of a sampler's function, in step with the first one and fed by the same model calls.
+"""A second run of a sampler function, in step with the first run and sharing its model calls.
 
-Samplers keep what they need in local variables: former predictions, half-made states. A corrected state can
-therefore not be put into a running sampler, and a sampler that is entered anew has forgotten its past. So the
-corrected images get a run of their own from T_c on, while the first run goes on for all others; each model call
+Samplers keep their history in local variables: earlier predictions, intermediate states. A corrected state therefore
+cannot be injected into a running sampler, and restarting the sampler would lose the history of the other images. So
+the corrected images get their own run from T_c on, while the first run continues for all others; each model call
 serves both. Samplers work cell by cell, so the images do not mix.
 
-The second run lives in a thread, but the two never run at the same time: the thread waits wherever it asks for
-the model, and the model is always called by the first run's thread.
+The second run lives in a thread, but the two never run at the same time: the thread blocks at each model call, and
+only the first run's thread calls the model.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class SecondRun:
     """The second run.
 
     Args:
-        function: the sampler's function.
-        model: the first run's model, for its attributes; it is never called from here.
+        function: the sampler function.
+        model: the first run's model; only its attributes are used, it is never called from here.
         x: corrected state [B,C,…,H,W].
-        sigmas: remaining noise levels; its own copy, some samplers write into them.
-        options: further arguments of the function.
+        sigmas: remaining noise levels; pass a copy, because some samplers write into them.
+        options: further keyword arguments of the function.
     """
 
     def __init__(self, function: Callable[..., Tensor], model: Any, x: Tensor, sigmas: Tensor, options: dict) -> None:
         self._to_run: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._from_run: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._reply: Any = None  # what it is told when it goes on
+        self._reply: Any = None  # passed to the thread when it resumes
         self._result: Tensor | None = None
         asker = _Asker(model, self._ask)
 
         def on_step(_: dict[str, Any]) -> None:
             self._ask("step", None)
 
-        # modes and the current device belong to a thread
+        # inference mode and the current device are per thread
         inference, device = torch.is_inference_mode_enabled(), x.device
 
         def work() -> None:
@@ -57,7 +57,7 @@ class SecondRun:
                 self._from_run.put(("done", out))
             except _Cancelled:
                 pass
-            except BaseException as error:  # it is raised again in the first run's thread
+            except BaseException as error:  # re-raised in the first run's thread
                 self._from_run.put(("error", error))
 
         self._device = device
@@ -71,7 +71,7 @@ class SecondRun:
         return answer
 
     def _next(self) -> tuple[str, Any]:
-        """Lets it go on up to its next word; whatever it draws of the global generators is put back."""
+        """Resumes the thread until its next event; the state of the global random generators is restored."""
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             if self._thread.ident is None:
                 self._thread.start()
@@ -86,7 +86,7 @@ class SecondRun:
         return kind, what
 
     def first_step(self, model: Callable[..., Tensor]) -> None:
-        """Lets it run up to the end of the predictions of its first step; it calls the model alone for that."""
+        """Runs the first step up to its callback; its model calls are not shared with the first run."""
         while True:
             kind, what = self._next()
             if kind != "call":
@@ -95,7 +95,7 @@ class SecondRun:
             self.answer(model(x, *args, **kwargs))
 
     def asked(self) -> tuple[Tensor, tuple, dict[str, Any]] | None:
-        """What it asks the model about next: state and further arguments; None if it has ended."""
+        """The next model call of the second run: state and further arguments; None if it has finished."""
         while self._result is None:
             kind, what = self._next()
             if kind == "call":
@@ -103,11 +103,11 @@ class SecondRun:
         return None
 
     def answer(self, denoised: Tensor) -> None:
-        """The model's answer to what was asked; it goes on with it when it is asked again."""
+        """Sets the result of the pending model call; the run continues with it at the next ``asked``."""
         self._reply = denoised
 
     def result(self, model: Callable[..., Tensor]) -> Tensor:
-        """Its final state, when the first run has ended; a run that fell behind finishes with the model alone."""
+        """The final state, called after the first run has finished; remaining model calls are made here."""
         while self._result is None:
             if asked := self.asked():
                 x, args, kwargs = asked
@@ -115,14 +115,14 @@ class SecondRun:
         return self._result
 
     def close(self) -> None:
-        """Ends the thread, also in mid-run."""
+        """Ends the thread, even in the middle of the run."""
         if self._thread.ident is not None:
             self._to_run.put(_Cancelled)
             self._thread.join()
 
 
 class _Asker:
-    """Stands for the model in the second run: asks the first run's thread."""
+    """Replaces the model in the second run: forwards calls to the first run's thread."""
 
     def __init__(self, model: Any, ask: Callable[[str, Any], Tensor]) -> None:
         self._model, self._ask = model, ask

@@ -1,4 +1,4 @@
-"""Adds up time on the device of the run without making it wait."""
+"""Measures time on the run's device without a device sync."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class Stopwatch:
-    """Measures named spans; on CUDA by events that are read at the end, elsewhere by the clock."""
+    """Accumulates the time of named spans; CUDA events that are read at the end, or the CPU clock elsewhere."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -19,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Adds the time inside the block to ``name``, also when the block raises."""
+        """Adds the time inside the block to ``name``, even if the block raises."""
         if self._cuda:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
@@ -36,7 +36,7 @@ class Stopwatch:
             self._clock[name] = self._clock.get(name, 0.0) + time.perf_counter() - start
 
     def seconds(self, name: str) -> float:
-        """Seconds spent in ``name`` up to now; waits for the device once."""
+        """Seconds spent in ``name`` so far; one device sync on CUDA."""
         events = self._events.get(name, [])
         if events:
             events[-1][1].synchronize()

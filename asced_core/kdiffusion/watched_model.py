@@ -1,4 +1,4 @@
-"""The model as the sampler sees it while it is watched."""
+"""The wrapper around the model while a run is watched."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import torch
 from .second_run import SecondRun
 from .stopwatch import Stopwatch
 
-SAME_SIGMA = 1e-4  # relative; two runs on one grid may differ by rounding
+SAME_SIGMA = 1e-4  # relative tolerance; two runs on one schedule may differ by rounding
 
 
 @dataclass
 class _Corrected:
     run: SecondRun
-    places: torch.Tensor  # the part of the state that is this run's, broadcastable to it
-    skips: int  # this many of the next calls it takes no part in
+    places: torch.Tensor  # bool: the part of the state that belongs to this run, broadcastable to it
+    skips: int  # number of upcoming calls that this run does not share
 
 
 class WatchedModel:
-    """The sampler's model with its last input and output kept; everything else is the model's own.
+    """Wraps the sampler's model and keeps its last input and output; other attributes are passed through.
 
-    Once a corrected run goes along, every call serves both: the corrected images come from there, the others from here.
+    Once there is a corrected run, each call serves both runs: the corrected images take their state from that run, the
+    others from the first run.
 
     Args:
-        model: the sampler's.
-        stopwatch: for the time that the model takes.
-        keep_first: the first run goes on as if nothing had been corrected, with model calls of its own.
+        model: the sampler's model.
+        stopwatch: measures the time spent in the model.
+        keep_first: continue the first run as if nothing had been corrected, with separate model calls.
 
     Attributes:
-        x, denoised: of the last call. A sampler's callback may show a steered prediction, or none; these are the
-            model's own.
-        calls, double_calls: evaluations of the model, and how often each run had one of its own.
-        steer: replaces the prediction that the sampler goes on with; takes sigma and prediction.
+        x, denoised: input and output of the last call. A sampler's callback may get a steered prediction, or none;
+            these are the model's own.
+        calls, double_calls: number of model evaluations, and of calls in which each run needed its own.
+        steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
     """
 
     def __init__(self, model: Any, stopwatch: Stopwatch, keep_first: bool = False) -> None:
@@ -51,12 +52,12 @@ class WatchedModel:
             first = self.call(x, *args, **kwargs)
             return first if self.steer is None else self.steer(args[0], first)
         theirs, (sigma, *_), options = asked
-        # stays on the device; read once, when all is done
+        # stays on the device and is read once, at the end
         self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
         state = torch.where(self._corrected.places, theirs, x)
         if self._keep_first:
             first = self.call(x, *args, **kwargs)
-            # by its own options: what a sampler hangs in to see its guidance must not see the other run's
+            # with its own options: a sampler's hook that reads its guidance must not see the other run's
             denoised = self.call(state, *args, **options)
             self.double_calls += 1
         else:
@@ -65,7 +66,7 @@ class WatchedModel:
         return first if self.steer is None else self.steer(args[0], first)
 
     def _asked(self) -> tuple[torch.Tensor, tuple, dict[str, Any]] | None:
-        """What the corrected run asks this call for; None if it takes no part in it."""
+        """The corrected run's share of this call; None if it has none."""
         corrected = self._corrected
         if corrected is None:
             return None
@@ -75,7 +76,7 @@ class WatchedModel:
         return corrected.run.asked()
 
     def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The model alone."""
+        """Calls the model once, and keeps input and output."""
         with self._stopwatch.span("model"):
             denoised = self._model(x, *args, **kwargs)
         self.calls += 1
@@ -86,31 +87,31 @@ class WatchedModel:
         """From here on, the corrected images take their states from the second run.
 
         Args:
-            run: the corrected one.
+            run: the corrected run.
             corrected: for each item of the batch, whether it is corrected.
-            skips: this many of the next calls the second run takes no part in.
-            area: mask of what may move at all, shaped as the state; None for everything.
+            skips: number of upcoming calls that the second run does not share.
+            area: the inpainted area (> 0), same shape as the state; None is the whole image.
         """
         places = torch.tensor(corrected, device=self.x.device).view(-1, *[1] * (self.x.ndim - 1))
-        if area is not None:  # what is not inpainted keeps every bit
+        if area is not None:  # outside the inpainted area nothing changes
             places = places & (area > 0)
-        self._corrected = _Corrected(run, places, skips)  # at once, so that it is closed in any case
+        self._corrected = _Corrected(run, places, skips)  # set first, so that close() always reaches the run
         self._out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
         run.first_step(self.call)
 
     @property
     def out_of_step(self) -> bool:
-        """True if the corrected run asked for other noise levels than the first one."""
+        """True if the corrected run used other noise levels than the first run; one device sync."""
         return self._out_of_step is not None and bool(self._out_of_step)
 
     def shown(self, denoised: torch.Tensor) -> torch.Tensor:
-        """The first run's prediction with the corrected images in it."""
+        """The prediction for the preview: the first run's, with the corrected images inserted."""
         if not self._keep_first or self._corrected is None:
             return denoised
         return torch.where(self._corrected.places, self.denoised, denoised)
 
     def merge(self, samples: torch.Tensor) -> torch.Tensor:
-        """The final states of both runs."""
+        """The final state, combined from both runs."""
         if self._corrected is None:
             return samples
         return torch.where(self._corrected.places, self._corrected.run.result(self.call), samples)

@@ -1,1 +1,1 @@
-"""What a run found, and what can be made of it."""
+"""The result of a run, and what is derived from it."""

@@ -1,4 +1,4 @@
-"""A report's masks shaped for people: at any size, grown, with soft edges, without the weakest regions."""
+"""A report's masks, ready to use: at any size, grown, with soft edges, without weak or excluded regions."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from .report import Report
 
 
 def parse_excluded(text: str) -> frozenset[tuple[int, int]]:
-    """Regions named as ``image:region``, with commas or spaces between, as places in the batch and numbers.
+    """Parses regions given as ``image:region``, separated by commas or spaces, into (image, region) pairs.
 
     Args:
-        text: as in ``0:2, 1:1``: images count from 0, the regions of an image from 1, strongest first.
+        text: such as ``0:2, 1:1``; images count from 0, the regions of an image from 1, strongest first.
 
     Raises:
-        ValueError: a word of the text is no such name.
+        ValueError: an entry does not have this form.
     """
-    words = text.replace(",", " ").split()
-    names = [re.fullmatch(r"(\d{1,9}):([1-9]\d{0,8})", word) for word in words]
-    for word, name in zip(words, names, strict=True):
+    entries = text.replace(",", " ").split()
+    names = [re.fullmatch(r"(\d{1,9}):([1-9]\d{0,8})", entry) for entry in entries]
+    for entry, name in zip(entries, names, strict=True):
         if name is None:
             raise ValueError(
-                f"exclude says {word!r}; image:region was expected, as in 0:2, 1:1, with images counted from 0 and "
-                "regions from 1."
+                f"exclude contains {entry!r}, but expects image:region, such as 0:2, 1:1; images count from 0, regions "
+                "from 1."
             )
     return frozenset((int(name[1]), int(name[2])) for name in names if name is not None)
 
 
 def region_names(report: Report) -> frozenset[tuple[int, int]]:
-    """All regions of a report, as ``parse_excluded`` gives them."""
+    """All regions of a report as (image, region) pairs, like ``parse_excluded``."""
     return frozenset((place, n + 1) for place, image in enumerate(report.images) for n in range(len(image.regions)))
 
 
@@ -50,12 +50,12 @@ def shaped_masks(
     """The artifact masks of a run, float32 [B,height,width], 0 to 1.
 
     Args:
-        report: of the run.
-        height, width: size of the masks, in pixels.
-        grow: they grow by so many of these pixels, rounded at the corners.
-        soft: around that they fade out over so many pixels.
-        min_score: regions with a lower score are left out.
-        excluded: these are left out, too; see ``parse_excluded``.
+        report: the run's report.
+        height, width: size of the masks in pixels.
+        grow: dilation radius in these pixels, 0 or more; a disc, so corners are rounded.
+        soft: width of the fade-out around that, in these pixels, 0 or more.
+        min_score: leaves out regions with a lower score.
+        excluded: leaves out these regions; see ``parse_excluded``.
     """
     out = np.zeros((len(report.labels), height, width), np.float32)
     for place, image in enumerate(report.images):
@@ -71,19 +71,19 @@ def shaped_masks(
 
 
 def _kept(report: Report, place: int, min_score: float, excluded: Collection[tuple[int, int]]) -> BoolMap:
-    """The mask of the regions that reach a score and are not excluded."""
+    """Bool [H,W] mask of the regions with a sufficient score that are not excluded."""
     regions = enumerate(report.images[place].regions, start=1)
     keep = [n for n, region in regions if region.score >= min_score and (place, n) not in excluded]
     return np.isin(report.labels[place], keep)
 
 
 def ratios_at(report: Report, height: int, width: int, count: int) -> NDArray[np.float32]:
-    """How many times the threshold was exceeded, at another size, nearest neighbour; float32 [count,height,width].
+    """The report's ratios at another size, nearest neighbor; float32 [count,height,width].
 
     Args:
-        report: of the run.
+        report: the run's report.
         height, width: in pixels.
-        count: the report's number of images, or of the decoded frames of its videos.
+        count: number of images in the report, or of decoded frames of its videos.
     """
     ratios = [
         cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -97,13 +97,13 @@ def ratios_at(report: Report, height: int, width: int, count: int) -> NDArray[np
 
 
 def spread_over_frames(masks: NDArray[np.float32], latent_frames: int, frames: int) -> NDArray[np.float32]:
-    """Maps of the latent frames of videos [B*T,H,W] as maps of their decoded frames [B*frames,H,W].
+    """Maps of the latent frames of videos [B*T,H,W], repeated for their decoded frames [B*frames,H,W].
 
-    The first latent frame holds one frame, the others equally many each (causal video autoencoders); without such a
-    number, the frames are shared out evenly.
+    The first latent frame holds one frame, and each of the others the same number (causal video autoencoders). If the
+    counts do not fit that, the frames are divided evenly.
 
     Args:
-        masks: one for each latent frame.
+        masks: one per latent frame.
         latent_frames: T of each video.
         frames: decoded frames of each video.
     """

@@ -1,4 +1,4 @@
-"""What a run found, in plain values and small arrays; JSON for people."""
+"""The result of a run, in plain values and small arrays, with a summary and JSON for the user."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ImageReport:
     """One image of the batch.
 
     Attributes:
-        index: place in the batch.
-        score: of its strongest region, 0 (none) to 100; 1 is exactly at the threshold.
+        index: index in the batch.
+        score: score of its strongest region, up to 100; 1 is exactly at the threshold, 0 means no region.
         regions: strongest first, in cells of the signal.
         corrected: True if its state was changed.
     """
@@ -35,23 +35,23 @@ class ImageReport:
 
     @property
     def flagged(self) -> bool:
-        """True if an artifact region was found."""
+        """True if an artifact region was detected."""
         return bool(self.regions)
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """How the host ran it.
+    """Facts about a run, provided by the caller.
 
     Attributes:
-        sampler: the host's name of the sampler.
-        seed: of the run.
-        model_calls: evaluations of the model by the sampler, the extra ones included.
-        extra_model_calls: those that the correction cost, and those for the run without one.
-        seconds_model: spent in the model.
-        seconds_asced: spent in detection and correction.
-        space: where the detector looked, see DetectionSettings.
-        image_size: height and width of the decoded images in pixels; 0 where it is not known.
+        sampler: name of the sampler.
+        seed: the run's seed.
+        model_calls: model evaluations, including the extra ones.
+        extra_model_calls: model evaluations for the correction, and for an uncorrected run kept next to it.
+        seconds_model: time spent in the model.
+        seconds_asced: time spent in detection and correction.
+        space: what the detector looked at; see DetectionSettings.
+        image_size: height and width of the decoded images in pixels; 0 if unknown.
         frames: latent frames of each video of the batch; 1 for images.
     """
 
@@ -73,18 +73,18 @@ class Report:
     Attributes:
         images: one per image of the batch.
         labels: uint16 [B,H,W] in cells of the signal: n in the n-th region of an image, 0 elsewhere.
-        ratios: float16 [B,H,W], how many times the threshold was exceeded; 0 where it was not.
-        trace: float16 [B,S,h,w], mean absolute change of the prediction at the steps of ``trace_steps``.
+        ratios: float16 [B,H,W], change as a multiple of the threshold; 0 below it.
+        trace: float16 [B,S,h,w], mean absolute change of the prediction at the steps in ``trace_steps``.
         trace_steps: the S steps.
-        frames: float16 [B,F,3,h,w], predicted clean image at the steps of ``frame_steps``, about -1 to 1.
+        frames: float16 [B,F,3,h,w], predicted clean image at the steps in ``frame_steps``, about -1 to 1.
         frame_steps: the F steps.
         sigmas: the run's noise levels.
-        window: first and last watched step; last < first where nothing was watched.
-        decision: step of T_c, None where there was none.
-        corrected_steps: where states were changed.
+        window: first and last watched step; last < first if nothing was watched.
+        decision: step of T_c; None if the run was not watched.
+        corrected_steps: steps at which the state was changed.
         detection, correction: the settings by name.
-        run: how it was run.
-        notes: what the user ought to know, in sentences.
+        run: facts about the run.
+        notes: what the user should know, as sentences.
     """
 
     images: tuple[ImageReport, ...]
@@ -105,12 +105,12 @@ class Report:
 
     @property
     def masks(self) -> BoolMap:
-        """Bool [B,H,W], the artifact regions in cells of the signal."""
+        """Masks of the artifact regions, bool [B,H,W] in cells of the signal."""
         return self.labels > 0
 
     @property
     def decision_sigma(self) -> float | None:
-        """Noise level at T_c."""
+        """Noise level sigma at T_c; None if the run was not watched."""
         return None if self.decision is None else self.sigmas[self.decision]
 
     @property
@@ -120,12 +120,12 @@ class Report:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the decoded images in pixels; of the signal where they are not known."""
+        """Height and width of the decoded images in pixels; of the signal if unknown."""
         height, width = self.run.image_size
         return height or self.labels.shape[1], width or self.labels.shape[2]
 
     def mask_at(self, height: int, width: int) -> NDArray[np.float32]:
-        """The masks at another size, nearest neighbour, float32 [B,height,width] of 0 and 1."""
+        """The masks at another size, float32 [B,height,width] of 0 and 1."""
         resized = [resize_mask(mask, height, width) for mask in self.masks]
         return np.stack(resized).astype(np.float32) if resized else np.zeros((0, height, width), np.float32)
 
@@ -134,17 +134,17 @@ class Report:
         return self.mask_at(*self.size)
 
     def summary(self) -> str:
-        """What happened, in words for the person who draws."""
+        """Text for the user: what was detected and corrected, followed by the notes."""
         count, flagged = len(self.images), [image for image in self.images if image.flagged]
         if self.decision is None:
             return " ".join(self.notes) or "Not watched."
         if not flagged:
-            text = f"Clean: no artifact found in {plural(count, 'image')}."
+            text = f"Clean: no artifacts found in {plural(count, 'image')}."
         else:
             regions = sum(len(image.regions) for image in flagged)
             corrected = sum(image.corrected for image in flagged)
             what = "frame" if self.run.frames > 1 else "image"
-            done = f"{plural(corrected, what)} corrected" if corrected else "only watched"
+            done = f"{plural(corrected, what)} corrected" if corrected else "not corrected, detected"
             at = " and ".join(str(step + 1) for step in self.corrected_steps or (self.decision,))
             text = (
                 f"{plural(regions, 'region')} in {len(flagged)} of {plural(count, what)}; "
@@ -153,16 +153,16 @@ class Report:
         return " ".join([text, *self.notes])
 
     def phase(self, step: int) -> str:
-        """Name of the phase that a step lies in (paper Sec. 3.2)."""
+        """Name of the phase of a step (paper Sec. 3.2)."""
         first, last = self.window
         return "Profiling" if step < first else "Mutation" if step <= last else "Refinement"
 
     def single_steps(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """How abnormal the change at each traced step was, from the trace: what the paper's Fig. 7 shows.
+        """How abnormal the change at each traced step was, measured on the trace, as in Fig. 7 of the paper.
 
         Returns:
             float32 [S] each: the threshold ``median + k * 1.4826 * MAD`` of an image's changes, in their unit, and the
-            share of the cells that exceed it, 0 to 1. The decision uses neither in mode ``robust``.
+            share of cells above it, 0 to 1. In mode ``robust`` the decision uses neither.
         """
         changes = self.trace[image].astype(np.float32).reshape(len(self.trace_steps), -1)
         middle = np.median(changes, axis=1)
@@ -171,7 +171,7 @@ class Report:
         return threshold, (changes > threshold[:, None]).mean(1, dtype=np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, without the arrays."""
+        """Plain values by name, without the arrays."""
         return {
             "format": FORMAT,
             "summary": self.summary(),
@@ -182,7 +182,7 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """JSON text of ``to_dict``."""
+        """``to_dict`` as JSON text."""
         return json.dumps(self.to_dict(), indent=1)
 
 
@@ -197,7 +197,7 @@ def plural(number: int, what: str) -> str:
 
 
 def without_trace(images: int) -> dict[str, Any]:
-    """The fields of a Report that has no trace of its run."""
+    """The trace fields of a Report without a trace."""
     return {
         "trace": np.zeros((images, 0, 1, 1), np.float16),
         "trace_steps": (),
@@ -214,13 +214,13 @@ def unwatched_report(
     run: RunFacts,
     notes: tuple[str, ...],
 ) -> Report:
-    """Report of a run that was not watched: no regions, and the reason in its notes.
+    """The report of a run that was not watched: no regions, and the reason in its notes.
 
     Args:
         size: number of images, height and width of the signal in cells.
         sigmas: the run's noise levels.
-        detection, correction: the settings that were asked for.
-        run: how it was run.
+        detection, correction: the requested settings.
+        run: facts about the run.
         notes: the reason.
     """
     batch, _height, _width = size

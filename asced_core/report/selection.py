@@ -1,7 +1,7 @@
-"""Which images of a batch are good, by a run's report; a video is one thing, with all its frames.
+"""Selects the good images of a batch by their report; a video with all its frames counts as one.
 
-They are judged by the share of them that is marked: it tells images judged bad by eye from good ones better than the
-score of the strongest region, and than whether there is a region at all (docs/benchmarks/table2.md).
+Images are ranked by the share of marked area. It separates images that look bad from good ones better than the score of
+the strongest region does, and better than whether there is a region at all (docs/benchmarks/table2.md).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from .report import Report
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run found in one image, or in all frames of one video.
+    """What was detected in one image, or in all frames of one video.
 
     Attributes:
-        score: of its strongest region, 0 (none) to 100; 1 is exactly at the threshold.
-        regions: how many there are.
-        area: share of it that is marked, 0 to 1.
+        score: score of its strongest region, up to 100; 1 is exactly at the threshold, 0 means no region.
+        regions: number of regions.
+        area: marked share of the area, 0 to 1.
     """
 
     score: float
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def verdicts(report: Report) -> list[Verdict]:
-    """What was found in each image or video of a batch."""
+    """What was detected in each image or video of a batch."""
     frames = report.run.frames
     found = []
     for first in range(0, len(report.images), frames):
@@ -44,41 +44,41 @@ def verdicts(report: Report) -> list[Verdict]:
 
 
 def passing(report: Report, max_share: float) -> list[int]:
-    """Places of the images or videos of which no larger share is marked.
+    """Indices of the images or videos with a marked share of at most ``max_share``.
 
-    Most images have some mark, also good ones: how much is marked says more.
+    Most images have some marks, even good ones, so the marked area says more than their presence.
 
     Args:
-        report: of the run.
-        max_share: 0 to 1; 0 lets those pass that have no region.
+        report: the run's report.
+        max_share: 0 to 1; with 0 only images without regions pass.
     """
     return [place for place, found in enumerate(verdicts(report)) if found.area <= max_share]
 
 
 def cleanest(report: Report, count: int) -> list[int]:
-    """Places of the cleanest images or videos, best first: by marked area, then by score, then by place.
+    """Indices of the cleanest images or videos, best first: by marked area, then by score, then by index.
 
-    The area comes first because the strongest score hardly tells good images from bad ones.
+    The area comes first because the strongest score barely separates good images from bad ones.
 
     Raises:
         ValueError: count is below 1.
     """
     if count < 1:
-        raise ValueError(f"At least one image has to be taken, got a count of {count}.")
+        raise ValueError(f"The number of images to select must be 1 or more, got {count}.")
     found = verdicts(report)
     order = sorted(range(len(found)), key=lambda place: (found[place].area, found[place].score, place))
     return order[:count]
 
 
 def part_of(report: Report, places: Sequence[int]) -> Report:
-    """The report of some images or videos of a batch, in the given order and numbered anew.
+    """The report of selected images or videos of a batch, in the given order and renumbered from 0.
 
     Raises:
-        ValueError: there is none at a place.
+        ValueError: an index is out of range.
     """
     frames, count = report.run.frames, len(report.images) // report.run.frames
     if any(not 0 <= place < count for place in places):
-        raise ValueError(f"This report is about {count} image(s), counted from 0; {list(places)} were asked for.")
+        raise ValueError(f"This report is about {count} image(s), counted from 0, but {list(places)} were selected.")
     images = [place * frames + frame for place in places for frame in range(frames)]
     return replace(
         report,

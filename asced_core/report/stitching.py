@@ -1,4 +1,4 @@
-"""The runs of a tile loop as one report: every tile is found in the finished picture by its content."""
+"""The runs of a tiled loop as one report: each tile is located in the final image by its content."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..detect.regions import MOST_REGIONS, Region, resize_labels
 from ..maps import Picture
 from .report import ImageReport, Report, plural, without_trace
 
-TOLERANCE = 12.0  # RMS difference in levels of 255 up to which a tile counts as found; another tile's is far above
-INNER = 0.125  # of a tile's side: so much of its edge is left out, where tile loops blend
-COVERED = 0.5  # of a tile: a place that is taken to this share belongs to the newer run
+TOLERANCE = 12.0  # RMS difference, of 255 levels, up to which a tile matches; other tiles are far above it
+INNER = 0.125  # share of a tile's side; this border is ignored, because tiled loops blend it
+COVERED = 0.5  # share of a tile; if newer tiles cover more than this, the tile is dropped
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Tile:
     """One image of one run of the loop.
 
     Attributes:
-        picture: decoded, RGB uint8 [h,w,3].
-        report: of its run.
+        picture: the decoded image, RGB uint8 [h,w,3].
+        report: the report of its run.
         place: its index in that report.
     """
 
@@ -34,14 +34,14 @@ class Tile:
 
 
 def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
-    """One report, in pixels of the whole picture, of all tiles that are found in it.
+    """One report, in pixels of the final image, of all tiles located in it.
 
     Args:
-        whole: the finished picture, RGB uint8 [H,W,3].
-        newest_first: tiles; of two for one place the newer counts.
+        whole: the final image, RGB uint8 [H,W,3].
+        newest_first: the tiles; if two cover the same place, the newer one counts.
 
     Raises:
-        ValueError: none of the tiles was found.
+        ValueError: no tile was located.
     """
     height, width = whole.shape[:2]
     labels, ratio = np.zeros((height, width), np.int64), np.zeros((height, width), np.float16)
@@ -62,8 +62,8 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         used.append(tile.report)
     if not used:
         raise ValueError(
-            f"None of the {seen} tiles of this RUN is part of this IMAGE: connect the finished picture, before it is "
-            "scaled, and the VAE that the tiles were decoded with."
+            f"None of the {seen} tiles of this RUN is part of this IMAGE: connect the final image, before any scaling, "
+            "and the VAE that decoded the tiles."
         )
     order = sorted(range(len(regions)), key=lambda n: -regions[n].score)[:MOST_REGIONS]
     label_of = np.zeros(len(regions) + 1, np.uint16)
@@ -92,13 +92,13 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
 
 
 def _find(whole: Picture, tile: Picture) -> tuple[int, int] | None:
-    """Top and left of a tile in the picture; None if it is not there."""
+    """Top and left of a tile in the image; None if it is not there."""
     height, width = tile.shape[:2]
     if height > whole.shape[0] or width > whole.shape[1]:
         return None
     top, left = int(height * INNER), int(width * INNER)
     inner = tile[top : height - top, left : width - left]
-    # the inner part has to lie so that the whole tile fits in
+    # only positions at which the whole tile fits into the image
     field = whole[top : whole.shape[0] - top, left : whole.shape[1] - left]
     error = cv2.matchTemplate(field, inner, cv2.TM_SQDIFF)
     best = np.unravel_index(int(error.argmin()), error.shape)
@@ -107,7 +107,7 @@ def _find(whole: Picture, tile: Picture) -> tuple[int, int] | None:
 
 
 def _put(tile: Tile, labels: NDArray[np.int64], ratio: NDArray[np.float16], before: int) -> None:
-    """Writes a tile's regions, numbered after those ``before`` it, where no newer tile has one."""
+    """Writes a tile's regions, numbered from ``before + 1``, where no newer tile has a region."""
     height, width = labels.shape
     own = resize_labels(tile.report.labels[tile.place], height, width).astype(np.int64)
     free = (labels == 0) & (own > 0)
@@ -119,7 +119,7 @@ def _put(tile: Tile, labels: NDArray[np.int64], ratio: NDArray[np.float16], befo
 
 
 def _moved(tile: Tile, corner: tuple[int, int]) -> list[Region]:
-    """The tile's regions in pixels of the whole picture."""
+    """The tile's regions in pixels of the final image."""
     cells, size = tile.report.labels.shape[1:], tile.picture.shape[:2]
     down, across = size[0] / cells[0], size[1] / cells[1]
     moved = []

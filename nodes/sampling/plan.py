@@ -13,7 +13,7 @@ from ...asced_core import CorrectionSettings, Corrector, NoiseLevel, Schedule, S
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.detect.given import FindMasks
 from ...asced_core.maps import BoolMap, frames_of
-from ...asced_core.report.trace import Trace
+from ...asced_core.report.run_trace import Trace
 from .options import CorrectionOptions, DetectionOptions
 from .sampler_function import SamplerFunction
 from .spaces import UnwatchableError, VaeCodec, check_vae, make_space, pixels_per_cell, rgb_matrix

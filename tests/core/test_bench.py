@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: the loop, the metrics, the farm of workers."""
+"""The benchmarks' parts: the sampling loop, the metrics, the worker farm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorded():
 
 
 @pytest.mark.parametrize("method", ["ttc", "replace", "clip", "sargd"])
-def test_a_method_that_finds_nothing_gives_the_recorded_images(recorded, method):
+def test_a_method_that_finds_nothing_returns_the_recorded_images(recorded, method):
     sampler, run = recorded
     nothing = DetectionSettings(min_area=60000, max_area=65000)
     out = correct(sampler, run, nothing, CorrectionSettings(method=method))
@@ -31,12 +31,12 @@ def test_a_method_that_finds_nothing_gives_the_recorded_images(recorded, method)
     assert out.calls == 0 and not out.corrected.any()
 
 
-def test_what_is_corrected_equals_a_run_of_its_own(recorded):
-    """Going on from the recording is the same as sampling anew: a judge marks one image, the others keep every bit."""
+def test_only_the_marked_image_leaves_the_recording(recorded):
+    """The detector marks one image; the others stay bit-for-bit identical to the recording and cost no call."""
     sampler, run = recorded
-    told = np.zeros((4, 64, 64), bool)
-    told[1, 20:40, 20:40] = True
-    out = correct(sampler, run, DetectionSettings(), CorrectionSettings(), lambda _: told)
+    marked = np.zeros((4, 64, 64), bool)
+    marked[1, 20:40, 20:40] = True
+    out = correct(sampler, run, DetectionSettings(), CorrectionSettings(), lambda _: marked)
     assert out.corrected.tolist() == [False, True, False, False]
     others = [0, 2, 3]
     np.testing.assert_array_equal(out.images[others], to_uint8(run.images)[others])
@@ -45,7 +45,7 @@ def test_what_is_corrected_equals_a_run_of_its_own(recorded):
     assert out.calls == 12 - step
 
 
-def test_precision_and_recall_equal_a_library_s():
+def test_precision_and_recall_equal_those_of_a_library():
     metric_prc = pytest.importorskip("torch_fidelity.metric_prc", reason="the benchmarks' packages are not installed")
     from benchmarks.quality import precision_flags, recall_flags
 
@@ -82,15 +82,15 @@ def test_strays_are_pieces_apart_from_the_hand():
     assert abs(np.array(box) - (50, 8, 56, 14)).max() <= 1
 
 
-def test_killed_workers_lose_nothing_and_a_second_run_goes_on(tmp_path, monkeypatch):
+def test_killed_workers_lose_nothing_and_a_second_run_resumes(tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="the benchmarks' packages are not installed")
     from benchmarks.farm import CHUNK, collect
 
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # some cluster of the user's: not asked for, not joined
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # some other cluster, which must not be joined
 
-    def faint(bed: str, seeds: list[int], names: list[str]) -> dict[str, bytes]:
-        """Dies on its first try, as a killed worker does. Nested, so that Ray sends its code along."""
-        mark = Path(bed) / f"{seeds[0]}.tried"
+    def faint(test_set: str, seeds: list[int], names: list[str]) -> dict[str, bytes]:
+        """Dies on its first try, like a killed worker. Nested, so Ray pickles its code."""
+        mark = Path(test_set) / f"{seeds[0]}.tried"
         if not mark.exists():
             mark.touch()
             os._exit(1)

@@ -9,7 +9,7 @@ import torch
 from asced_core import CorrectionSettings, DetectionSettings, RunFacts, unwatched_report
 from asced_core.draw.plots import plot_dynamics, region_curves
 from asced_core.kdiffusion import Stopwatch
-from asced_core.report.trace import FRAMES, MAPS, SIDE, Trace
+from asced_core.report.run_trace import FRAMES, MAPS, SIDE, Trace
 
 from .runs import SIGMAS, feed, trajectory_of
 

@@ -27,6 +27,8 @@ def server():
             self.server.seen.append((self.path, dict(self.headers), json.loads(body)))
             status, answer = self.server.reply
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
             if answer is None:  # the line breaks in mid-answer
                 self.send_header("Content-Length", "100")
             self.end_headers()
@@ -67,6 +69,14 @@ def test_the_picture_and_the_question_arrive(server):
     np.testing.assert_array_equal(back, PICTURE)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_carries_neither_key_nor_image_on(server, status):
+    server.reply = status, "moved"
+    with pytest.raises(ValueError, match=f"refused with {status}"):
+        judge(server, key="secret").ask(PICTURE, question_of_paper())
+    assert [path for path, *_ in server.seen] == ["/v1/chat/completions"]
+
+
 def test_no_key_no_header(server):
     server.reply = says("no")
     assert judge(server).ask(PICTURE, question_of_paper())[0] is False
@@ -104,8 +114,8 @@ def test_verdicts(answer, yes_is_artifact, verdict):
         ((404, '{"error": {"message": "no model eyes."}}'), "refused with 404: no model eyes. Check the model"),
         ((401, ""), "refused with 401: Unauthorized. Check"),
         ((200, None), "No answer from .*IncompleteRead.*start the model's server"),
-        ((200, "<html>"), "form of chat completions"),
-        ((200, '{"choices": []}'), "form of chat completions"),
+        ((200, "<html>"), "did not return a chat completion"),
+        ((200, '{"choices": []}'), "did not return a chat completion"),
         (says("I know nothing of eyesight"), "neither yes nor no"),
     ],
 )
@@ -124,5 +134,5 @@ def test_nobody_there_and_no_address(server):
     for address in ("http://", "http://[::1/v1", "http://127.0.0.1/a b"):
         with pytest.raises(ValueError, match="start the model's server, correct the endpoint"):
             Judge(address, "eyes", timeout=2).ask(PICTURE, Question("?"))
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not an http address"):
         Judge("file:///etc/passwd", "eyes")

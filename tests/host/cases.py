@@ -55,12 +55,14 @@ def schedulers() -> Iterator[Case]:
 def _last_watched(model: Any, scheduler: str, steps: int) -> float:
     """Share of the way of the window's last step: on a dense schedule ONSET may lie in front of the middle step."""
     import comfy.samplers
-    from asced.nodes.sampling.plan import percent_at
+    from asced.asced_core.noise import percent_at
 
     sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
     watched = sigmas[(sigmas > sampling.percent_to_sigma(0.5)) & (sigmas <= sampling.percent_to_sigma(0.2))]
-    return percent_at(sampling, float(watched[-1])) - 1e-3 if len(watched) else ONSET
+    return (
+        percent_at(lambda p: float(sampling.percent_to_sigma(p)), float(watched[-1])) - 1e-3 if len(watched) else ONSET
+    )
 
 
 def models() -> Iterator[Case]:

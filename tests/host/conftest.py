@@ -177,7 +177,7 @@ def demo(run_node):
     import torch
 
     with torch.inference_mode():
-        model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn", space="latent")
+        model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn", variant="latent")
     return SimpleNamespace(model=model, vae=vae, positive=positive, negative=negative)
 
 

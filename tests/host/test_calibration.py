@@ -35,10 +35,10 @@ def test_the_named_share_is_marked(sample, run_node, asced_models):
     calibrated = {"calibration": f"hands{ENDING}", "max_area": 65536}
     for share, most in ((10, 2), (50, 15)):  # the next image is the one more that the promise leaves room for
         marked = [
-            sum(i.flagged for i in sample(seed, false_alarms=share, **calibrated).images) for seed in (1, 2, 3, 4)
+            sum(i.flagged for i in sample(seed, marked_percent=share, **calibrated).images) for seed in (1, 2, 3, 4)
         ]
         assert sum(marked) == most
-    fresh = [sample(seed, false_alarms=50, **calibrated) for seed in (11, 12)]
+    fresh = [sample(seed, marked_percent=50, **calibrated) for seed in (11, 12)]
     assert 3 <= sum(i.flagged for report in fresh for i in report.images) <= 13  # 98.6 % of binomial draws
     assert fresh[0].detection["mad_scale"] > 0.1  # what was in force is in the report
     assert run_node("ASCED_Calibrate", report=learned[0], name="hands", start_over=True)[0] == 8
@@ -47,14 +47,14 @@ def test_the_named_share_is_marked(sample, run_node, asced_models):
 def test_without_a_calibration_the_threshold_counts(run_node):
     plain = run_node("ASCED_Detection", threshold=2.5)[0]
     assert (
-        run_node("ASCED_Detection", threshold=2.5, calibration="none", false_alarms=1.0)[0].settings == plain.settings
+        run_node("ASCED_Detection", threshold=2.5, calibration="none", marked_percent=1.0)[0].settings == plain.settings
     )
 
 
 def test_one_ships_for_each_demo_model(run_node, demo):
     for name in ("ASCED demo hands", "ASCED demo hands, latent"):
         lax, strict = (
-            run_node("ASCED_Detection", threshold=3.0, calibration=name + ENDING, false_alarms=share)[0].settings
+            run_node("ASCED_Detection", threshold=3.0, calibration=name + ENDING, marked_percent=share)[0].settings
             for share in (90.0, 2.0)
         )
         assert 0.1 < lax.mad_scale < strict.mad_scale < 15 and lax.min_area == 100
@@ -72,8 +72,8 @@ def test_what_does_not_fit_gets_one_sentence(sample, run_node, asced_models):
         run_node("ASCED_Calibrate", report=other, name="hands", start_over=False)
     own = {"threshold": 3.0, "calibration": f"hands{ENDING}"}
     with pytest.raises(ValueError, match="8 images cannot tell what 5 % of them exceed: 19 or more are needed"):
-        run_node("ASCED_Detection", false_alarms=5.0, **own)
+        run_node("ASCED_Detection", marked_percent=5.0, **own)
     with pytest.raises(ValueError, match=r"calibration had start_percent 0\.2 and not 0\.3 of ASCED Detection"):
-        run_node("ASCED_Detection", start_percent=0.3, false_alarms=20.0, **own)
+        run_node("ASCED_Detection", start_percent=0.3, marked_percent=20.0, **own)
     with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another, or none"):
         run_node("ASCED_Detection", threshold=3.0, calibration="gone.safetensors")

@@ -100,25 +100,21 @@ def test_2_same_seed_same_result_and_the_global_rng_is_as_if_we_were_not_there(p
 @EXAMPLES
 @given(run=_runs(), longer=st.integers(2, 6))
 def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
-    """A bank holds a few maps and at most KEPT of the frames and the last one, however many came."""
+    """A detector holds a few maps and at most KEPT of the frames and the last one, however many came."""
     from asced.asced_core import DetectionSettings
-    from asced.asced_core.detect.lasting import KEPT
-    from asced.asced_core.detect.single_steps import ScoreBank
-    from asced.asced_core.noise import NoiseLevel
+    from asced.asced_core.detect.lasting import KEPT, LastingChange
 
     shape = (run["batch"], 3, run["height"], run["width"])
     frames = torch.randn(longer * (2 * KEPT + 1), *shape)
 
     def held(count: int) -> int:
-        bank = ScoreBank(DetectionSettings(), shape, frames.device)
+        detector = LastingChange(DetectionSettings(), shape, frames.device)
         for frame in frames[:count]:
-            bank.push(frame, frame, NoiseLevel(1.0, 1.0))
-        parts = [value for part in (bank, bank._lasting) for value in vars(part).values()]
-        lists = [value for value in parts if isinstance(value, list)]
-        statistics = [item for items in lists for item in items if item.numel() <= 8 * shape[0]]
-        assert len(statistics) == count - 1
-        tensors = {id(t): t for t in [*parts, *(item for items in lists for item in items)] if torch.is_tensor(t)}
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if tensor.ndim > 2)
+            detector.push(frame)
+        parts = list(vars(detector).values())
+        lists = [item for part in parts if isinstance(part, list) for item in part]
+        tensors = {id(t): t for t in [*parts, *lists] if torch.is_tensor(t)}
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     two, frame = held(2), frames[0].numel() * frames.element_size()
     assert two >= 2 * frame
@@ -154,7 +150,7 @@ def test_4_a_run_that_breaks_off_anywhere_leaves_nothing(play, hands, run, when,
 @EXAMPLES
 @given(run=_runs())
 def test_5_steps_are_counted_by_noise_level_and_a_correction_costs_one_call(play, hands, run):
-    from asced.nodes.sampling.plan import percent_at
+    from asced.asced_core.noise import percent_at
 
     model = with_artifact(getattr(hands, run["form"]))
     sampling = model.get_model_object("model_sampling")
@@ -164,7 +160,7 @@ def test_5_steps_are_counted_by_noise_level_and_a_correction_costs_one_call(play
         assert report.notes
         return
     first, last = report.window
-    begin = percent_at(sampling, report.sigmas[0])
+    begin = percent_at(lambda p: float(sampling.percent_to_sigma(p)), report.sigmas[0])
     percents = (0.1, 0.6) if begin < 0.1 else (begin - 1e-3, 1 - 0.4 * (1 - begin) / 0.9)  # from the start on
     start, end = (float(sampling.percent_to_sigma(p)) for p in percents)
     assert all(end < sigma <= start for sigma in report.sigmas[first : last + 1])

@@ -57,7 +57,7 @@ def test_a_mask_that_does_not_fit_gets_one_sentence(sample, loud, mask, words):
 def test_the_mask_serves_as_noise_mask_and_in_the_hosts_mask_nodes(sample, demo, loud, run_node, core_node):
     latent, _, report = sample(loud, {})
     image = demo.vae.decode(latent["samples"])
-    picture, mask = run_node("ASCED_MaskPreview", report=report, image=image, grow=3, feather=4, min_score=0.0)
+    picture, mask = run_node("ASCED_MaskPreview", report=report, image=image, grow_px=3, feather_px=4, min_score=0.0)
     assert mask.shape == (2, 64, 64) and picture.shape == (2, 64, 64, 3)
     assert 0 < mask.max() <= 1 and ((mask > 0) & (mask < 1)).any()
     (masked,) = core_node("SetLatentNoiseMask", samples=latent, mask=mask)

@@ -178,11 +178,11 @@ def test_mask_preview_leaves_regions_out_and_says_which_are_not_there(corrected,
     model = with_artifact(hands.eps, images=(0, 1))
     _, mask, report = corrected(model, settings={"detection": _detection(run_node)})
     assert [len(image.regions) for image in report.images] == [1, 1]
-    out = run_node("ASCED_MaskPreview", report=report, left_out="1:1, 0:7")[1]
+    out = run_node("ASCED_MaskPreview", report=report, exclude="1:1, 0:7")[1]
     assert torch.equal(out[0], mask[0]) and not out[1].any()
     assert told[-1] == f"{report.summary()} There is no region 0:7 to leave out."
-    with pytest.raises(ValueError, match="left_out says '1'; image:region was expected"):
-        run_node("ASCED_MaskPreview", report=report, left_out="1")
+    with pytest.raises(ValueError, match="exclude says '1'; image:region was expected"):
+        run_node("ASCED_MaskPreview", report=report, exclude="1")
 
 
 def test_mask_preview_gives_its_panel_pictures_and_facts(corrected, hands, run_node, pack):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .conftest import STRICT
 from .models import with_artifact
 from .test_sampling import _correction, _detection
 
@@ -54,28 +53,6 @@ def test_the_original_is_stock_and_the_corrected_latent_is_as_without_it(hands, 
     assert doubled == report.run.model_calls - plain.run.model_calls > 0
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_ancestral"])
-def test_two_rounds(demo, host, run_node, sampler):
-    """A square in image 0 inside the window, another in image 1 behind T_c: two corrected runs beside the first."""
-    model = with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
-    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.65)
-    given = {"samples": torch.zeros(3, 4, 16, 16)}
-    common = (3, 25, 2.0, sampler, "normal", demo.positive, demo.negative, given)
-    names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
-    results = [
-        run_node(
-            "ASCED_KSampler", model=model, denoise=1.0, detection=run_node("ASCED_Detection", **STRICT)[0],
-            correction=_correction(run_node, keep_original=keep, rounds=2, last_percent=0.75),
-            **dict(zip(names, common, strict=True)),
-        )
-        for keep in (True, False)
-    ]  # fmt: skip
-    (out, _, report, original), (without, *_) = results
-    assert len(report.corrected_steps) == 2 and report.images[1].corrected
-    assert torch.equal(original["samples"], host.common_ksampler(model, *common)[0]["samples"])
-    assert torch.equal(out["samples"], without["samples"])
-
-
 def test_a_flow_model(hands, stock, kept):
     model = with_artifact(hands.flow)
     out, _, report, original = kept(model)
@@ -92,7 +69,7 @@ def test_nothing_found_gives_the_same_latent_and_costs_nothing(hands, kept):
 @pytest.mark.parametrize("method", ["clip", "sargd"])
 def test_methods_that_steer_say_that_there_is_no_original(hands, kept, method):
     out, _, report, original = kept(method=method)
-    assert original is out and f"No uncorrected run beside method {method}" in report.summary()
+    assert original is out and f"No uncorrected run with method {method}" in report.summary()
 
 
 def test_a_patched_model_hands_the_original_to_collect_run(hands, stock, run_node):

@@ -97,11 +97,11 @@ def test_an_image_does_not_depend_on_its_batch_mates(artifact, corrected, latent
 
 def test_batch_index_of_the_latent_tells_which_noise_an_image_gets(artifact, corrected, latent, monkeypatch):
     """An image that is sampled again by its index alone gets the correction that it had in the batch."""
-    import asced.asced_core.trajectory as trajectory
+    from asced.asced_core.correct import corrector
 
     drawn = []
-    original = trajectory.item_generator
-    monkeypatch.setattr(trajectory, "item_generator", lambda *key: drawn.append(key) or original(*key))
+    original = corrector.item_generator
+    monkeypatch.setattr(corrector, "item_generator", lambda *key: drawn.append(key) or original(*key))
     model, settings = artifact(images=(0, 1))
     corrected(model, settings=settings, seed=5, latent=latent(2, batch_index=[4, 7]))
     corrected(model, settings=settings, seed=5, latent=latent(1, batch_index=[7]))

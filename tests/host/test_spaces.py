@@ -35,7 +35,7 @@ def test_watching_in_any_space_changes_no_bit(sample, demo, loud, space):
 @pytest.mark.parametrize("space", ["latent", "pixel"])
 def test_outside_of_the_mask_the_latents_keep_every_bit_at_t_c(sample, demo, loud, monkeypatch, space):
     """The state before and after the correction, of the real run with the real autoencoder."""
-    import asced.asced_core.trajectory as core
+    from asced.asced_core.correct import corrector as core
 
     states = []
     original = core.apply_ttc
@@ -46,7 +46,7 @@ def test_outside_of_the_mask_the_latents_keep_every_bit_at_t_c(sample, demo, lou
         return out
 
     monkeypatch.setattr(core, "apply_ttc", seen)
-    sample(loud, {}, {"gamma": 0.5, "space": space, "vae": demo.vae})
+    sample(loud, {}, {"gamma": 0.5, "perturb_in": space, "vae": demo.vae})
     ((before, mask, after),) = states
     assert mask[0].any() and not mask[0].all() and not mask[1].any()
     changed = (before != after).any(1)
@@ -54,9 +54,9 @@ def test_outside_of_the_mask_the_latents_keep_every_bit_at_t_c(sample, demo, lou
 
 
 def test_pixel_space_without_gamma_is_latent_space_bit_by_bit(sample, demo, loud):
-    pixel = sample(loud, {}, {"space": "pixel", "vae": demo.vae})[0]["samples"]
+    pixel = sample(loud, {}, {"perturb_in": "pixel", "vae": demo.vae})[0]["samples"]
     assert torch.equal(pixel, sample(loud)[0]["samples"])
-    stirred = sample(loud, {}, {"space": "pixel", "vae": demo.vae, "gamma": 0.5})[0]["samples"]
+    stirred = sample(loud, {}, {"perturb_in": "pixel", "vae": demo.vae, "gamma": 0.5})[0]["samples"]
     assert stirred.isfinite().all() and not torch.equal(stirred, pixel)
 
 
@@ -133,9 +133,9 @@ def test_a_vae_that_does_not_fit_gets_one_sentence_before_anything_is_sampled(sa
         with pytest.raises(ValueError, match=r"VAE for latents with 3 channels, but this model's have 4: .*\.$"):
             sample(demo.model, {**where, "vae": hands.vae})
     with pytest.raises(ValueError, match=r"^Correction in pixel space needs a VAE"):
-        sample(demo.model, {}, {"space": "pixel", "gamma": 0.2})
+        sample(demo.model, {}, {"perturb_in": "pixel", "gamma": 0.2})
     with pytest.raises(ValueError, match="3 channels"):
-        sample(demo.model, {}, {"space": "pixel", "gamma": 0.2, "vae": hands.vae})
+        sample(demo.model, {}, {"perturb_in": "pixel", "gamma": 0.2, "vae": hands.vae})
     with pytest.raises(ValueError, match="Mode paper watches the model's own state"):
         sample(demo.model, {"mode": "paper", "space": "rgb"})
     assert sample(demo.model)[0]["samples"].isfinite().all()  # and the next run is well

@@ -54,7 +54,7 @@ def _substituted(prompt, names):
             prompt[key] = TEXT
         inputs |= {name: value for name, value in (names | SMALL).items() if name in inputs}
         if kind == "ASCED_Overlay":
-            shown = {"report": inputs["report"], "grow": 0, "feather": 0, "min_score": 0.0, "left_out": ""}
+            shown = {"report": inputs["report"], "grow_px": 0, "feather_px": 0, "min_score": 0.0, "exclude": ""}
             prompt[f"{key}0"] = {"class_type": "ASCED_MaskPreview", "inputs": shown}
     return prompt
 

@@ -12,7 +12,7 @@ RUNS = {
     "ASCED - detailer": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
     "ASCED - inpaint the mask": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
     "ASCED - latent space": {"Before": [256] * 4, "After": [256] * 4},
-    "ASCED - rivals": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
+    "ASCED - baselines": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
     "ASCED - compare": {"ASCED Compare": [514] * 4, "Heat map": [256] * 4, "Side by side": [516] * 4},
     "ASCED - best of batch": {"The best two": [256] * 2},
     "ASCED - calibrate": {"One in five is marked": [256] * 8},
@@ -121,7 +121,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
 def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
     page.load(read("ASCED - best of batch"))
     for limit, kept in ((100.0, 8), (2.0, 4)):
-        page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_area", limit])
+        page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_marked_percent", limit])
         assert page.run() == "success"
         widths = dict(page.page.evaluate(PICTURES))
         assert len(widths["Kept: saved with their report"]) == kept

@@ -98,7 +98,7 @@ def view(page, request):
     page.renderer = renderer
     yield page
     assert page.errors == []
-    for name, value in (("ASCED.Live", True), ("ASCED.Colour", "ff4000"), ("ASCED.Opacity", 0.45)):
+    for name, value in (("ASCED.Live", True), ("ASCED.Color", "ff4000"), ("ASCED.Opacity", 0.45)):
         page.page.evaluate(SETTING, [name, value])
 
 
@@ -115,7 +115,7 @@ def test_live_preview_paints_and_speaks_until_it_is_switched_off(view):
     sampler = str(view.page.evaluate(f"({NODE})('ASCED_KSampler').id"))
     view.page.evaluate(RECORD)
     view.page.evaluate(SET, ["ASCED_KSampler", "seed", 8])
-    view.page.evaluate(SETTING, ["ASCED.Colour", "0000ff"])
+    view.page.evaluate(SETTING, ["ASCED.Color", "0000ff"])
     view.page.evaluate(SETTING, ["ASCED.Opacity", 1])
     view.page.wait_for_timeout(300)
     assert view.run() == "success"
@@ -150,16 +150,16 @@ def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
     whole = page.evaluate(MASK)
     first, second = (regions.nth(i).get_attribute("data-name") for i in (0, 1))
     regions.first.click()
-    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == first
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
     assert regions.first.get_attribute("aria-pressed") == "true"
-    assert "left out of the mask" in regions.first.get_attribute("aria-label")
+    assert "excluded from the mask" in regions.first.get_attribute("aria-label")
     regions.nth(1).focus()
     page.keyboard.press("Enter")
-    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == f"{first}, {second}"
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == f"{first}, {second}"
     page.keyboard.press("Enter")
-    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == first
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
     shown = page.evaluate(f"({NODE})('ASCED_MaskPreview').id")
-    assert view.prompt()[str(shown)]["inputs"]["left_out"] == first
+    assert view.prompt()[str(shown)]["inputs"]["exclude"] == first
     assert view.run() == "success"
     assert 0 < page.evaluate(MASK) < whole
     assert regions.first.get_attribute("aria-pressed") == "true"
@@ -173,7 +173,7 @@ def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
     assert view.run() == "success"  # the panel of the loaded node is the one that is seen
     assert regions.first.get_attribute("aria-pressed") == "true"
     regions.first.click()
-    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "left_out"]) == ""
+    assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == ""
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
@@ -219,7 +219,7 @@ def test_settings_are_on_their_page_and_the_badge_on_its(view):
     page = view.page
     page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
     page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()
-    for name in ("Show the artifact map while sampling", "Colour of the artifact map", "Opacity of the artifact map"):
+    for name in ("Show the artifact map while sampling", "Color of the artifact map", "Opacity of the artifact map"):
         page.get_by_text(name).wait_for()
     view.screenshot(SHOTS / "settings.png", whole_graph=False)
     page.get_by_role("dialog").get_by_text("About", exact=True).first.click()
@@ -227,10 +227,10 @@ def test_settings_are_on_their_page_and_the_badge_on_its(view):
     badge.wait_for()
     assert badge.inner_text().strip() == "ASCED"
     page.keyboard.press("Escape")
-    page.evaluate(SETTING, ["ASCED.Colour", "0072b2"])
+    page.evaluate(SETTING, ["ASCED.Color", "0072b2"])
     page.evaluate(SETTING, ["ASCED.Opacity", 0.8])
     style = "(name) => document.documentElement.style.getPropertyValue(name)"
-    assert page.evaluate(style, "--asced-colour") == "#0072b2"
+    assert page.evaluate(style, "--asced-color") == "#0072b2"
     assert page.evaluate(style, "--asced-opacity") == "80%"
 
 
@@ -242,7 +242,7 @@ def test_the_slider_moves_by_pointer_and_keys(view, node_info):
     _build(view, compare=True)
     page.get_by_text("Run to compare.").wait_for()
     assert view.run() == "success"
-    slider, frame = page.get_by_label("How much of the image shows before"), page.locator(".asced-compare")
+    slider, frame = page.get_by_label("Divider between before and after"), page.locator(".asced-compare")
     page.wait_for_function("() => document.querySelector('.asced-before').naturalWidth > 0")
     shown = "(e) => getComputedStyle(e.querySelector('.asced-before')).clipPath"
     middle = page.evaluate(shown, frame.element_handle())
@@ -252,11 +252,11 @@ def test_the_slider_moves_by_pointer_and_keys(view, node_info):
     assert page.evaluate(shown, frame.element_handle()) != middle
     at = int(slider.input_value())
     page.keyboard.press("ArrowRight")
-    assert int(slider.input_value()) == at + 1 and slider.get_attribute("aria-valuetext") == f"{at + 1} % before"
+    assert int(slider.input_value()) == at + 1 and slider.get_attribute("aria-valuetext") == f"{at + 1}% before"
     page.keyboard.press("ArrowLeft")
     assert int(slider.input_value()) == at
     page.keyboard.press("End")
-    assert slider.input_value() == "100" and slider.get_attribute("aria-valuetext") == "100 % before"
+    assert slider.input_value() == "100" and slider.get_attribute("aria-valuetext") == "100% before"
     page.keyboard.press("Home")
     assert slider.input_value() == "0"
     page.keyboard.press("Shift+Tab")
@@ -272,7 +272,7 @@ def test_the_scripts_are_small_and_served(server):
     import urllib.request
 
     files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
-    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "asced.css"}
+    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "text.js", "asced.css"}
     assert sum(path.stat().st_size for path in files) < 150_000
     for path in files:
         with urllib.request.urlopen(f"{server.url}/extensions/asced/{path.name}", timeout=30) as answer:

@@ -53,7 +53,7 @@ def _blocked(value):
 
 def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
     kept, rejected, score, regions, clean, summary, report = run_node(
-        "ASCED_Gate", samples=found.latent, report=found.report, max_area=0.0
+        "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=0.0
     )
     assert torch.equal(kept["samples"], found.latent["samples"][[0, 2]]) and kept["batch_index"] == [4, 6]
     assert torch.equal(kept["noise_mask"], found.latent["noise_mask"][[0, 2]])
@@ -67,25 +67,27 @@ def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
 def test_images_are_judged_by_how_much_of_them_is_marked(marked, run_node, caplog):
     caplog.set_level("INFO", logger="ASCED")
     given = {"samples": marked.latent, "report": marked.report}
-    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given, max_area=5.0)
+    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given, max_marked_percent=5.0)
     assert kept["batch_index"] == [5] and rejected["batch_index"] == [4, 6] and clean is False
     assert score == report.images[0].score == marked.report.images[1].score
     areas = [f"{100 * area:.1f}" for area in marked.report.masks.mean((1, 2))]
     assert f"1 kept ({areas[1]} % marked), 2 rejected ({areas[0]} to {areas[2]} % marked)." in caplog.messages
     limit = 100 * float(marked.report.masks[0].mean())
-    assert run_node("ASCED_Gate", **given, max_area=limit + 0.01)[0]["batch_index"] == [4, 5]
+    assert run_node("ASCED_Gate", **given, max_marked_percent=limit + 0.01)[0]["batch_index"] == [4, 5]
     assert run_node("ASCED_BestOfBatch", **given, count=3)[2] == "1, 0, 2"
     assert f"3 taken ({areas[1]} to {areas[2]} % marked): 1, 0, 2." in caplog.messages
 
 
 def test_what_is_empty_stops_what_is_behind_it(found, run_node):
-    kept, rejected, _, _, clean, _, _ = run_node("ASCED_Gate", samples=found.latent, report=found.report, max_area=100)
+    kept, rejected, _, _, clean, _, _ = run_node(
+        "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=100
+    )
     assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
     only = {"samples": found.latent["samples"][[1]]}
     from asced.asced_core.report.selection import part_of
 
     part = part_of(found.report, [1])
-    kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_area=0.0)
+    kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_marked_percent=0.0)
     assert _blocked(kept) and _blocked(report) and torch.equal(rejected["samples"], only["samples"])
     assert rejected["batch_index"] == [0]
 
@@ -196,7 +198,9 @@ def test_save_report_refuses_images_of_another_run(found, pack):
 @pytest.mark.parametrize("style", ["tint", "outline", "heat", "side by side"])
 def test_overlay_draws_in_every_style(found, run_node, style):
     plain = run_node("ASCED_Overlay", report=found.report, image=found.images, opacity=0.45)
-    drawn = run_node("ASCED_Overlay", report=found.report, image=found.images, opacity=0.45, style=style, labels=False)
+    drawn = run_node(
+        "ASCED_Overlay", report=found.report, image=found.images, opacity=0.45, style=style, show_scores=False
+    )
     assert drawn[0].shape == (3, 256, 516 if style == "side by side" else 256, 3)
     assert torch.equal(drawn[1], plain[1])
     assert (drawn[0][1, :, :256] != plain[0][1]).any()  # the label is gone, if nothing else

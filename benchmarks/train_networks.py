@@ -1,7 +1,7 @@
-"""Trains the feature network and the supervised detector: ``python -m benchmarks.train_judges``.
+"""Trains the feature network and the supervised detector: ``python -m benchmarks.train_networks``.
 
-The detector stands in for PAL, whose weights are its authors': a small segmentation network that learns planted
-artifacts, in the form of PAL's file (normalised 1x3x512x512 in, labels out).
+The detector stands in for PAL, whose weights are not included. It is a small segmentation network trained on planted
+artifacts, with the interface of PAL's file: normalized 1x3x512x512 in, labels out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = 64
 
 
 class Segmenter(nn.Module):
-    """PAL's interface around a small U-Net on 64x64 pixels; answers labels [1,512,512]."""
+    """A small U-Net on 64x64 pixels behind PAL's interface; returns labels [1,512,512]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Segmenter(nn.Module):
                              nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())  # fmt: skip
 
     def logits(self, x: Tensor) -> Tensor:
-        """[B,2,64,64] of pictures [B,3,64,64] in -1 to 1."""
+        """Logits [B,2,64,64] of images [B,3,64,64] in -1 to 1."""
         a = self.a(x)
         b = self.b(F.max_pool2d(a, 2))
         c = self.c(F.max_pool2d(b, 2))
@@ -56,19 +56,19 @@ class Segmenter(nn.Module):
 
 
 def plant(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Artifacts of random kind, size and contrast in two of three images; the images and their masks bool."""
+    """Plants an artifact of random kind, size and contrast in two of three images; images and bool masks."""
     out, masks = images.copy(), np.zeros(images.shape[:3], bool)
     for i in np.flatnonzero(rng.random(len(images)) < 2 / 3):
         mask = np.zeros((64, 64), np.uint8)
-        centre, axes = rng.integers(10, 54, 2), rng.integers(3, 10, 2)
-        cv2.ellipse(mask, tuple(map(int, centre)), tuple(map(int, axes)), float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        center, axes = rng.integers(10, 54, 2), rng.integers(3, 10, 2)
+        cv2.ellipse(mask, tuple(map(int, center)), tuple(map(int, axes)), float(rng.uniform(0, 180)), 0, 360, 1, -1)
         place = mask.astype(bool)
         kind, strength = rng.integers(4), rng.uniform(0.35, 1)
         if kind == 0:  # a piece of another hand
             other = np.roll(images[rng.integers(len(images))], rng.integers(-20, 20, 2), (0, 1))
         elif kind == 1:  # a smear
             other = cv2.GaussianBlur(images[i], (0, 0), float(rng.uniform(2, 5)))
-        elif kind == 2:  # a patch of the skin's colour
+        elif kind == 2:  # a patch of skin color
             skin = images[i][24:40, 24:40].reshape(-1, 3)[rng.integers(256)].astype(int)
             other = np.clip(skin + rng.normal(0, 8, (64, 64, 3)), 0, 255)
         else:  # a melted texture
@@ -76,27 +76,27 @@ def plant(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
             other = np.clip(images[i].astype(int) + cv2.resize(coarse, (64, 64)), 0, 255)
         mixed = (1 - strength) * images[i].astype(float) + strength * np.asarray(other, float)
         if np.abs(mixed - images[i])[place].mean() < 6:
-            continue  # not to be seen
+            continue  # invisible
         out[i][place], masks[i] = mixed[place].astype(np.uint8), place
     return out, masks
 
 
 def _soften(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As soft as the predictions in the middle of a run, more or less."""
+    """Blurs images by random amounts, as soft as mid-run predictions."""
     sigmas = rng.uniform(0, 2, len(images))
     return np.stack([cv2.GaussianBlur(i, (0, 0), s) if s > 0.3 else i for i, s in zip(images, sigmas, strict=True)])
 
 
 def _train(net: nn.Module, minutes: float, step: object, rate: float = 2e-3) -> None:
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
     begin, number = time.time(), 0
     while (share := (time.time() - begin) / 60 / minutes) < 1:
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * (1 - share)
         loss = step()  # type: ignore[operator]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         number += 1
         if number % 100 == 0:
             print(f"{share:.0%} step {number} loss {loss.item():.4f}", flush=True)
@@ -111,7 +111,7 @@ def _augment(x: Tensor) -> Tensor:
 
 
 def train_features(data: dict[str, np.ndarray], minutes: float) -> None:
-    """features.safetensors and real.npz: the features of all photographs."""
+    """Writes features.safetensors, and real.npz with the features of all photographs."""
     net, held = FeatureNet(), data["is_test"]
     images, labels = as_tensor(data["images"]), torch.from_numpy(data["labels"]).long()
     train = torch.from_numpy(np.flatnonzero(~held))
@@ -131,7 +131,7 @@ def train_features(data: dict[str, np.ndarray], minutes: float) -> None:
 
 
 def train_detector(data: dict[str, np.ndarray], minutes: float) -> None:
-    """supervised.pt, TorchScript."""
+    """Writes supervised.pt as TorchScript."""
     net, rng = Segmenter(), np.random.default_rng(0)
     images = data["images"][~data["is_test"]]
 

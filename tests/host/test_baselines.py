@@ -76,27 +76,65 @@ def test_a_file_that_is_not_there_gets_one_sentence(run_node):
         run_node("ASCED_PALDetector", file="put a TorchScript file into models/asced")
 
 
-def test_a_language_models_verdict(run_node):
-    answers = iter(["Yes.", "No."])
+@pytest.fixture
+def server():
+    """A server that answers yes and no in turn, and keeps the headers; it stands in for a model."""
 
-    class Handler(BaseHTTPRequestHandler):  # stands in for a model, which cannot run here
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            self.server.headers.append(self.headers)
+            self.send_response(self.server.status)
             self.end_headers()
-            self.wfile.write(json.dumps({"choices": [{"message": {"content": next(answers)}}]}).encode())
+            content = ("Yes.", "No.")[(len(self.server.headers) - 1) % 2]
+            self.wfile.write(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
 
         def log_message(self, *args):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        got = run_node(
-            "ASCED_VLMVerdict", image=torch.rand(2, 16, 16, 3), endpoint=f"http://127.0.0.1:{server.server_port}/v1",
-            model="eyes", prompt=5, own_question="", timeout=5.0,
-        )  # fmt: skip
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert got == (True, 0.5, "Yes.\nNo.")
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    http.headers, http.status = [], 200
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield http
+    http.shutdown()
+    http.server_close()
+
+
+def _verdict(run_node, endpoint):
+    return run_node(
+        "ASCED_VLMVerdict", image=torch.rand(2, 16, 16, 3), endpoint=endpoint, model="eyes", paper_question=5,
+        custom_question="", timeout=5.0,
+    )  # fmt: skip
+
+
+def test_a_language_models_verdict(run_node, server):
+    assert _verdict(run_node, f"http://127.0.0.1:{server.server_port}/v1") == (True, 0.5, "Yes.\nNo.")
+
+
+@pytest.mark.parametrize(
+    ("named", "sent"),
+    [
+        ("", False),
+        ("http://127.0.0.1:1/v1", False),
+        ("http://127.0.0.1:{port}", False),
+        ("http://127.0.0.1:{port}/v1/", True),
+    ],
+)
+def test_the_key_goes_to_the_address_that_was_named_on_this_machine_only(run_node, server, monkeypatch, named, sent):
+    """An address that came with somebody's workflow gets no key."""
+    monkeypatch.setenv("ASCED_VLM_KEY", "secret")
+    monkeypatch.setenv("ASCED_VLM_ENDPOINT", named.format(port=server.server_port))
+    _verdict(run_node, f"http://127.0.0.1:{server.server_port}/v1")
+    assert len(server.headers) == 2
+    assert all((headers["Authorization"] == "Bearer secret") == sent for headers in server.headers)
+    server.status = 401
+    with pytest.raises(ValueError, match="refused with 401") as error:
+        _verdict(run_node, f"http://127.0.0.1:{server.server_port}/v1")
+    assert ("was not sent" in str(error.value)) != sent
+
+
+def test_an_empty_endpoint_is_the_one_of_the_environment(run_node, server, monkeypatch):
+    monkeypatch.setenv("ASCED_VLM_KEY", "secret")
+    monkeypatch.setenv("ASCED_VLM_ENDPOINT", f"http://127.0.0.1:{server.server_port}/v1")
+    _verdict(run_node, "")
+    assert server.headers[0]["Authorization"] == "Bearer secret"

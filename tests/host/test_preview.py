@@ -121,7 +121,7 @@ def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, ru
 def test_nothing_of_the_callback_changes_where_previews_are_off(screen, hands):
     import latent_preview
 
-    live = sys.modules["asced.nodes.page.preview"].Live()
+    live = sys.modules["asced.nodes.page.preview"].Preview()
     screen.args.preview_method = screen.none
     callback = latent_preview.prepare_callback(hands.eps, STEPS)
     assert live.painted(callback) is callback
@@ -160,14 +160,14 @@ def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(pack):
     assert painted.rate == 8
 
 
-def test_colour_and_opacity_are_the_clients(screen):
+def test_color_and_opacity_are_the_clients(screen):
     view = _view_settings()
     live = sys.modules["asced.nodes.page.preview"]
     screen.server.sockets_metadata[CLIENT][view.KEY] = view.read_settings(
-        {"live": True, "colour": "#0072b2", "opacity": 1}
+        {"live": True, "color": "#0072b2", "opacity": 1}
     )
-    run = live.Live()
-    run._trajectory = SimpleNamespace(bank=None, detections=[SimpleNamespace(mask=np.ones((4, 4), bool))])
+    run = live.Preview()
+    run._trajectory = SimpleNamespace(detections=[SimpleNamespace(mask=np.ones((4, 4), bool))])
     drawn = np.asarray(run._paint(Image.new("RGB", (4, 4))))
     assert (drawn == (0x00, 0x72, 0xB2)).all()
 
@@ -176,10 +176,10 @@ def test_colour_and_opacity_are_the_clients(screen):
     ("sent", "sentence"),
     [
         ([], "live is None; true or false was expected."),
-        ({"live": 1, "colour": "#ff4000", "opacity": 0.4}, "live is 1; true or false was expected."),
-        ({"live": True, "colour": "red", "opacity": 0.4}, "colour is 'red'; six hexadecimal digits behind # were"),
-        ({"live": True, "colour": "#ff4000", "opacity": 2}, "opacity is 2; a number from 0 to 1 was expected."),
-        ({"live": True, "colour": "#ff4000", "opacity": True}, "opacity is True; a number from 0 to 1 was expected."),
+        ({"live": 1, "color": "#ff4000", "opacity": 0.4}, "live is 1; true or false was expected."),
+        ({"live": True, "color": "red", "opacity": 0.4}, "color is 'red'; six hexadecimal digits behind # were"),
+        ({"live": True, "color": "#ff4000", "opacity": 2}, "opacity is 2; a number from 0 to 1 was expected."),
+        ({"live": True, "color": "#ff4000", "opacity": True}, "opacity is True; a number from 0 to 1 was expected."),
     ],
 )
 def test_wrong_settings_are_told_in_one_sentence(pack, sent, sentence):
@@ -200,7 +200,7 @@ def test_the_route_keeps_each_clients_settings_apart(screen):
         answer = asyncio.run(handlers[view.ROUTE](SimpleNamespace(json=text)))
         return answer.status, json.loads(answer.text)
 
-    good = {"live": False, "colour": "#ff4000", "opacity": 0.5}
+    good = {"live": False, "color": "#ff4000", "opacity": 0.5}
     assert post(json.dumps({**good, "client_id": "another"})) == (200, {})
     assert view.settings_of_client().live
     screen.server.client_id = "another"

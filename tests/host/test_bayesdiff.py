@@ -18,7 +18,7 @@ def bayes(run_node, hands):
         inputs = {
             "model": model or hands.eps, "seed": 5, "steps": STEPS, "cfg": 2.0, "scheduler": "normal",
             "positive": hands.positive, "negative": hands.negative, "latent_image": {"samples": empty()},
-            "posterior": "fit on the images", "every": 3, "draws": 2, "save_as": "", "vae": hands.vae,
+            "posterior": "fit on the images", "step_interval": 3, "draws": 2, "save_as": "", "vae": hands.vae,
             "images": torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(0)),
         }  # fmt: skip
         return run_node("ASCED_BayesDiff", **{**inputs, **changes})
@@ -114,7 +114,7 @@ def test_real_checkpoints_of_a_unet_and_of_a_transformer(run_node, core_node, tm
         "positive": family.conditioning(), "negative": family.conditioning(1), "latent_image": family.empty(1),
     }  # fmt: skip
     latent, _, mask, score, _ = run_node(
-        "ASCED_BayesDiff", **common, posterior="fit on the images", every=2, draws=2, save_as="",
+        "ASCED_BayesDiff", **common, posterior="fit on the images", step_interval=2, draws=2, save_as="",
         images=torch.rand(2, 64, 64, 3), vae=Encoder(family.latent),
     )  # fmt: skip
     stock = core_node("KSampler", **common, sampler_name="euler", denoise=1.0)[0]["samples"]

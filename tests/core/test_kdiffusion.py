@@ -7,6 +7,8 @@ import threading
 import pytest
 import torch
 
+from asced_core.kdiffusion import NoiseTape, SecondRun, Stopwatch, WatchedModel
+
 
 def _sampler(model, x, sigmas, callback=None, disable=None, noise_sampler=None, calls=1):
     """Remembers its former prediction, as multistep samplers do, and draws noise."""
@@ -27,11 +29,8 @@ def _model(x, sigma):
     return torch.tanh(x) * sigma
 
 
-def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
-    """The host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
-    from asced.asced_core.kdiffusion.second_run import Lane, NoiseTape
-    from asced.asced_core.kdiffusion.stopwatch import Stopwatch
-    from asced.asced_core.kdiffusion.watched_model import WatchedModel
+def _steps(calls=1, edit=4.0, model=_model, noise=False):
+    """A host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
 
     generator = torch.Generator().manual_seed(1)
     tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
@@ -44,8 +43,8 @@ def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
             changed[1] += edit
             options = {"calls": calls}
             if tape:
-                options["noise_sampler"] = tape.follower()
-            watched.follow(Lane(_sampler, watched, changed, sigmas[2:].clone(), options), [False, True])
+                options["noise_sampler"] = tape.second()
+            watched.follow(SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options), [False, True])
 
     x = torch.arange(8.0).reshape(2, 1, 2, 2) / 8
     try:
@@ -58,37 +57,37 @@ def _steps(pack, calls=1, edit=4.0, model=_model, noise=False):
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
 @pytest.mark.parametrize("noise", [False, True])
-def test_the_uncorrected_image_keeps_every_bit_and_its_history(pack, calls, noise):
-    plain, count = _steps(pack, calls, edit=None, noise=noise)
-    corrected, more = _steps(pack, calls, noise=noise)
+def test_the_uncorrected_image_keeps_every_bit_and_its_history(calls, noise):
+    plain, count = _steps(calls, edit=None, noise=noise)
+    corrected, more = _steps(calls, noise=noise)
     assert torch.equal(corrected[0], plain[0])
     assert not torch.equal(corrected[1], plain[1])
     assert more - count == calls  # the corrected run's first step
 
 
-def test_the_corrected_image_is_that_of_a_run_from_its_state(pack):
+def test_the_corrected_image_is_that_of_a_run_from_its_state():
     states = []
 
     def recording(x, sigma):
         states.append(x.clone())
         return _model(x, sigma)
 
-    _steps(pack, edit=None, model=recording)
+    _steps(edit=None, model=recording)
     start = states[2].clone()
     start[1] += 4.0
     expected = _sampler(_model, start, torch.linspace(1, 0, 7)[2:], callback=lambda _: None)
-    assert torch.equal(_steps(pack)[0][1], expected[1])
+    assert torch.equal(_steps()[0][1], expected[1])
 
 
-def test_no_edit_in_the_second_run_and_noise_alike_differs_by_its_lost_memory_alone(pack):
-    plain = _steps(pack, edit=None, noise=True)[0]
-    same = _steps(pack, edit=0.0, noise=True)[0]
+def test_no_edit_in_the_second_run_and_noise_alike_differs_by_its_lost_memory_alone():
+    plain = _steps(edit=None, noise=True)[0]
+    same = _steps(edit=0.0, noise=True)[0]
     assert torch.equal(same[0], plain[0])
     assert 0 < (same[1] - plain[1]).abs().max() < 0.2
 
 
 @pytest.mark.parametrize("when", [3, 4, 6])
-def test_an_error_of_the_model_ends_both_runs(pack, when):
+def test_an_error_of_the_model_ends_both_runs(when):
     count = [0]
 
     def failing(x, sigma):
@@ -98,31 +97,28 @@ def test_an_error_of_the_model_ends_both_runs(pack, when):
         return _model(x, sigma)
 
     with pytest.raises(RuntimeError, match="model failed"):
-        _steps(pack, model=failing)
+        _steps(model=failing)
 
 
-def test_an_error_in_the_second_run_is_raised_in_the_first(pack):
+def test_an_error_in_the_second_run_is_raised_in_the_first():
     def failing(x, sigma):
         if threading.current_thread() is not threading.main_thread():
             raise AssertionError("the model was called from a thread")
         return _model(x, sigma)
 
-    assert _steps(pack, model=failing)[0].isfinite().all()
-
-    from asced.asced_core.kdiffusion.second_run import Lane
+    assert _steps(model=failing)[0].isfinite().all()
 
     def broken(model, x, sigmas, callback=None, disable=None):
         raise ValueError("sampler failed")
 
-    lane = Lane(broken, _model, torch.zeros(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
+    second = SecondRun(broken, _model, torch.zeros(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
     with pytest.raises(ValueError, match="sampler failed"):
-        lane.first_step(_model)
-    lane.close()
+        second.first_step(_model)
+    second.close()
 
 
-def test_a_run_that_falls_behind_is_finished_alone(pack):
+def test_a_run_that_falls_behind_is_finished_alone():
     """More calls than the first run makes: none is lost, and nothing hangs."""
-    from asced.asced_core.kdiffusion.second_run import Lane
 
     def longer(model, x, sigmas, callback=None, disable=None):
         for i in range(9):
@@ -130,26 +126,23 @@ def test_a_run_that_falls_behind_is_finished_alone(pack):
             callback({"i": i})
         return x
 
-    lane = Lane(longer, _model, torch.ones(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
-    lane.first_step(_model)
-    out, expected = lane.result(_model), torch.ones(1, 1, 2, 2)
+    second = SecondRun(longer, _model, torch.ones(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
+    second.first_step(_model)
+    out, expected = second.result(_model), torch.ones(1, 1, 2, 2)
     for _ in range(9):
         expected = torch.tanh(expected)
     assert torch.equal(out, expected)
-    lane.close()
+    second.close()
 
 
-def test_a_run_at_other_noise_levels_is_noticed(pack):
-    from asced.asced_core.kdiffusion.second_run import Lane
-    from asced.asced_core.kdiffusion.stopwatch import Stopwatch
-    from asced.asced_core.kdiffusion.watched_model import WatchedModel
+def test_a_run_at_other_noise_levels_is_noticed():
 
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):
         watched = WatchedModel(_model, Stopwatch(torch.device("cpu")))
         watched(torch.ones(2, 1, 2, 2), sigmas[0])
-        lane = Lane(_sampler, watched, torch.ones(2, 1, 2, 2), sigmas[shift:].clone(), {})
-        watched.follow(lane, [True, False])
+        second = SecondRun(_sampler, watched, torch.ones(2, 1, 2, 2), sigmas[shift:].clone(), {})
+        watched.follow(second, [True, False])
         for sigma in sigmas[1:4]:
             watched(torch.ones(2, 1, 2, 2), sigma)
         assert bool(watched.out_of_step) == out_of_step

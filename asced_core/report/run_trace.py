@@ -1,6 +1,6 @@
-"""Small pictures of a run for the eye: the change at every step, and the prediction at some (paper Fig. 1 and 4).
+"""Thumbnails of a run: the change at every step, and some of the predictions (paper Fig. 1 and 4).
 
-Bounded, whatever the number of steps: of a longer run every n-th step is kept.
+Memory is bounded: a longer run keeps only every n-th step.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from ..detect.space import linear_rgb
 
 SIDE = 64  # cells; larger maps are averaged down
-MAPS, FRAMES = 48, 12
+MAPS, FRAMES = 48, 12  # kept at most
 
 
 def pool(maps: Tensor) -> Tensor:
-    """Averages maps [B,C,H,W] down to at most 64 cells a side; smaller ones are left alone."""
+    """Averages maps [B,C,H,W] down to at most 64 cells per side; smaller maps are returned unchanged."""
     height, width = maps.shape[-2:]
     scale = SIDE / max(height, width)
     if scale >= 1:
@@ -27,16 +27,16 @@ def pool(maps: Tensor) -> Tensor:
 
 
 class Trace:
-    """Takes every prediction of a run and keeps fp16 pictures of it on the device.
+    """Receives every prediction of a run and keeps fp16 thumbnails on the device.
 
     Args:
-        total_steps: of the run.
-        to_rgb: [3, C+1] matrix that shows a latent as colours, its last column a bias; None: three channels
-            are taken as RGB in [-1, 1], of any others no frames are kept.
+        total_steps: sampling steps of the run.
+        to_rgb: [3,C+1] matrix that maps a latent to RGB; its last column is the bias. If None, three channels are
+            taken as RGB in [-1, 1], and no frames are kept for any other number of channels.
     """
 
     def __init__(self, total_steps: int, to_rgb: Tensor | None = None) -> None:
-        self._colours = None if to_rgb is None else linear_rgb(to_rgb)
+        self._colors = None if to_rgb is None else linear_rgb(to_rgb)
         self._map_stride = max(1, math.ceil((total_steps - 1) / MAPS))
         self._frame_stride = max(1, math.ceil(total_steps / FRAMES))
         self._last: Tensor | None = None
@@ -47,24 +47,24 @@ class Trace:
         self.frame_steps: list[int] = []
 
     def push(self, step: int, denoised: Tensor) -> None:
-        """Takes the prediction [B,C,H,W] of a step; a step that comes twice only replaces its prediction."""
+        """Adds the prediction [B,C,H,W] of a step; a repeated step only replaces its prediction."""
         if step != self._last_step:
             if self._last is not None and (step - 1) % self._map_stride == 0:
                 change = (denoised.float() - self._last.float()).abs().mean(1, keepdim=True)
                 self._maps.append(pool(change)[:, 0].half())
                 self.map_steps.append(step)
-            if step % self._frame_stride == 0 and (denoised.shape[1] == 3 or self._colours is not None):
+            if step % self._frame_stride == 0 and (denoised.shape[1] == 3 or self._colors is not None):
                 small = pool(denoised.float())
-                self._frames.append((small if self._colours is None else self._colours(small)).half())
+                self._frames.append((small if self._colors is None else self._colors(small)).half())
                 self.frame_steps.append(step)
         self._last, self._last_step = denoised, step
 
     def maps(self) -> Tensor:
-        """fp16 [B, steps, h, w], mean absolute change over the channels."""
+        """fp16 [B,steps,h,w], absolute change, averaged over the channels."""
         return self._stack(self._maps, (1, 1))
 
     def frames(self) -> Tensor:
-        """fp16 [B, steps, 3, h, w], about -1 to 1."""
+        """Predicted clean images, fp16 [B,steps,3,h,w], about -1 to 1."""
         return self._stack(self._frames, (3, 1, 1))
 
     def _stack(self, pictures: list[Tensor], empty: tuple[int, ...]) -> Tensor:

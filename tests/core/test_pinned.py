@@ -1,0 +1,126 @@
+"""Rules and numbers that no release may change unnoticed: each kills a mutant that other tests let live."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from asced_core import DetectionSettings, detect, edm_level
+from asced_core.baselines.clipping import ScoreClipping
+from asced_core.detect.detection import to_cpu
+from asced_core.detect.single_steps import PAPER, PLAIN, REFERENCE, SingleSteps
+from asced_core.draw.heat import cividis
+from asced_core.draw.overlay import HOTTEST, draw_overlay
+from asced_core.report.calibration import LOWEST, first_marks
+
+K = 2.0
+
+
+def _expected(values, smooth, mean_floor, median_based):
+    """Ratio [H,W] of values [N,C,H,W], with all of them at hand and no stream."""
+    changes = np.stack([smooth(np.abs(b - a)) for a, b in itertools.pairwise(values)])
+    flat = changes.reshape(len(changes), -1)
+    middle = np.median(flat, axis=1)
+    mad = np.median(np.abs(flat - middle[:, None]), axis=1)
+    threshold = middle + K * 1.4826 * mad if median_based else mad
+    floor = changes.mean() if mean_floor else 0.0
+    strongest = changes.max(1)
+    above = np.where(strongest > threshold[:, None, None], strongest, 0.0)
+    peak, when = above.max(0), above.argmax(0)  # the largest change above its own step's threshold
+    found = (peak > 0) & (peak > floor)
+    return np.where(found, peak / np.maximum(threshold[when], floor), 0.0)
+
+
+@pytest.mark.parametrize("kind", ["reference", "paper", "plain"])
+def test_the_score_of_a_cell_is_its_largest_change_over_the_threshold_of_that_step(planted, kind):
+    """Not the last one, and not below the mean of all changes where the rule has that floor."""
+    frames = torch.cat(planted(64, seed=3))
+    if kind == "reference":
+        frames = ((frames + 1) * 127.5).round()
+        steps = SingleSteps(DetectionSettings("reference", mad_scale=K, base_size=256), (1, 3, 64, 64), frames.device)
+        expected = _expected(frames.double().numpy(), lambda d: _mixed(gaussian_filter(d, (0, 0.5, 0.5))), False, True)
+    elif kind == "paper":
+        steps = SingleSteps(DetectionSettings("paper", mad_scale=K), (1, 3, 64, 64), frames.device)
+        expected = _expected(frames.double().numpy(), lambda d: d, True, False)
+    else:
+        steps = SingleSteps(DetectionSettings(mad_scale=K), (1, 3, 64, 64), frames.device, rule=PLAIN)
+        expected = _expected(frames.double().numpy(), lambda d: gaussian_filter(d, (0, 0.5, 0.5)), True, True)
+    for frame in frames.split(1):
+        steps.push_value(frame.float())
+    ratio = to_cpu(steps.result())[0][0]
+    same = (ratio > 0) == (expected > 0)
+    assert same.mean() > 0.999 and (expected > 0).mean() > 0.02
+    np.testing.assert_allclose(ratio[same], expected[same].clip(max=100), rtol=2e-3)
+
+
+def _mixed(change):
+    """The authors' smoothing over three channels, sigma 0.5 as for 64 pixels."""
+    return gaussian_filter(change, (0.5, 0, 0))
+
+
+def test_scores_end_at_100_where_the_threshold_is_zero():
+    """A still image in which a few cells jump: the MAD and the median are 0."""
+    frames = torch.zeros(3, 3, 64, 64)
+    frames[2, :, 20:28, 20:28] = 0.5
+    for mode in ("reference", "robust"):
+        found = detect(frames, DetectionSettings(mode=mode, mad_scale=1e-6, base_size=256))
+        assert found.ratio.max() == 100 and np.isfinite(found.ratio).all()
+        assert found.score == (100 if mode == "reference" else 0)  # robust: all of the image is one too large region
+
+
+def test_the_rules_of_the_modes():
+    """What each mode compares, as ALGORITHM and paper have it."""
+    assert (REFERENCE.signal, REFERENCE.smooth, REFERENCE.mix_channels) == ("uint8", True, True)
+    assert (REFERENCE.median_based, REFERENCE.mean_floor) == (True, False)
+    assert (PAPER.signal, PAPER.smooth, PAPER.median_based, PAPER.mean_floor) == ("weighted_score", False, False, True)
+    assert (PLAIN.signal, PLAIN.median_based, PLAIN.mean_floor) == ("denoised", True, True)
+
+
+def test_a_calibrations_marks_are_rounded_up():
+    """A report's ratios are float16: a region may last a little longer than they say, never shorter."""
+    exact = 7.00195  # between two float16 numbers; the report holds 7.0
+    ratios = np.zeros((1, 64, 64), np.float16)
+    ratios[0, 10:30, 10:30] = exact
+    (mark,) = first_marks(ratios, DetectionSettings())
+    assert LOWEST * exact <= mark <= LOWEST * exact * 1.002
+    (nothing,) = first_marks(np.zeros((1, 64, 64), np.float16), DetectionSettings())
+    assert nothing == np.float32(LOWEST)
+
+
+def test_the_heat_map_ends_at_four_times_the_threshold_on_a_log_scale():
+    assert HOTTEST == 4
+    picture, mask = np.zeros((256, 256, 3), np.uint8), np.zeros((256, 256), bool)
+    ratio = np.zeros((256, 256), np.float32)
+    for place, value in enumerate((1.0, 2.0, 4.0, 50.0)):
+        ratio[100:120, 40 * place : 40 * place + 20] = value
+    drawn = draw_overlay(picture, mask, style="heat", opacity=1.0, ratio=ratio)
+    shades = cividis(np.array([[0.0, 0.5, 1.0, 1.0]]))[0]
+    for place, shade in enumerate(shades):
+        assert np.array_equal(drawn[110, 40 * place + 10], shade)
+
+
+def test_a_clipped_prediction_is_what_the_next_one_is_compared_with():
+    """So that a jump has to be made in small steps: the second step of it is clipped again."""
+    clip = ScoreClipping(DetectionSettings(mad_scale=3, base_size=300), (1, 1, 64, 64), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    calm = [0.01 * torch.rand(1, 1, 64, 64, generator=generator) for _ in range(3)]
+    after = [frame.clone() for frame in calm]
+    for frame in after[1:]:
+        frame[..., 20:28, 20:28] += 1.0
+    first, second, third = (clip(step, frame) for step, frame in enumerate(after))
+    inside = np.s_[..., 20:28, 20:28]
+    assert torch.equal(first, after[0])
+    assert float(second[inside].max()) < 0.2
+    assert 0 < float((third - second)[inside].max()) < 0.2, "compared with what was clipped"
+    assert float(third[inside].max()) < 0.4
+
+
+def test_the_window_takes_the_first_level_at_t_d_and_stops_before_t_c():
+    """Both ends belong to one side: T_c < t <= T_d."""
+    from asced_core import find_window
+
+    window = find_window([10.0, 8.0, 6.0, 4.0, 2.0, 0.0], sigma_start=8.0, sigma_end=4.0)
+    assert (window.first, window.last, window.decision) == (1, 2, 3)
+    assert edm_level(8.0).sigma == 8.0
