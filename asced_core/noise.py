@@ -29,7 +29,7 @@ class NoiseLevel:
         good = all(math.isfinite(v) and v >= 0 for v in (self.alpha, self.sigma))
         if not good or self.alpha == self.sigma == 0:
             raise ValueError(
-                "alpha and sigma of a noise level must be finite and 0 or more, and not both 0; "
+                "A noise level needs finite alpha and sigma of 0 or more, and not both 0; "
                 f"got alpha={self.alpha}, sigma={self.sigma}."
             )
 
@@ -46,7 +46,7 @@ def vp_level(alpha_bar: float) -> NoiseLevel:
         ValueError: abar is outside [0, 1].
     """
     if not 0 <= alpha_bar <= 1:
-        raise ValueError(f"alpha_bar must be between 0 and 1, got {alpha_bar}.")
+        raise ValueError(f"The alpha_bar of a noise level must be between 0 and 1, got {alpha_bar}.")
     return NoiseLevel(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
 
@@ -62,7 +62,7 @@ def flow_level(sigma: float) -> NoiseLevel:
         ValueError: sigma is outside [0, 1].
     """
     if not 0 <= sigma <= 1:
-        raise ValueError(f"sigma of a flow model must be between 0 and 1, got {sigma}.")
+        raise ValueError(f"The sigma of a flow model must be between 0 and 1, got {sigma}.")
     return NoiseLevel(1.0 - sigma, sigma)
 
 

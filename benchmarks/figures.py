@@ -207,7 +207,7 @@ def plot(result: dict[str, Any]) -> None:
         values = np.array([[r["value"], r["low"], r["high"]] for r in probed[name]]) * 100
         spread = np.abs(values[:, 1:] - values[:, :1]).T
         right.errorbar(probed["steps"], values[:, 0], spread, marker=marker, capsize=2, label=name)
-    right.set(xlabel="step", ylabel="digit read from the state, %")
+    right.set(xlabel="step", ylabel="digit read off the state, %")
     right.legend(fontsize=8)
     drawing.savefig(DOCS / "figures.png", dpi=90)
 

@@ -1,4 +1,4 @@
-"""The ComfyUI nodes: schema, adaptation and one call into the core each."""
+"""The ComfyUI nodes. Each has a schema, adapts its inputs and makes one call into the core."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -23,7 +23,7 @@ from .page import preferences
 
 
 class AscedExtension(ComfyExtension):
-    """What ComfyUI loads."""
+    """The extension that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         preferences.add_route()  # here, because ComfyUI 0.3 does not call on_load

@@ -1,4 +1,4 @@
-"""The embedded hand models as ComfyUI's models: loaded from this pack, so that everything runs with no download."""
+"""The embedded hand models as ComfyUI models. They ship with the pack, so every node runs without a download."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ LABEL = "asced_label"
 
 
 class _PixelFormat(comfy.latent_formats.LatentFormat):
-    """The state is the image itself, -1 to 1.
+    """The latent is the image itself, -1 to 1.
 
-    Its cell size goes by a name of its own: newer hosts would scale an Empty Latent Image by theirs, and the same
-    graph would make pictures eight times the size.
+    The cell size has its own attribute name: newer ComfyUI versions scale an Empty Latent Image by theirs, and the
+    same graph would make images eight times the size.
     """
 
     latent_channels = 3
     pixels_per_cell = 1
-    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]  # noqa: RUF012 - the host's form
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]  # noqa: RUF012 - as in ComfyUI
 
 
 class _LatentFormat(comfy.latent_formats.LatentFormat):
@@ -53,10 +53,10 @@ class _LatentFormat(comfy.latent_formats.LatentFormat):
 
 
 class _HandConfig(comfy.supported_models_base.BASE):
-    unet_config: dict[str, Any] = {"in_channels": 3, "adm_in_channels": None}  # noqa: RUF012 - the host's form
+    unet_config: dict[str, Any] = {"in_channels": 3, "adm_in_channels": None}  # noqa: RUF012 - as in ComfyUI
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012
     sampling_settings = {  # noqa: RUF012
-        "beta_schedule": "sqrt_linear",  # what the host calls plain linear betas
+        "beta_schedule": "sqrt_linear",  # ComfyUI's name for plain linear betas
         "linear_start": BETA_START,
         "linear_end": BETA_END,
         "timesteps": STEPS,
@@ -68,7 +68,7 @@ class _HandConfig(comfy.supported_models_base.BASE):
 class _LatentHandConfig(_HandConfig):
     unet_config: dict[str, Any] = {**LATENT, "in_channels": CHANNELS, "adm_in_channels": None}  # noqa: RUF012
     sampling_settings = {  # noqa: RUF012
-        "beta_schedule": "linear",  # what the host calls betas that are linear in their square roots
+        "beta_schedule": "linear",  # ComfyUI's name for betas with linear square roots
         "linear_start": SCALED_LINEAR[0],
         "linear_end": SCALED_LINEAR[1],
         "timesteps": STEPS,
@@ -76,26 +76,26 @@ class _LatentHandConfig(_HandConfig):
 
 
 class _HandModel(comfy.model_base.BaseModel):
-    """Hands the digit of the conditioning on to the network."""
+    """Passes the digit in the conditioning to the network."""
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out = super().extra_conds(**kwargs)
-        out.pop("c_crossattn", None)  # a placeholder that the host's conditioning needs
+        out.pop("c_crossattn", None)  # a placeholder that ComfyUI's conditioning needs
         label = kwargs.get(LABEL, torch.tensor([NULL_CLASS]))
         out["y"] = comfy.conds.CONDRegular(label)
         return out
 
 
 def _load(name: str) -> dict[str, torch.Tensor]:
-    """Weights of the demo folder, float32.
+    """Loads weights from the demo folder as float32.
 
     Raises:
-        FileNotFoundError: they are missing.
+        FileNotFoundError: the file is missing.
     """
     path = DEMO / name
     if not path.is_file():
         raise FileNotFoundError(
-            f"The demo model's weights are missing: {name} belongs into {DEMO}; install the pack again."
+            f"The demo model's weights are missing: {name} should be in {DEMO}. Reinstall the pack."
         )
     return {k: v.float() for k, v in comfy.utils.load_torch_file(str(path)).items()}
 
@@ -109,23 +109,23 @@ def _patcher(config: Any, weights: str) -> Any:
 
 
 def load_pixel_model() -> tuple[Any, Any]:
-    """The pixel model as the host's ModelPatcher, and the host's VAE that only passes pixels on."""
+    """The pixel model as a ComfyUI ModelPatcher, and ComfyUI's VAE that passes pixels through unchanged."""
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
     return _patcher(_HandConfig(_HandConfig.unet_config), PIXEL_UNET), vae
 
 
 def load_latent_model() -> tuple[Any, Any]:
-    """The latent model as the host's ModelPatcher, and its autoencoder as the host's VAE."""
+    """The latent model as a ComfyUI ModelPatcher, and its autoencoder as a ComfyUI VAE."""
     state = _load(AUTOENCODER_FILE)
     config = _LatentHandConfig(_LatentHandConfig.unet_config)
     config.latent_format = _LatentFormat(*(state.pop(key) for key in FORMAT_KEYS))
     vae = comfy.sd.VAE(sd=state, config={"params": copy.deepcopy(AUTOENCODER)}, dtype=torch.float32)
     vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
-    # where the host looks for the small decoders of its previews
+    # where ComfyUI looks for the small decoders of its previews
     folder_paths.add_model_folder_path("vae_approx", str(TINY_DECODERS))
     return _patcher(config, LATENT_UNET), vae
 
 
 def conditioning(labels: list[int]) -> list[Any]:
-    """CONDITIONING for these digits, taken in turn by the images of a batch."""
+    """CONDITIONING for these digits; the images of a batch take them in turn."""
     return [[torch.zeros(1, 1, 1), {LABEL: torch.tensor(labels)}]]

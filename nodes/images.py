@@ -1,4 +1,4 @@
-"""Images and masks between ComfyUI's tensors and the pictures of the core."""
+"""Converts images and masks between ComfyUI's tensors and the core's pictures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..asced_core.report.masks import shaped_masks, spread_over_frames
 
 
 def to_pictures(image: torch.Tensor) -> np.ndarray:
-    """The host's IMAGE [B,H,W,C], 0 to 1, as RGB uint8."""
+    """A ComfyUI IMAGE [B,H,W,C], 0 to 1, as RGB uint8 [B,H,W,3]."""
     return (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:
-    """Masks [B,H,W] at the size of ``image`` [B,H,W,C], or of the decoded image without one."""
+    """Masks [B,H,W] at the size of ``image`` [B,H,W,C]; without an image, at the size the latent decodes to."""
     if image is None:
         return shaped_masks(report, *report.size, **shape)
     frames = frames_each(report, image)
@@ -26,16 +26,16 @@ def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.nd
 
 
 def frames_each(report: Report, image: torch.Tensor) -> int:
-    """How many of the images [B,H,W,C] belong to each image or video of the report.
+    """The number of images [B,H,W,C] for each image or video of the report.
 
     Raises:
-        ValueError: they are not those of the report.
+        ValueError: the images do not belong to the report.
     """
     count, latent_frames = len(report.images), report.run.frames
     items = count // latent_frames
     if len(image) != count and (latent_frames == 1 or len(image) % items):
         raise ValueError(
-            f"This report is about {count} image(s) but {len(image)} came in: "
+            f"This report covers {count} image(s), but {len(image)} are connected: "
             "connect the images decoded from the same sampler."
         )
     return len(image) // items

@@ -1,4 +1,4 @@
-"""Inputs that several sampler nodes share, and what is checked about them."""
+"""Inputs that several nodes share, and the checks on them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from . import sockets
 def settings_inputs() -> list[Any]:
     return [
         sockets.Detection.Input(
-            "detection", optional=True, tooltip="From ASCED Detection; without it the defaults are used."
+            "detection", optional=True, tooltip="Settings from ASCED Detection. If not connected, the defaults apply."
         ),
         sockets.Correction.Input(
-            "correction", optional=True, tooltip="From ASCED Correction; without it the defaults are used."
+            "correction", optional=True, tooltip="Settings from ASCED Correction. If not connected, the defaults apply."
         ),
     ]
 
 
 def report_input(optional: bool = False) -> Any:
-    return sockets.Report.Input("report", optional=optional, tooltip="From an ASCED sampler node or ASCED Collect Run.")
+    return sockets.Report.Input(
+        "report", optional=optional, tooltip="REPORT from an ASCED sampler, ASCED Collect Run or ASCED Stitch Runs."
+    )
 
 
 def image_input(tooltip: str, optional: bool = False) -> Any:
     return io.Image.Input("image", optional=optional, tooltip=tooltip)
 
 
-def seed_input(name: str, tooltip: str = "The seed of the noise, and of the correction's.") -> Any:
-    """The seed, under the name that it has in the host's node."""
+def seed_input(name: str, tooltip: str = "Seed of the initial noise and of the correction's noise.") -> Any:
+    """The seed, under its name in the ComfyUI node."""
     return io.Int.Input(
         name,
         default=0,
@@ -42,7 +44,7 @@ def seed_input(name: str, tooltip: str = "The seed of the noise, and of the corr
 
 
 def cfg_input() -> Any:
-    """As in the host's KSampler nodes."""
+    """The CFG scale, as in ComfyUI's KSampler nodes."""
     return io.Float.Input(
         "cfg",
         default=8.0,
@@ -55,45 +57,53 @@ def cfg_input() -> Any:
 
 
 def schedule_inputs() -> list[Any]:
-    """From ``scheduler`` to ``latent_image``, as in the host's KSampler nodes."""
+    """From ``scheduler`` to ``latent_image``, as in ComfyUI's KSampler nodes."""
     return [
         io.Combo.Input(
             "scheduler",
             options=list(comfy.samplers.KSampler.SCHEDULERS),
-            tooltip="How the noise is removed over the steps.",
+            tooltip="How the noise is removed over the steps, as in KSampler.",
         ),
         io.Conditioning.Input("positive", tooltip="What the image should show."),
-        io.Conditioning.Input("negative", tooltip="What it should not show."),
+        io.Conditioning.Input("negative", tooltip="What the image should not show."),
         io.Latent.Input("latent_image", tooltip="The latent to denoise."),
     ]
 
 
 def sampling_inputs() -> list[Any]:
-    """From ``steps`` to ``latent_image``, as in the host's KSampler nodes."""
+    """From ``steps`` to ``latent_image``, as in ComfyUI's KSampler nodes."""
     return [
-        io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps; 10 or more, better 20."),
+        io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps. Use 10 or more, preferably 20."),
         cfg_input(),
         io.Combo.Input(
             "sampler_name",
             options=list(comfy.samplers.KSampler.SAMPLERS),
-            tooltip="Corrected are all but dpm_adaptive, which chooses its steps on the way and is not watched.",
+            tooltip="Every sampler is corrected except dpm_adaptive, which picks its own steps and is not watched.",
         ),
         *schedule_inputs(),
     ]
 
 
 def check_latent(latent: dict[str, Any]) -> None:
-    """Raises one clear sentence where there is nothing to sample."""
+    """Checks that there is something to sample.
+
+    Raises:
+        ValueError: the latent is empty.
+    """
     samples = latent.get("samples") if isinstance(latent, dict) else None
     if samples is None or 0 in samples.size():
         shape = None if samples is None else tuple(samples.size())
         raise ValueError(
-            f"The latent is empty (shape {shape}): connect an Empty Latent Image with batch size 1 or more."
+            f"The latent is empty (shape {shape}): connect an Empty Latent Image with a batch size of 1 or more."
         )
 
 
 def check_conditioning(name: str, conditioning: Any) -> None:
-    """Raises one clear sentence where there is no conditioning; the host would sample grey."""
+    """Checks that there is conditioning; ComfyUI would sample plain gray without it.
+
+    Raises:
+        ValueError: the conditioning is empty.
+    """
     if not conditioning:
         raise ValueError(
             f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output."

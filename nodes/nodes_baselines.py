@@ -1,4 +1,4 @@
-"""ASCED_PALDetector and ASCED_VLMVerdict: other detectors to compare with."""
+"""ASCED_PALDetector and ASCED_VLMVerdict: other ways to find artifacts, as baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCAL = "http://127.0.0.1:11434/v1"
 
 
 class ASCED_PALDetector(io.ComfyNode):
-    """A supervised detector from a TorchScript file."""
+    """A trained detector from a TorchScript file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,22 +30,25 @@ class ASCED_PALDetector(io.ComfyNode):
             node_id="ASCED_PALDetector",
             display_name="ASCED PAL Detector",
             category=sockets.BASELINES,
-            description="A trained artifact detector, such as PAL's end2end.pt, from a TorchScript file in "
-            "models/asced. Connect it to ASCED Detection to correct what it finds, or give it images to look at.",
+            description="Loads a trained artifact detector, such as PAL's end2end.pt, from a TorchScript file in "
+            "models/asced. Connect it to ASCED Detection to correct what it finds, or use it on finished images.",
             **sockets.found_by("artifact detector", "torchscript", "perceptual artifacts"),
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=files_with(".pt", ".torchscript") or [NO_FILE],
-                    tooltip="A TorchScript file in models/asced: takes a normalised 1x3x512x512 picture, gives labels.",
+                    tooltip="TorchScript file in models/asced. Takes a normalized 1x3x512x512 image and returns a label "
+                    "map, 1 for artifact.",
                 ),
-                io.Image.Input("image", optional=True, tooltip="Images to look at; without any, the masks are empty."),
+                io.Image.Input("image", optional=True, tooltip="Images to check. Without them, the mask is empty."),
             ],
             outputs=[
-                sockets.Detector.Output("detector", display_name="DETECTOR", tooltip="For ASCED Detection."),
+                sockets.Detector.Output("detector", display_name="DETECTOR", tooltip="Connect to ASCED Detection."),
                 sockets.mask_output(),
                 io.Float.Output(
-                    "par", display_name="PAR", tooltip="Mean share of the images that is artifact, 0 to 1."
+                    "par",
+                    display_name="PAR",
+                    tooltip="Perceptual artifact ratio: mean share of the images that is artifact, 0 to 1.",
                 ),
             ],
         )
@@ -53,10 +56,12 @@ class ASCED_PALDetector(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, image: torch.Tensor | None = None) -> io.NodeOutput:
         if file == NO_FILE:
-            raise ValueError(f"There is no detector in models/{FOLDER}: {NO_FILE}, then reload the page.")
+            raise ValueError(f"No detector is installed: {NO_FILE}, then reload the page.")
         path = find_file(file)
         if path is None:
-            raise ValueError(f"There is no file {file} in models/{FOLDER}: {NO_FILE}, then reload the page.")
+            raise ValueError(
+                f"There is no file {file} in models/{FOLDER}: choose another one, or add it and reload the page."
+            )
         detector = PALDetector.load(path)
         if image is None:
             return io.NodeOutput(detector, torch.zeros(1, 64, 64), 0.0)
@@ -69,7 +74,7 @@ class ASCED_PALDetector(io.ComfyNode):
 
 
 class ASCED_VLMVerdict(io.ComfyNode):
-    """A vision language model's verdict on images."""
+    """A vision-language model's verdict on finished images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -77,39 +82,40 @@ class ASCED_VLMVerdict(io.ComfyNode):
             node_id="ASCED_VLMVerdict",
             display_name="ASCED VLM Verdict",
             category=sockets.BASELINES,
-            description="Asks a vision language model whether the images have artifacts. The model runs in a server of "
-            "yours, such as Ollama or llama.cpp; the images go to its address and nowhere else.",
+            description="Asks a vision-language model whether the images have artifacts. The model runs on your own "
+            "server, such as Ollama or llama.cpp; the images are sent there and nowhere else.",
             **sockets.found_by("vision language model", "llm judge", "ollama"),
             inputs=[
-                io.Image.Input("image", tooltip="The finished images; each is asked about on its own."),
+                io.Image.Input("image", tooltip="Finished images. The model is asked about each one separately."),
                 io.String.Input(
                     "endpoint",
                     default=LOCAL,
                     tooltip="Address of an OpenAI-compatible server, including /v1; empty: the one in the environment "
                     f"variable {ENDPOINT_VARIABLE}. A key in {KEY_VARIABLE} is sent to that one only.",
                 ),
-                io.String.Input("model", default="llava:13b", tooltip="The model's name on that server."),
+                io.String.Input("model", default="llava:13b", tooltip="Name of the model on that server."),
                 io.Int.Input(
                     "paper_question",
                     default=BEST_PROMPT,
                     min=1,
                     max=PROMPTS,
-                    tooltip="Which of the paper's 50 questions is asked; 5 was its best.",
+                    tooltip="Which of the paper's 50 questions to ask. Number 5 did best in the paper.",
                 ),
                 io.String.Input(
                     "custom_question",
                     default="",
                     multiline=True,
-                    tooltip="Asked in place of it, if not empty. Yes must mean: there is an artifact.",
+                    tooltip="Your own question, asked instead if not empty. The answer yes must mean that there is an "
+                    "artifact.",
                 ),
                 io.Float.Input(
                     "timeout", default=120.0, min=1.0, max=3600.0, step=1.0, tooltip="Seconds to wait for each answer."
                 ),
             ],
             outputs=[
-                io.Boolean.Output("artifact", display_name="artifact", tooltip="True if any image has one."),
-                io.Float.Output("share", display_name="share", tooltip="Share of the images that have one, 0 to 1."),
-                io.String.Output("answers", display_name="answers", tooltip="What the model said, a line an image."),
+                io.Boolean.Output("artifact", display_name="artifact", tooltip="True if any image has an artifact."),
+                io.Float.Output("share", display_name="share", tooltip="Share of the images with an artifact, 0 to 1."),
+                io.String.Output("answers", display_name="answers", tooltip="The model's answers, one line per image."),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""ASCED_BayesDiff: a run of the host's with the uncertainty of its pixels beside it."""
+"""ASCED_BayesDiff: a plain ComfyUI run that also estimates how uncertain each pixel is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIT = "fit on the images"
 
 
 class ASCED_BayesDiff(io.ComfyNode):
-    """Samples with the uncertainty of each pixel."""
+    """Samples and estimates the uncertainty of each pixel."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,52 +34,60 @@ class ASCED_BayesDiff(io.ComfyNode):
             node_id="ASCED_BayesDiff",
             display_name="ASCED BayesDiff",
             category=sockets.BASELINES,
-            description="Samples by Euler (DDIM) and tells how uncertain the model is of each pixel, after BayesDiff "
-            "(Kou et al. 2023): to compare with what ASCED finds, and to rank images. It needs a posterior of the "
-            "model's last layer, fitted on a few images that the model should know, or read from a file.",
+            description="Samples with Euler (DDIM) and shows how uncertain the model is about each pixel, following "
+            "BayesDiff (Kou et al. 2023): a baseline for ASCED's detections, and a way to rank images. It needs a "
+            "posterior of the model's last layer, fitted on images typical of the model or loaded from a file.",
             **sockets.found_by("uncertainty", "heatmap"),
             inputs=[
-                io.Model.Input("model", tooltip="The model that denoises."),
-                seed_input("seed", "The seed of the noise, and of the draws."),
+                io.Model.Input("model", tooltip="The model used for denoising."),
+                seed_input("seed", "Seed of the initial noise and of the random draws."),
                 io.Int.Input("steps", default=25, min=2, max=10000, tooltip="Sampling steps."),
                 cfg_input(),
                 *schedule_inputs(),
                 io.Combo.Input(
                     "posterior",
                     options=[FIT, *files_with(POSTERIOR)],
-                    tooltip=f"{FIT}: needs images and vae, one call of the model for each image. Or a file in "
-                    "models/asced that this node saved for this checkpoint.",
+                    tooltip=f"{FIT}: needs images and vae, and one model call per image. Or choose a file in "
+                    "models/asced that this node saved for the same checkpoint.",
                 ),
                 io.Int.Input(
                     "step_interval",
                     default=STEP_INTERVAL,
                     min=1,
                     max=1000,
-                    tooltip="The uncertainty is looked at every n-th step; each look costs draws + 1 model calls.",
+                    tooltip="Measures the uncertainty at every n-th step. Each measurement costs draws + 1 model "
+                    "calls.",
                 ),
-                io.Int.Input("draws", default=DRAWS, min=2, max=1000, tooltip="Draws of a look; 10 in the paper."),
+                io.Int.Input(
+                    "draws", default=DRAWS, min=2, max=1000, tooltip="Random draws per measurement; 10 in the paper."
+                ),
                 io.String.Input(
                     "save_as",
                     default="",
-                    tooltip="Name under which a fitted posterior is kept in models/asced; empty: it is not.",
+                    tooltip="Name for saving the fitted posterior in models/asced. Leave empty to not save it.",
                 ),
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip=f"To fit on: some dozen to {MOST_IMAGES} images like those that the model makes.",
+                    tooltip=f"Images to fit the posterior on: a few dozen to {MOST_IMAGES}, like those the model "
+                    "makes.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The checkpoint's VAE, to encode the images."),
+                io.Vae.Input("vae", optional=True, tooltip="The checkpoint's VAE, to encode the images to fit on."),
             ],
             outputs=[
-                io.Latent.Output("latent", display_name="LATENT", tooltip="As by KSampler with euler."),
-                io.Image.Output("heat", display_name="IMAGE", tooltip="The uncertainty, dark low and bright high."),
+                io.Latent.Output(
+                    "latent", display_name="LATENT", tooltip="The sampled latent; it matches KSampler with euler."
+                ),
+                io.Image.Output(
+                    "heat", display_name="IMAGE", tooltip="Heat map of the uncertainty: dark is low, bright is high."
+                ),
                 io.Mask.Output(
-                    "mask", display_name="MASK", tooltip="The same at image size, 0 to 1; 1 is the batch's highest."
+                    "mask", display_name="MASK", tooltip="The uncertainty, 0 to 1; 1 is the highest value in the batch."
                 ),
                 io.Float.Output(
                     "score", display_name="score", tooltip="Mean uncertainty of the batch, in latent units."
                 ),
-                io.String.Output("scores", display_name="scores", tooltip="Uncertainty of each image, a line each."),
+                io.String.Output("scores", display_name="scores", tooltip="Uncertainty of each image, one per line."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -108,14 +116,14 @@ class ASCED_BayesDiff(io.ComfyNode):
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
         if latent.ndim != 4:
             raise ValueError(
-                f"BayesDiff is for images [B,C,H,W], and this latent has shape {tuple(latent.shape)}: connect that of "
-                "an image model, such as an Empty Latent Image."
+                f"BayesDiff needs image latents [B,C,H,W], but this latent has shape {tuple(latent.shape)}: connect "
+                "the latent of an image model, such as an Empty Latent Image."
             )
         file, clean = None, None
         if posterior == FIT:
             clean = _encoded(images, vae, latent)
         elif (file := find_file(posterior)) is None:
-            raise ValueError(f"There is no file {posterior} in models/{FOLDER}: choose another, or {FIT}.")
+            raise ValueError(f"There is no file {posterior} in models/{FOLDER}: choose another one, or '{FIT}'.")
         target = new_file("save_as", save_as, POSTERIOR) if save_as.strip() else None
         run = UncertainRun(model, clean, file, seed, step_interval, draws)
         noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
@@ -133,7 +141,7 @@ class ASCED_BayesDiff(io.ComfyNode):
         maps, scores = map_of(run.variance).cpu(), score_of(run.variance).tolist()
         shown = _at_image_size(maps, model, latent)
         lines = "\n".join(f"{score:.4g}" for score in scores)
-        status.announce(cls.hidden.unique_id, f"Uncertainty {', '.join(lines.splitlines())}.")
+        status.announce(cls.hidden.unique_id, f"Uncertainty: {', '.join(lines.splitlines())}.")
         heat = torch.from_numpy(np.stack([cividis(one) for one in shown.numpy()])).float() / 255
         out = {**latent_image, "samples": samples}
         return io.NodeOutput(out, heat, shown, float(np.mean(scores)), lines)
@@ -144,18 +152,18 @@ class ASCED_BayesDiff(io.ComfyNode):
 
 
 def _encoded(images: Tensor | None, vae: Any, latent: Tensor) -> Tensor:
-    """The images to fit on as the host's latents [N,C,h,w], one at a time so that their number costs no memory."""
+    """The images to fit on as ComfyUI latents [N,C,h,w], encoded one at a time to save memory."""
     if images is None:
         raise ValueError(
-            "A posterior is fitted on images: connect some dozen that the model should know, or choose a file "
-            f"that was saved before in models/{FOLDER}."
+            "Fitting a posterior needs images: connect a few dozen that are typical of the model, or choose a "
+            f"posterior that was saved in models/{FOLDER}."
         )
     check_vae(vae, tuple(latent.shape), "Fitting on images")
     return torch.cat([vae.encode(image[..., :3]) for image in images[:MOST_IMAGES].split(1)])
 
 
 def _at_image_size(maps: Tensor, model: Any, latent: Tensor) -> Tensor:
-    """Maps [B,h,w] as masks [B,H,W], 0 to 1, 1 where the batch is most uncertain."""
+    """Maps [B,h,w] as masks [B,H,W], 0 to 1; 1 is the highest uncertainty in the batch."""
     size = image_size(model, tuple(latent.shape))
     large = torch.nn.functional.interpolate(maps[:, None].float(), size, mode="nearest")[:, 0]
     return large / large.max().clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""ASCED_Calibrate: learns what is usual for a checkpoint from runs of it."""
+"""ASCED_Calibrate: learns what is normal for a checkpoint from its runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class ASCED_Calibrate(io.ComfyNode):
             node_id="ASCED_Calibrate",
             display_name="ASCED Calibrate",
             category=sockets.SETTINGS,
-            description="Learns from runs of your checkpoint at which threshold how many of its images get a mark, so "
-            "that ASCED Detection can be asked for a share of marked images. Each run adds its images to a file in "
-            f"models/{FOLDER}.",
+            description="Learns from runs of your checkpoint what percentage of its images each threshold marks. You "
+            "can then set that percentage in ASCED Detection instead of a threshold. Each run adds its images to a "
+            f"file in models/{FOLDER}.",
             **sockets.found_by("false alarm rate", "sensitivity", "learn a model"),
             inputs=[
                 sockets.Report.Input(
                     "report",
-                    tooltip=f"Of a run with threshold {LOWEST} in ASCED Detection and method none in ASCED Correction.",
+                    tooltip=f"REPORT of a run with threshold {LOWEST} in ASCED Detection and method none in ASCED "
+                    "Correction.",
                 ),
                 io.String.Input(
                     "name", default="my_checkpoint", tooltip=f"Name of the file in models/{FOLDER}, without folders."
@@ -35,12 +36,16 @@ class ASCED_Calibrate(io.ComfyNode):
                 io.Boolean.Input(
                     "start_over",
                     default=False,
-                    tooltip="Forgets the runs that the file holds; for a run with other settings, too.",
+                    tooltip="Discards the runs already in the file. Needed for runs with different detection settings.",
                 ),
             ],
             outputs=[
-                io.Int.Output("images", display_name="images", tooltip="Number of images that were learned from."),
-                io.String.Output("summary", display_name="summary", tooltip="Thresholds and their shares, in words."),
+                io.Int.Output("images", display_name="images", tooltip="Number of images in the calibration."),
+                io.String.Output(
+                    "summary",
+                    display_name="summary",
+                    tooltip="Some thresholds and the percentage of images each marks.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,

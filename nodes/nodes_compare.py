@@ -1,4 +1,4 @@
-"""ASCED_Compare: two versions of the same images, to be looked at."""
+"""ASCED_Compare: shows two versions of the same images."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ class ASCED_Compare(io.ComfyNode):
             node_id="ASCED_Compare",
             display_name="ASCED Compare",
             category=sockets.COMPARE,
-            description="Two versions of the same images: a slider on the node, and a still picture of both side by "
-            "side for other nodes.",
+            description="Compares two versions of the same images: with a slider on the node, and as a side-by-side "
+            "image for other nodes.",
             **sockets.found_by("before after", "slider", "side by side", "difference"),
             inputs=[
-                io.Image.Input("before", tooltip="The images as they were, such as the decoded output original."),
-                io.Image.Input("after", tooltip="The same images corrected; the same size and number."),
+                io.Image.Input(
+                    "before",
+                    tooltip="The images before correction, such as the decoded original output of an ASCED sampler.",
+                ),
+                io.Image.Input("after", tooltip="The corrected images, in the same number and size."),
                 report_input(optional=True),
             ],
             outputs=[
                 io.Image.Output(
                     "comparison",
                     display_name="IMAGE",
-                    tooltip="Before on the left, after on the right; with a report the regions are outlined in both.",
+                    tooltip="Before on the left, after on the right. With a report, the regions are outlined in both.",
                 )
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -47,7 +50,8 @@ class ASCED_Compare(io.ComfyNode):
     def execute(cls, before: torch.Tensor, after: torch.Tensor, report: Report | None = None) -> io.NodeOutput:
         if before.shape[:3] != after.shape[:3]:
             raise ValueError(
-                f"Before is {_said(before)} but after is {_said(after)}: connect images of the same number and size."
+                f"before has {_described(before)}, but after has {_described(after)}: connect images of the same "
+                "number and size."
             )
         masks: Any = [None] * len(before) if report is None else masks_for(report, before) > 0
         stills = [before_and_after(*pair) for pair in zip(to_pictures(before), to_pictures(after), masks, strict=True)]
@@ -57,13 +61,13 @@ class ASCED_Compare(io.ComfyNode):
         return io.NodeOutput(still, ui=shown)
 
 
-def _said(images: torch.Tensor) -> str:
+def _described(images: torch.Tensor) -> str:
     count, height, width = images.shape[:3]
     return f"{count} image{'s' * (count != 1)} of {width}×{height}"
 
 
 def _saved(images: torch.Tensor, cls: type[io.ComfyNode]) -> list[dict[str, str]]:
-    """Where the page finds them: files in the host's temporary folder."""
+    """Saves the images in ComfyUI's temp folder; returns the references by which the page loads them."""
     return list(ui.PreviewImage(images[..., :3], cls=cls).as_dict()["images"])
 
 

@@ -1,4 +1,4 @@
-"""ASCED_Correction: what is done to the regions, as widgets. Every default is good without it."""
+"""ASCED_Correction: what is done to the regions, as widgets. Without this node, the defaults apply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sampling.spaces import check_has_vae
 
 
 class ASCED_Correction(io.ComfyNode):
-    """What is done to the regions."""
+    """Settings of the correction."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,16 +22,17 @@ class ASCED_Correction(io.ComfyNode):
             node_id="ASCED_Correction",
             display_name="ASCED Correction",
             category=sockets.SETTINGS,
-            description="What is done to the artifact regions: new noise on them alone, in the middle of sampling.",
+            description="Sets how artifacts are corrected. By default, only the marked regions are re-noised, partway "
+            "through sampling.",
             **sockets.found_by("fix artifacts", "renoise", "inpaint"),
             inputs=[
                 io.Combo.Input(
                     "method",
                     options=list(CORRECTIONS),
                     default=default.method,
-                    tooltip="ttc: new noise on the marked regions alone, in mid-run. replace: the same, from the "
-                    "prediction before the artifact. clip: changes are held to the threshold. sargd: a guide image "
-                    "takes the regions' place. none: only watch and report.",
+                    tooltip="ttc: re-noises only the marked regions. replace: the same, but from a prediction made "
+                    "before the artifact. clip: limits each change to the threshold. sargd: puts a guide image in "
+                    "place of the regions. none: only watches and reports.",
                 ),
                 io.Float.Input(
                     "gamma",
@@ -39,7 +40,8 @@ class ASCED_Correction(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Stirs up the content of the regions, too: 0 keeps their rough shape, higher changes more.",
+                    tooltip="ttc: also perturbs the content of the regions. 0 keeps their rough shape; higher changes "
+                    "more.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -47,28 +49,29 @@ class ASCED_Correction(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Share of the regions' noise that is replaced; 0 does nothing at all.",
+                    tooltip="Share of the regions' noise that is replaced. 1 replaces all of it, 0 does nothing.",
                 ),
                 io.Int.Input(
                     "expand",
                     default=default.expand,
                     min=0,
                     max=64,
-                    tooltip="The corrected area grows by this around the found mask: pixels of a 256-pixel image.",
+                    tooltip="Grows the corrected area beyond the found mask on every side, in pixels of a 256-pixel "
+                    "image.",
                 ),
                 io.Combo.Input(
                     "x0_source",
                     options=list(X0_SOURCES),
                     default=default.x0_source,
-                    tooltip="What the regions start anew from: the image predicted at this step or before.",
+                    tooltip="What is re-noised: the image predicted at the current step or at the previous one.",
                 ),
                 io.Combo.Input(
                     "perturb_in",
                     optional=True,
                     options=list(PERTURB_IN),
                     default=default.perturb_in,
-                    tooltip="Where gamma stirs: the latent's cells, or the decoded picture (needs the vae input). "
-                    "With gamma 0 both are the same.",
+                    tooltip="What gamma perturbs: the latent, or the decoded image (needs the vae input). With gamma "
+                    "0 there is no difference.",
                 ),
                 io.Int.Input(
                     "feather",
@@ -76,7 +79,8 @@ class ASCED_Correction(io.ComfyNode):
                     default=default.feather,
                     min=0,
                     max=64,
-                    tooltip="Pixel space: gamma fades in over so much of a region's edge, pixels of a 256-pixel image.",
+                    tooltip="perturb_in pixel: gamma fades in over this width from a region's edge, in pixels of a "
+                    "256-pixel image.",
                 ),
                 io.Float.Input(
                     "max_corrected_share",
@@ -85,21 +89,23 @@ class ASCED_Correction(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="A mask that covers a larger share of the image is not corrected: new noise everywhere "
-                    "brings as many artifacts as before.",
+                    tooltip="An image is not corrected if the mask covers more than this share of it: re-noising "
+                    "everything would bring as many artifacts as before.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space pixel."),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for perturb_in pixel."),
                 io.Boolean.Input(
                     "keep_original",
                     optional=True,
                     default=False,
-                    tooltip="Finishes the image without a correction, too, for the output original. Where something is "
-                    "corrected, every step behind the correction then costs two model calls in place of one.",
+                    tooltip="Also finishes the image without a correction, for the original output. If something is "
+                    "corrected, every step after that costs two model calls instead of one.",
                 ),
             ],
             outputs=[
                 sockets.Correction.Output(
-                    "correction", display_name="CORRECTION", tooltip="For the ASCED sampler nodes."
+                    "correction",
+                    display_name="CORRECTION",
+                    tooltip="Connect to an ASCED sampler or ASCED Apply to Model.",
                 ),
             ],
         )
@@ -108,7 +114,7 @@ class ASCED_Correction(io.ComfyNode):
     def execute(cls, vae: Any = None, keep_original: bool = False, **widgets: Any) -> io.NodeOutput:
         settings = CorrectionSettings(**widgets)
         if settings.acts and settings.perturb_in == "pixel" and settings.gamma > 0:
-            check_has_vae(vae, "Correction in pixel space")
+            check_has_vae(vae, "perturb_in pixel")
         return io.NodeOutput(CorrectionOptions(settings, vae, keep_original))
 
 

@@ -1,4 +1,4 @@
-"""ASCED_SamplerCustomAdvanced: the host's own node, watched and corrected."""
+"""ASCED_SamplerCustomAdvanced: ComfyUI's own node, watched and corrected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sampling.patch import OneRun, patch_guider
 
 
 class ASCED_SamplerCustomAdvanced(io.ComfyNode):
-    """SamplerCustomAdvanced that watches and corrects: any guider, sampler and noise levels."""
+    """SamplerCustomAdvanced with detection and correction, for any guider, sampler and noise levels."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,14 +23,16 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
             node_id="ASCED_SamplerCustomAdvanced",
             display_name="ASCED SamplerCustomAdvanced",
             category=sockets.SAMPLING,
-            description="SamplerCustomAdvanced that finds artifacts while they form and corrects them on the spot; "
-            "for Flux and other models that come with a guider.",
+            description="SamplerCustomAdvanced that finds artifacts as they form and corrects them during sampling. "
+            "For Flux and other models that use a guider.",
             **sockets.found_by("artifact", "fix hands", "extra finger", "detailer", "flux"),
             inputs=[
                 io.Noise.Input("noise", tooltip="From RandomNoise or another noise node."),
-                io.Guider.Input("guider", tooltip="From BasicGuider, CFGGuider or another guider; it is not changed."),
+                io.Guider.Input("guider", tooltip="From BasicGuider, CFGGuider or another guider node."),
                 io.Sampler.Input("sampler", tooltip="From KSamplerSelect or another sampler node."),
-                io.Sigmas.Input("sigmas", tooltip="From BasicScheduler or another scheduler; 10 steps or more."),
+                io.Sigmas.Input(
+                    "sigmas", tooltip="From BasicScheduler or another scheduler node. Use at least 10 steps."
+                ),
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 *settings_inputs(),
             ],
@@ -58,12 +60,12 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         check_latent(latent_image)
         run = OneRun()
         watched = patch_guider(guider, detection, correction, run, latent_image.get("batch_index"))
-        # by the host's own list of nodes: this one lives among its extras, which are not imported
+        # from ComfyUI's node list: the node lives in comfy_extras, which is not imported here
         node = importlib.import_module("nodes").NODE_CLASS_MAPPINGS["SamplerCustomAdvanced"]
         done = getattr(node(), node.FUNCTION)(
             noise=noise, guider=watched, sampler=sampler, sigmas=sigmas, latent_image=latent_image
         )
-        output, denoised = getattr(done, "args", done)  # a plain pair on older hosts
+        output, denoised = getattr(done, "args", done)  # a plain pair in older ComfyUI versions
         report = run.report_of(output, guider.model_patcher, detection, correction)
         found = status.announce_report(cls.hidden.unique_id, report)
         return io.NodeOutput(output, denoised, *found, run.original_of(output))

@@ -1,4 +1,4 @@
-"""ASCED_DemoModel: the embedded hand models, so that everything runs with no download."""
+"""ASCED_DemoModel: the embedded hand models, so that every node runs without a download."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ class ASCED_DemoModel(io.ComfyNode):
             node_id="ASCED_DemoModel",
             display_name="ASCED Demo Model",
             category=sockets.SAMPLING,
-            description="Small models of hands that show a digit: 64x64 pixels, nothing to download. Use them with a "
-            "cfg of about 2 and an Empty Latent Image: 512x512 for space pixel, 128x128 for space latent.",
+            description="Small built-in models that draw hands showing a digit, 64x64 pixels; nothing to download. Use "
+            "a cfg of about 2 and an Empty Latent Image of 512x512 for variant pixel, 128x128 for variant latent.",
             **sockets.found_by("hands", "test model", "no download"),
             inputs=[
                 io.Combo.Input(
                     "digit",
                     options=[IN_TURN, *(str(d) for d in range(CLASSES))],
                     default=IN_TURN,
-                    tooltip="The digit that the hand shows; in turn, the images of a batch show 0 to 9.",
+                    tooltip=f"The digit that the hand shows. {IN_TURN}: the images of a batch show 0 to 9 in order.",
                 ),
                 io.Combo.Input(
                     "variant",
                     optional=True,
                     options=list(VARIANTS),
                     default=VARIANTS[0],
-                    tooltip="What the model denoises. pixel: the picture itself; Empty Latent Image 512x512. latent: "
-                    "a quarter of its side, as SD does; Empty Latent Image 128x128.",
+                    tooltip="What the model denoises. pixel: the image itself (Empty Latent Image 512x512). latent: a "
+                    "latent with a quarter of its side, like SD (Empty Latent Image 128x128).",
                 ),
             ],
             outputs=[
-                io.Model.Output("model", display_name="MODEL", tooltip="For ASCED KSampler, or any KSampler."),
+                io.Model.Output("model", display_name="MODEL", tooltip="For ASCED KSampler or any other sampler node."),
                 io.Vae.Output("vae", display_name="VAE", tooltip="For VAE Decode."),
-                io.Conditioning.Output("positive", display_name="positive", tooltip="The digit."),
-                io.Conditioning.Output("negative", display_name="negative", tooltip="No digit, for guidance."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="Conditioning for the digit."),
+                io.Conditioning.Output(
+                    "negative", display_name="negative", tooltip="Conditioning without a digit, for guidance."
+                ),
             ],
         )
 

@@ -1,4 +1,4 @@
-"""ASCED_Detection: how and where it looks, as widgets. Every default is good without it."""
+"""ASCED_Detection: how and where to look, as widgets. Without this node, the defaults apply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BY_THRESHOLD = "none"
 
 
 class ASCED_Detection(io.ComfyNode):
-    """Where and how the detector looks."""
+    """Settings of the detection."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,15 +29,16 @@ class ASCED_Detection(io.ComfyNode):
             node_id="ASCED_Detection",
             display_name="ASCED Detection",
             category=sockets.SETTINGS,
-            description="How artifacts are found. All sizes are in pixels of a 256-pixel image and scale with yours.",
+            description="Sets how artifacts are found. All sizes are in pixels of a 256-pixel image and scale with "
+            "yours.",
             **sockets.found_by("find artifacts", "threshold", "sensitivity"),
             inputs=[
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
                     default=default.mode,
-                    tooltip="robust: for use. reference: as in the method's own code. paper: its formula as printed, "
-                    "which marks nearly everything and is for study only.",
+                    tooltip="robust: recommended. reference: as in the original authors' code. paper: the formula as "
+                    "printed, which marks nearly everything; for study only.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -45,36 +46,38 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How far a change must stand out; in robust, one that lasts. Higher finds less, lower "
-                    "finds more, false alarms too.",
+                    tooltip="How much a change must stand out to be marked; in mode robust, it must also last. Higher "
+                    "finds less; lower finds more, including false alarms.",
                 ),
                 io.Int.Input(
                     "min_area",
                     default=int(default.min_area),
                     min=0,
                     max=65536,
-                    tooltip="Smaller regions are ignored: area in pixels of a 256-pixel image.",
+                    tooltip="Ignores regions with a smaller area, in pixels of a 256-pixel image.",
                 ),
                 io.Int.Input(
                     "max_area",
                     default=int(default.max_area),
                     min=1,
                     max=65536,
-                    tooltip="Larger regions are ignored: area in pixels of a 256-pixel image (65536 is all of it).",
+                    tooltip="Ignores regions with a larger area, in pixels of a 256-pixel image (65536 is the whole "
+                    "image).",
                 ),
                 io.Int.Input(
                     "min_width",
                     default=default.min_width,
                     min=0,
                     max=128,
-                    tooltip="Thinner regions are ignored: a square of this side must fit in, 256-pixel image.",
+                    tooltip="Ignores thinner regions: a square with this side must fit inside, in pixels of a "
+                    "256-pixel image.",
                 ),
                 io.Int.Input(
                     "expand",
                     default=default.expand,
                     min=0,
                     max=64,
-                    tooltip="The found mask grows by this on every side: pixels of a 256-pixel image.",
+                    tooltip="Grows the found mask by this much on every side, in pixels of a 256-pixel image.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -82,7 +85,7 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Watching starts here, by noise level: 0 is pure noise, 1 the finished image.",
+                    tooltip="Where watching starts, by noise level: 0 is pure noise, 1 is the finished image.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -90,16 +93,17 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Watching ends here and the correction happens; later, too few steps are left to mend it.",
+                    tooltip="Where watching ends and the correction happens. The later, the fewer steps are left to "
+                    "fix the region.",
                 ),
                 io.Combo.Input(
                     "space",
                     optional=True,
                     options=list(SPACES),
                     default=default.space,
-                    tooltip="What is looked at. latent: the model's own cells, free. rgb: their colours, free, marks "
-                    "much. taesd: the small preview decoder, if installed. vae: the whole VAE, slow. auto: taesd where "
-                    "it costs under 2 % of a step, or latent.",
+                    tooltip="What the detector looks at. latent: the latent itself, at no cost. rgb: its preview "
+                    "colors, at no cost, but marks a lot. taesd: the small preview decoder, if installed. vae: the "
+                    "full VAE, slow. auto: taesd if it costs under 2% of a step, otherwise latent.",
                 ),
                 io.Int.Input(
                     "step_interval",
@@ -107,7 +111,7 @@ class ASCED_Detection(io.ComfyNode):
                     default=default.step_interval,
                     min=1,
                     max=100,
-                    tooltip="Looks at every n-th step of the window only; 2 or 3 makes space vae bearable.",
+                    tooltip="Looks only at every n-th step of the window. 2 or 3 makes space vae reasonably fast.",
                 ),
                 io.Float.Input(
                     "smooth_frames",
@@ -116,27 +120,32 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.0,
                     max=16.0,
                     step=0.25,
-                    tooltip="Videos: smooths the changes over so many latent frames; 0 takes each frame alone.",
+                    tooltip="Videos: smooths the changes over this many latent frames. 0 looks at each frame "
+                    "separately.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae and for a detector."),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae or a connected detector."),
                 io.Mask.Input(
                     "only_here",
                     optional=True,
-                    tooltip="Looks and corrects inside this mask alone; at the size of the image or of its latent.",
+                    tooltip="Looks and corrects only inside this mask, which has the size of the image or of its "
+                    "latent.",
                 ),
-                io.Mask.Input("protect", optional=True, tooltip="Nothing inside this mask is ever marked or changed."),
+                io.Mask.Input(
+                    "protect", optional=True, tooltip="Nothing inside this mask is ever marked or corrected."
+                ),
                 sockets.Detector.Input(
                     "detector",
                     optional=True,
-                    tooltip="Finds the artifacts in the decoded picture in place of the dynamics; needs the vae input.",
+                    tooltip="Another detector, from ASCED PAL Detector, that finds the artifacts in the decoded "
+                    "image. Needs the vae input.",
                 ),
                 io.Combo.Input(
                     "calibration",
                     optional=True,
                     options=[BY_THRESHOLD, *files_with(CALIBRATION)],
                     default=BY_THRESHOLD,
-                    tooltip="What ASCED Calibrate learned of this checkpoint; marked_percent then takes threshold's "
-                    "place. none: threshold counts.",
+                    tooltip="What ASCED Calibrate learned about this checkpoint. marked_percent then replaces "
+                    "threshold. none: threshold is used.",
                 ),
                 io.Float.Input(
                     "marked_percent",
@@ -145,12 +154,16 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.1,
                     max=99.0,
                     step=0.5,
-                    tooltip="With a calibration: so many percent of the checkpoint's images get a mark; lower finds "
-                    "less.",
+                    tooltip="With a calibration: percentage of this checkpoint's images that should get a mark. Lower "
+                    "marks fewer.",
                 ),
             ],
             outputs=[
-                sockets.Detection.Output("detection", display_name="DETECTION", tooltip="For the ASCED sampler nodes.")
+                sockets.Detection.Output(
+                    "detection",
+                    display_name="DETECTION",
+                    tooltip="Connect to an ASCED sampler or ASCED Apply to Model.",
+                )
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -171,12 +184,12 @@ class ASCED_Detection(io.ComfyNode):
         if calibration != BY_THRESHOLD:
             settings = _learned(calibration).applied(settings, marked_percent / 100)
             status.announce(
-                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} for {marked_percent:g} % of the images."
+                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
             )
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
-            check_has_vae(vae, "A detector from a file")
+            check_has_vae(vae, "The connected detector")
         return io.NodeOutput(DetectionOptions(settings, vae, detector, only_here, protect))
 
     @classmethod
@@ -188,7 +201,7 @@ def _learned(name: str) -> Calibration:
     file = find_file(name)
     if file is None:
         raise ValueError(
-            f"There is no file {name} in models/{FOLDER}: choose another, or {BY_THRESHOLD} to go by threshold."
+            f"There is no file {name} in models/{FOLDER}: choose another one, or {BY_THRESHOLD} to use threshold."
         )
     return Calibration.load(file)
 

@@ -1,4 +1,4 @@
-"""ASCED_MaskPreview: the mask of a run, shaped for what comes next, and what its panel in the browser shows."""
+"""ASCED_MaskPreview: the mask of a run, shaped for downstream nodes, and the data of its panel in the browser."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ class ASCED_MaskPreview(io.ComfyNode):
             node_id="ASCED_MaskPreview",
             display_name="ASCED Mask Preview",
             category=sockets.VIEW,
-            description="Shows the artifact regions, white on black, says in words what was found, and shapes the "
-            "mask for inpainting.",
+            description="Shows the artifact regions in white on black, reports what was found, and shapes the mask for "
+            "inpainting.",
             **sockets.found_by("show mask", "grow mask", "feather mask", "inpaint mask"),
             inputs=[
                 report_input(),
-                image_input("The decoded images: the masks take their size. Without it: the model's usual size.", True),
+                image_input(
+                    "The decoded images; the mask takes their size. Without them, it takes the size the latent "
+                    "decodes to.",
+                    True,
+                ),
                 io.Int.Input(
                     "grow_px",
                     optional=True,
                     default=0,
                     min=0,
                     max=512,
-                    tooltip="The mask grows by so many pixels of your image.",
+                    tooltip="Grows the mask by this many pixels of your image.",
                 ),
                 io.Int.Input(
                     "feather_px",
@@ -48,7 +52,7 @@ class ASCED_MaskPreview(io.ComfyNode):
                     default=0,
                     min=0,
                     max=512,
-                    tooltip="Around that, the mask fades out over so many pixels of your image.",
+                    tooltip="Around the grown mask, the edge fades out over this many pixels of your image.",
                 ),
                 io.Float.Input(
                     "min_score",
@@ -57,18 +61,19 @@ class ASCED_MaskPreview(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Regions with a lower score are left out of the mask; 1 is exactly at the threshold.",
+                    tooltip="Excludes regions with a lower score from the mask. A score of 1 is exactly at the "
+                    "threshold.",
                 ),
                 io.String.Input(
                     "exclude",
                     optional=True,
                     default="",
-                    tooltip="Regions to leave out of the mask, as image:region, for example 0:2, 1:1. Images count "
-                    "from 0, regions from 1. A click on a region in the panel writes it here.",
+                    tooltip="Regions to exclude from the mask, as image:region, for example 0:2, 1:1. Images count "
+                    "from 0, regions from 1. Clicking a region in the panel adds it here.",
                 ),
             ],
             outputs=[
-                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as pictures, white on black."),
+                io.Image.Output("mask_image", display_name="IMAGE", tooltip="The masks as images, white on black."),
                 sockets.mask_output(),
             ],
             hidden=[io.Hidden.unique_id],
@@ -89,7 +94,7 @@ class ASCED_MaskPreview(io.ComfyNode):
         shape = {"grow": grow_px, "soft": feather_px, "min_score": min_score, "excluded": out}
         mask = torch.from_numpy(masks_for(report, image, **shape))
         missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
-        lost = f" There is no region {missing} to leave out." if missing else ""
+        lost = f" There is no region {missing} to exclude." if missing else ""
         status.announce(cls.hidden.unique_id, report.summary() + lost)
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
         shown["asced_report"] = [json.dumps(report.to_dict())]
@@ -98,10 +103,10 @@ class ASCED_MaskPreview(io.ComfyNode):
 
 
 def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -> dict[str, Any]:
-    """What the panel in the browser shows: plain values, and pictures in the host's folder for temporary files.
+    """Data for the panel in the browser: plain values, and references to pictures in ComfyUI's temp folder.
 
-    The ``picture`` of an image is the decoded one, or its last predicted frame; ``strip`` holds the change at every
-    traced step, side by side. Both may be missing. Boxes are left, top, right and bottom as shares of the image.
+    The ``picture`` of an image is the decoded image, or its last predicted frame; ``strip`` shows the change at every
+    traced step, side by side. Both may be None. Boxes are left, top, right and bottom as shares of the image.
     """
     count, (height, width) = len(report.images), report.labels.shape[1:]
     strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
@@ -135,7 +140,7 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
 
 
 def _saved(cls: type[io.ComfyNode], pictures: list[np.ndarray]) -> dict[int, Any]:
-    """Where the pictures, RGB uint8 of one size, were saved, by their place; None for those that are not there."""
+    """Saves pictures, RGB uint8 of one size; returns references to them by index, None for a missing one."""
     saved: dict[int, Any] = defaultdict(lambda: None)
     if pictures:
         saved.update(enumerate(ui.PreviewImage(torch.from_numpy(np.stack(pictures)).float() / 255, cls=cls).values))

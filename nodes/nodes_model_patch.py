@@ -1,4 +1,4 @@
-"""ASCED_ApplyToModel and ASCED_CollectRun: the corrected sampling of any sampler node, by a patched model."""
+"""ASCED_ApplyToModel and ASCED_CollectRun: correction in any sampler node, through a patched model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ class ASCED_ApplyToModel(io.ComfyNode):
             node_id="ASCED_ApplyToModel",
             display_name="ASCED Apply to Model",
             category=sockets.SAMPLING,
-            description="Watches and corrects the sampling of any sampler node that uses this MODEL. "
-            "Applied twice, the last one counts.",
+            description="Patches a MODEL so that any sampler node that uses it finds and corrects artifacts. "
+            "If applied twice, the last one counts.",
             **sockets.found_by("artifact", "fix hands", "model patch"),
             inputs=[io.Model.Input("model", tooltip="The model to patch."), *settings_inputs()],
             outputs=[
-                io.Model.Output("patched_model", display_name="MODEL", tooltip="For any sampler node."),
-                sockets.Run.Output("run", display_name="RUN", tooltip="For ASCED Collect Run, behind the sampler."),
+                io.Model.Output(
+                    "patched_model", display_name="MODEL", tooltip="The patched model, for any sampler node."
+                ),
+                sockets.Run.Output(
+                    "run", display_name="RUN", tooltip="For ASCED Collect Run after the sampler, or ASCED Stitch Runs."
+                ),
             ],
         )
 
@@ -45,7 +49,7 @@ class ASCED_ApplyToModel(io.ComfyNode):
 
 
 class ASCED_CollectRun(io.ComfyNode):
-    """Mask and report of a run by a patched model."""
+    """Mask and report of a run with a patched model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -53,11 +57,11 @@ class ASCED_CollectRun(io.ComfyNode):
             node_id="ASCED_CollectRun",
             display_name="ASCED Collect Run",
             category=sockets.SAMPLING,
-            description="Gives the mask and the report of the sampling that made this LATENT.",
+            description="Outputs the mask and the report of the sampling run that made this LATENT.",
             **sockets.found_by("artifact mask", "artifact report"),
             inputs=[
-                io.Latent.Input("samples", tooltip="Straight from the sampler that used the patched MODEL."),
-                sockets.Run.Input("run", tooltip="From the ASCED Apply to Model that patched it."),
+                io.Latent.Input("samples", tooltip="LATENT directly from the sampler that used the patched MODEL."),
+                sockets.Run.Input("run", tooltip="RUN from the ASCED Apply to Model node that patched this MODEL."),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The same latent, unchanged."),

@@ -1,4 +1,4 @@
-"""ASCED_KSampler and ASCED_KSamplerAdvanced: the host's own nodes, watched and corrected."""
+"""ASCED_KSampler and ASCED_KSamplerAdvanced: ComfyUI's own nodes, watched and corrected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sampling.patch import OneRun, patch_model
 
 
 class ASCED_KSampler(io.ComfyNode):
-    """KSampler that watches and corrects: most people need only this."""
+    """KSampler with detection and correction: the only node that most people need."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,11 +23,11 @@ class ASCED_KSampler(io.ComfyNode):
             node_id="ASCED_KSampler",
             display_name="ASCED KSampler",
             category=sockets.SAMPLING,
-            description="KSampler that finds artifacts while they form and corrects them on the spot. "
-            "Where it finds none, the image is the same as KSampler's, bit by bit.",
+            description="KSampler that finds artifacts as they form and corrects them during sampling. "
+            "If none is found, the image is bit-for-bit identical to KSampler's.",
             **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
             inputs=[
-                io.Model.Input("model", tooltip="The model that denoises."),
+                io.Model.Input("model", tooltip="The model used for denoising."),
                 seed_input("seed"),
                 *sampling_inputs(),
                 io.Float.Input(
@@ -36,7 +36,7 @@ class ASCED_KSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 0.8 the run is watched from its start on; corrections so late mend less.",
+                    tooltip="Below 0.8, the run is watched from its start, and a correction this late fixes less.",
                 ),
                 *settings_inputs(),
             ],
@@ -59,7 +59,7 @@ class ASCED_KSampler(io.ComfyNode):
 
 
 class ASCED_KSamplerAdvanced(io.ComfyNode):
-    """KSampler (Advanced) that watches and corrects: a part of a run, with noise coming in or left over."""
+    """KSampler (Advanced) with detection and correction: part of a run, with noise coming in or left over."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,28 +67,33 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
             node_id="ASCED_KSamplerAdvanced",
             display_name="ASCED KSampler (Advanced)",
             category=sockets.SAMPLING,
-            description="KSampler (Advanced) that finds artifacts while they form and corrects them on the spot. "
-            "A run that is split over two samplers is corrected by the one that does its middle.",
+            description="KSampler (Advanced) that finds artifacts as they form and corrects them during sampling. "
+            "If a run is split between two samplers, the one that samples its middle makes the correction.",
             **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
             inputs=[
-                io.Model.Input("model", tooltip="The model that denoises."),
+                io.Model.Input("model", tooltip="The model used for denoising."),
                 io.Combo.Input(
-                    "add_noise", options=["enable", "disable"], tooltip="disable: the latent brings its noise along."
+                    "add_noise",
+                    options=["enable", "disable"],
+                    tooltip="disable: the latent already contains the noise.",
                 ),
                 seed_input("noise_seed"),
                 *sampling_inputs(),
-                io.Int.Input("start_at_step", default=0, min=0, max=10000, tooltip="First step of the schedule to do."),
+                io.Int.Input(
+                    "start_at_step", default=0, min=0, max=10000, tooltip="First step of the schedule to run."
+                ),
                 io.Int.Input(
                     "end_at_step",
                     default=10000,
                     min=0,
                     max=10000,
-                    tooltip="Step to stop before. The steps from a fifth to the half of the run should be among them.",
+                    tooltip="The run stops before this step. It should include the steps from a fifth to half of the "
+                    "schedule.",
                 ),
                 io.Combo.Input(
                     "return_with_leftover_noise",
                     options=["disable", "enable"],
-                    tooltip="enable: the noise that is left stays in, for another sampler to go on.",
+                    tooltip="enable: leaves the remaining noise in the latent, so that another sampler can continue.",
                 ),
                 *settings_inputs(),
             ],
@@ -140,13 +145,13 @@ def _sample(
     latent_image: dict[str, Any],
     **options: Any,
 ) -> io.NodeOutput:
-    """The host's own function behind its KSampler nodes: what it learns, these nodes learn."""
+    """Calls the function behind ComfyUI's own KSampler nodes, so that its updates apply here as well."""
     check_latent(latent_image)
     check_conditioning("positive", positive)
     check_conditioning("negative", negative)
     run = OneRun()
     patched = patch_model(model, detection, correction, run, latent_image.get("batch_index"))
-    # by name, because `nodes` would read as a folder of this pack
+    # by name, because `nodes` would be taken for this pack's folder
     sample = importlib.import_module("nodes").common_ksampler
     (latent,) = sample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, **options)
     found = status.announce_report(cls.hidden.unique_id, run.report_of(latent, model, detection, correction))

@@ -1,4 +1,4 @@
-"""ASCED_SaveReport: images with what was found in them."""
+"""ASCED_SaveReport: saves images with what was found in them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .images import frames_each
 from .inputs import report_input
 from .page import status
 
-CHUNK = "asced"  # name of the text in a PNG
-COMPRESSION = 4  # as the host's Save Image
+CHUNK = "asced"  # key of the text in a PNG
+COMPRESSION = 4  # as in ComfyUI's Save Image
 
 
 class ASCED_SaveReport(io.ComfyNode):
@@ -32,8 +32,8 @@ class ASCED_SaveReport(io.ComfyNode):
             node_id="ASCED_SaveReport",
             display_name="ASCED Save Report",
             category=sockets.SELECT,
-            description="Saves images as Save Image does, with what was found in each as a text in the PNG and as a "
-            "JSON file beside it.",
+            description="Saves images as Save Image does, with each image's report in the PNG metadata and in a JSON "
+            "file next to it.",
             **sockets.found_by("save image", "metadata", "export"),
             inputs=[
                 io.Image.Input("image", tooltip="The images to save."),
@@ -41,8 +41,8 @@ class ASCED_SaveReport(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="ASCED",
-                    tooltip="Begin of the file names, with folders and placeholders as in Save Image, such as "
-                    "%date:yyyy-MM-dd%.",
+                    tooltip="Filename prefix. Subfolders and placeholders such as %date:yyyy-MM-dd% work as in Save "
+                    "Image.",
                 ),
             ],
             outputs=[],
@@ -53,7 +53,7 @@ class ASCED_SaveReport(io.ComfyNode):
     @classmethod
     def execute(cls, image: torch.Tensor, report: Report, filename_prefix: str) -> io.NodeOutput:
         each = frames_each(report, image)
-        pictures = (image * 255).clamp(0, 255).byte().cpu().numpy()  # rounded down, as the host does
+        pictures = (image * 255).clamp(0, 255).byte().cpu().numpy()  # rounded down, as in ComfyUI
         height, width = pictures.shape[1:3]
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory(), width, height
@@ -64,7 +64,7 @@ class ASCED_SaveReport(io.ComfyNode):
             stem = f"{name.replace('%batch_num%', str(place))}_{counter + place:05}_"
             path = Path(folder) / f"{stem}.png"
             Image.fromarray(picture).save(path, pnginfo=cls._texts(own), compress_level=COMPRESSION)
-            if place % each == 0:  # a video has one for all its frames
+            if place % each == 0:  # a video has one file for all its frames
                 path.with_suffix(".json").write_text(own.to_json(), encoding="utf-8")
             saved.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
         status.announce(cls.hidden.unique_id, report.summary())
@@ -72,7 +72,7 @@ class ASCED_SaveReport(io.ComfyNode):
 
     @classmethod
     def _texts(cls, report: Report) -> PngInfo | None:
-        """What goes into the PNG: as Save Image, and what was found; nothing with --disable-metadata."""
+        """The PNG metadata: as in Save Image, plus the report; None with --disable-metadata."""
         if args.disable_metadata:
             return None
         texts = PngInfo()

@@ -1,4 +1,4 @@
-"""ASCED_Gate and ASCED_BestOfBatch: go on with the images of a batch that have the least marked."""
+"""ASCED_Gate and ASCED_BestOfBatch: pick the images of a batch with the smallest marked area."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .page import status
 
 
 class ASCED_Gate(io.ComfyNode):
-    """Parts the images of a batch with little marked from the others."""
+    """Splits a batch by marked area."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,11 +25,10 @@ class ASCED_Gate(io.ComfyNode):
             node_id="ASCED_Gate",
             display_name="ASCED Gate",
             category=sockets.SELECT,
-            description="Parts the images of a batch of which little is marked from those of which much is. "
-            "Nodes behind an empty side do not run.",
+            description="Splits a batch by marked area. Nodes downstream of an empty output do not run.",
             **sockets.found_by("filter images", "quality check", "reject bad images"),
             inputs=[
-                io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
+                io.Latent.Input("samples", tooltip="LATENT from the sampler that made the report."),
                 report_input(),
                 io.Float.Input(
                     "max_marked_percent",
@@ -38,31 +37,32 @@ class ASCED_Gate(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.5,
-                    tooltip="Images are kept if no more than this is marked, in percent of the image; 0 keeps only "
-                    "those without a region.",
+                    tooltip="Keeps images with at most this percentage of their area marked. 0 keeps only images "
+                    "without a region.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     "kept",
                     display_name="kept",
-                    tooltip="The images with little marked; without any, nothing behind it runs.",
+                    tooltip="Images with little marked area. If there are none, nothing downstream of this output "
+                    "runs.",
                 ),
                 io.Latent.Output(
                     "rejected",
                     display_name="rejected",
-                    tooltip="The other images; without any, nothing behind it runs.",
+                    tooltip="The other images. If there are none, nothing downstream of this output runs.",
                 ),
                 io.Float.Output(
-                    "score", display_name="score", tooltip="The highest score in the batch; 0: there is no region."
+                    "score", display_name="score", tooltip="Highest score in the batch; 0 if there is no region."
                 ),
                 io.Int.Output("regions", display_name="regions", tooltip="Number of artifact regions in the batch."),
                 io.Boolean.Output(
-                    "clean", display_name="clean", tooltip="True if the run was watched and no image is rejected."
+                    "clean", display_name="clean", tooltip="True if the run was watched and no image was rejected."
                 ),
-                io.String.Output("summary", display_name="summary", tooltip="What was found, in words."),
+                io.String.Output("summary", display_name="summary", tooltip="What was found, as text."),
                 sockets.Report.Output(
-                    "kept_report", display_name="kept_report", tooltip="What was found in the images that are kept."
+                    "kept_report", display_name="kept_report", tooltip="REPORT of the kept images only."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -73,7 +73,9 @@ class ASCED_Gate(io.ComfyNode):
         found = _checked(samples, report)
         kept = passing(report, max_marked_percent / 100)
         rejected = [place for place in range(len(found)) if place not in kept]
-        status.announce(cls.hidden.unique_id, f"{_told(found, kept, 'kept')}, {_told(found, rejected, 'rejected')}.")
+        status.announce(
+            cls.hidden.unique_id, f"{_status(found, kept, 'kept')}, {_status(found, rejected, 'rejected')}."
+        )
         return io.NodeOutput(
             _picked(samples, kept),
             _picked(samples, rejected),
@@ -94,23 +96,25 @@ class ASCED_BestOfBatch(io.ComfyNode):
             node_id="ASCED_BestOfBatch",
             display_name="ASCED Best of Batch",
             category=sockets.SELECT,
-            description="The images of a batch with the smallest marked area, best first.",
+            description="Picks the images of a batch with the smallest marked area, best first.",
             **sockets.found_by("pick image", "rank images", "quality score"),
             inputs=[
-                io.Latent.Input("samples", tooltip="The LATENT of the sampler that the report is about."),
+                io.Latent.Input("samples", tooltip="LATENT from the sampler that made the report."),
                 report_input(),
                 io.Int.Input(
-                    "count", default=1, min=1, max=4096, tooltip="How many are taken; all, if there are no more."
+                    "count",
+                    default=1,
+                    min=1,
+                    max=4096,
+                    tooltip="How many images to pick; all of them if the batch is smaller.",
                 ),
             ],
             outputs=[
-                io.Latent.Output(
-                    "best", display_name="LATENT", tooltip="The images with the smallest marked area, best first."
-                ),
-                sockets.Report.Output("best_report", display_name="REPORT", tooltip="What was found in these images."),
-                io.String.Output("indices", display_name="indices", tooltip="Their places in the batch, from 0."),
+                io.Latent.Output("best", display_name="LATENT", tooltip="The picked images, best first."),
+                sockets.Report.Output("best_report", display_name="REPORT", tooltip="REPORT of the picked images."),
+                io.String.Output("indices", display_name="indices", tooltip="Their positions in the batch, from 0."),
                 io.Float.Output(
-                    "score", display_name="score", tooltip="The highest score among them; 0: there is no region."
+                    "score", display_name="score", tooltip="Highest score among them; 0 if there is no region."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -122,38 +126,42 @@ class ASCED_BestOfBatch(io.ComfyNode):
         places = cleanest(report, count)
         indices = ", ".join(map(str, places))
         score = max(found[place].score for place in places)
-        status.announce(cls.hidden.unique_id, f"{_told(found, places, 'taken')}: {indices}.")
+        status.announce(cls.hidden.unique_id, f"{_status(found, places, 'picked')}: {indices}.")
         return io.NodeOutput(_picked(samples, places), part_of(report, places), indices, score)
 
 
 def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:
-    """The verdicts on the images of a latent; one clear sentence where the report is about others."""
+    """The verdicts on the images of a latent.
+
+    Raises:
+        ValueError: the latent is empty, or the report covers other images.
+    """
     check_latent(latent)
     found, count = verdicts(report), latent["samples"].size()[0]
     if len(found) != count:
         raise ValueError(
-            f"This report is about {len(found)} image(s) or video(s) but the latent holds {count}: "
-            "connect LATENT and REPORT of the same sampler."
+            f"This report covers {len(found)} image(s) or video(s), but the latent holds {count}: "
+            "connect LATENT and REPORT from the same sampler."
         )
     return found
 
 
-def _told(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
-    """How many there are and how much of them is marked, such as ``3 kept (1.2 to 4.7 % marked)``."""
-    words = f"{len(places)} {what}"
+def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
+    """How many images there are and how much of them is marked, such as ``3 kept (1.2 to 4.7% marked)``."""
+    number = f"{len(places)} {what}"
     if not places:
-        return words
+        return number
     least, most = (f"{100 * pick(found[place].area for place in places):.1f}" for pick in (min, max))
-    return f"{words} ({least if least == most else f'{least} to {most}'} % marked)"
+    return f"{number} ({least if least == most else f'{least} to {most}'}% marked)"
 
 
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
-    """Some images of a LATENT, with their own noise masks and noise; for none, what keeps the next nodes from running.
+    """Some images of a LATENT with their noise masks and noise indices, as in ComfyUI's Latent From Batch.
 
-    As the host's Latent From Batch does it.
+    For no images, a blocker that keeps downstream nodes from running.
     """
     if not places:
-        return ExecutionBlocker(None)  # the host has no empty batch
+        return ExecutionBlocker(None)  # ComfyUI has no empty batch
     samples = latent["samples"]
     chosen = torch.tensor(places)
     out = {**latent, "samples": _rows(samples, chosen)}
@@ -166,7 +174,7 @@ def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
 
 
 def _rows(samples: Any, chosen: torch.Tensor) -> Any:
-    if getattr(samples, "is_nested", False):  # video and audio side by side
+    if getattr(samples, "is_nested", False):  # video with audio
         return type(samples)([part[chosen.to(part.device)] for part in samples.unbind()])
     return samples[chosen.to(samples.device)]
 

@@ -1,4 +1,4 @@
-"""ASCED_StitchRuns: the runs of a tile loop as one mask and one report."""
+"""ASCED_StitchRuns: the runs of a tiled upscaler as one mask and one report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sampling.run_log import RunLog
 
 
 class ASCED_StitchRuns(io.ComfyNode):
-    """One report of many runs."""
+    """One report from many runs."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,13 +24,15 @@ class ASCED_StitchRuns(io.ComfyNode):
             node_id="ASCED_StitchRuns",
             display_name="ASCED Stitch Runs",
             category=sockets.SAMPLING,
-            description="For upscalers that sample tile by tile with one patched MODEL: puts the masks of all tiles "
-            "together. Each tile is found in the picture by its content.",
+            description="For upscalers that sample tile by tile with one patched MODEL: merges the masks of all tiles. "
+            "Each tile is located in the image by its content.",
             **sockets.found_by("tile upscale", "tiled mask"),
             inputs=[
-                io.Image.Input("image", tooltip="The finished picture, straight from the tile upscaler."),
-                sockets.Run.Input("run", tooltip="From the ASCED Apply to Model that patched the upscaler's MODEL."),
-                io.Vae.Input("vae", tooltip="The VAE that the upscaler decodes its tiles with."),
+                io.Image.Input("image", tooltip="The finished image, directly from the tiled upscaler."),
+                sockets.Run.Input(
+                    "run", tooltip="RUN from the ASCED Apply to Model that patched the upscaler's MODEL."
+                ),
+                io.Vae.Input("vae", tooltip="The VAE that the upscaler uses to decode its tiles."),
             ],
             outputs=[sockets.mask_output(), sockets.report_output()],
             hidden=[io.Hidden.unique_id],
@@ -40,7 +42,7 @@ class ASCED_StitchRuns(io.ComfyNode):
     def execute(cls, image: torch.Tensor, run: RunLog, vae: Any) -> io.NodeOutput:
         if len(image) != 1:
             raise ValueError(
-                f"Stitching is for one picture at a time, but {len(image)} came in; take one of the batch."
+                f"Stitching takes one image at a time, but {len(image)} are connected: select one from the batch."
             )
 
         def tiles() -> Iterator[Tile]:

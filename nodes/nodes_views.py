@@ -16,7 +16,7 @@ from .inputs import image_input, report_input
 
 
 class ASCED_Overlay(io.ComfyNode):
-    """Draws the artifact regions into the images."""
+    """Draws the artifact regions onto the images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,44 +24,48 @@ class ASCED_Overlay(io.ComfyNode):
             node_id="ASCED_Overlay",
             display_name="ASCED Overlay",
             category=sockets.VIEW,
-            description="The images with their artifact regions tinted, outlined and labelled with their scores, or "
-            "with a heat map of how much was abnormal.",
+            description="Draws the artifact regions onto the images: tinted, outlined and labeled with their scores, "
+            "or as a heat map of how far the threshold was exceeded.",
             **sockets.found_by("heatmap", "show artifacts", "draw mask on image"),
             inputs=[
                 report_input(),
-                image_input("The decoded images, best the uncorrected ones, where the artifacts are still to be seen."),
+                image_input("The decoded images, ideally the uncorrected ones, where the artifacts are still visible."),
                 io.Float.Input(
                     "opacity",
                     default=0.45,
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Of the tint or the heat map; 0 leaves the outline.",
+                    tooltip="Opacity of the tint or heat map. 0 leaves only the outline.",
                 ),
                 io.Combo.Input(
                     "style",
                     optional=True,
                     options=list(STYLES),
                     default=STYLES[0],
-                    tooltip="tint: filled and outlined. outline: the outline alone. heat: how many times the threshold "
-                    "was exceeded, on grey. side by side: the image beside its tinted copy.",
+                    tooltip="tint: filled and outlined. outline: only the outline. heat: how many times the threshold "
+                    "was exceeded, over a gray image. side by side: the image next to its tinted copy.",
                 ),
                 io.Combo.Input(
                     "color",
                     optional=True,
                     options=list(COLORS),
                     default=next(iter(COLORS)),
-                    tooltip="Of tint and outline. All are told apart by colour-blind eyes.",
+                    tooltip="Color of the tint and outline. Color-blind viewers can tell all of them apart.",
                 ),
                 io.Boolean.Input(
                     "show_scores",
                     optional=True,
                     default=True,
-                    tooltip="Writes the score beside each region; 1 is exactly at the threshold.",
+                    tooltip="Writes the score next to each region. A score of 1 is exactly at the threshold.",
                 ),
             ],
             outputs=[
-                io.Image.Output("overlay", display_name="IMAGE", tooltip="Images below 256 pixels come enlarged."),
+                io.Image.Output(
+                    "overlay",
+                    display_name="IMAGE",
+                    tooltip="The drawn images. Those smaller than 256 pixels are enlarged.",
+                ),
                 sockets.mask_output(),
             ],
         )
@@ -81,7 +85,7 @@ class ASCED_Overlay(io.ComfyNode):
         ratios = (
             ratios_at(report, masks.shape[1], masks.shape[2], len(masks)) if style == "heat" else [None] * len(masks)
         )
-        # the decoded frames of a video go without labels: each stands for several
+        # no labels on the decoded frames of a video: the regions of one latent frame cover several of them
         found = report.images if show_scores and len(image) == len(report.images) else [None] * len(image)
         drawn = [
             draw_overlay(
@@ -118,10 +122,10 @@ class ASCED_Dynamics(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=4096,
-                    tooltip="Which image of the batch, from 0; -1 takes the one with the highest score.",
+                    tooltip="Which image of the batch to plot, from 0. -1 plots the one with the highest score.",
                 ),
             ],
-            outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The figure.")],
+            outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The plot as an image.")],
         )
 
     @classmethod

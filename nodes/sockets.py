@@ -1,4 +1,4 @@
-"""Socket types and categories of the pack, and the outputs that several nodes share."""
+"""Socket types and categories of the pack, and outputs that several nodes share."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Report = io.Custom("ASCED_REPORT")
 
 
 def found_by(*words: str) -> dict[str, list[str]]:
-    """Words by which the page's search finds a node, besides its name; nothing in hosts whose schema has no such."""
+    """Search terms for a node, besides its name; none in ComfyUI versions whose schema has no such field."""
     return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 
 def report_output() -> Any:
-    """The REPORT socket, worded once."""
-    return Report.Output("report", display_name="REPORT", tooltip="What was found: for the ASCED views.")
+    """The REPORT output of a run."""
+    return Report.Output("report", display_name="REPORT", tooltip="What was found, for the other ASCED nodes.")
 
 
 def mask_output() -> Any:
-    """The MASK socket of a run, worded once."""
+    """The MASK output of a run."""
     return io.Mask.Output(
-        "mask", display_name="MASK", tooltip="The artifact regions at image size, one mask per image; 1 = artifact."
+        "mask", display_name="MASK", tooltip="Artifact regions at image size, one mask per image. 1 marks an artifact."
     )
 
 
 def run_outputs() -> list[Any]:
-    """MASK and REPORT of a run, and the LATENT of the run without a correction."""
+    """MASK and REPORT of a run, and its uncorrected LATENT."""
     original = io.Latent.Output(
         "original",
         display_name="original",
-        tooltip="The latent without a correction, if keep_original is on in ASCED Correction; or else the same LATENT.",
+        tooltip="The uncorrected latent if keep_original is on in ASCED Correction, otherwise the same LATENT.",
     )
     return [mask_output(), report_output(), original]

@@ -1,4 +1,4 @@
-"""ComfyUI's page in a headless Chromium, for the tests and the thumbnails."""
+"""ComfyUI's page in a headless Chromium, for tests, screenshots and thumbnails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FLAGS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SIZE = (1920, 1080)
-OUTSIDE = "api.comfy.org"  # the page asks ComfyUI's registry about every node; no business of the pack
+OUTSIDE = "api.comfy.org"  # the page queries ComfyUI's registry for every node; unrelated to the pack
 
-# Quiet surroundings for pictures: no minimap, no figures, no advertisement.
+# A clean page for pictures: no minimap, no statistics, no source badges.
 _SETTINGS = """async () => {
   const set = (name, value) => app.extensionManager.setting.set(name, value)
   await set('Comfy.Minimap.Visible', false)
@@ -38,7 +38,7 @@ _LISTEN = """() => {
 _FIX_SEEDS = """() => app.graph.nodes.flatMap((n) => n.widgets ?? []).forEach((w) => {
   if (w.name === 'control_after_generate') w.value = 'fixed'
 })"""
-# Makes the whole graph fill the window below the page's bars.
+# Fits the whole graph into the window below the page's bars.
 _FIT = """([left, top, right, bottom]) => {
   const things = [...app.graph.nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30]),
     ...app.graph.groups.map((g) => [g.pos[0], g.pos[1], g.size[0], g.size[1]])]
@@ -53,7 +53,7 @@ _FIT = """([left, top, right, bottom]) => {
 
 
 def missing() -> str:
-    """Why no browser can be started here, or nothing."""
+    """The reason why no browser can be started here; empty if one can."""
     if not _executable():
         return f"no browser: none of {', '.join(BROWSERS)} is installed"
     try:
@@ -69,7 +69,7 @@ def _executable() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless browser, closed behind the block."""
+    """A headless browser, closed at the end of the ``with`` block."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -81,11 +81,11 @@ def chromium() -> Iterator[Browser]:
 
 
 class ComfyPage:
-    """One page of ComfyUI, closed behind the ``with`` block.
+    """One page of ComfyUI, closed at the end of the ``with`` block.
 
     Attributes:
         page: playwright's page.
-        errors: what the page logged as an error, and exceptions that nobody caught.
+        errors: errors that the page logged, and uncaught exceptions.
     """
 
     def __init__(self, browser: Browser, url: str, size: tuple[int, int] = SIZE) -> None:
@@ -118,52 +118,52 @@ class ComfyPage:
         self.page.evaluate("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
 
     def load(self, graph: dict[str, Any]) -> None:
-        """Opens a workflow as the page's Open does."""
+        """Opens a workflow, as the page's Open does."""
         self.page.evaluate("(graph) => app.loadGraphData(graph)", graph)
         self.page.wait_for_timeout(500)
 
     def load_prompt(self, prompt: dict[str, Any]) -> None:
-        """Opens an API graph; the page lays its nodes out. Its seeds stay."""
+        """Opens an API graph, laid out by the page; its seeds stay fixed."""
         self.page.evaluate("(prompt) => app.loadApiJson(prompt, 'graph')", prompt)
         self.page.evaluate(_FIX_SEEDS)
         self.page.wait_for_timeout(500)
 
     def prompt(self) -> dict[str, Any]:
-        """The graph as it would be queued."""
+        """The graph in API format, as it would be queued."""
         return self.page.evaluate("async () => (await app.graphToPrompt()).output")
 
     def graph(self) -> dict[str, Any]:
-        """The workflow as the page's Save would write it."""
+        """The workflow, as the page's Save would write it."""
         return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
 
     def run(self, seconds: float = 120) -> str:
-        """Presses Run and waits for the end: 'success', or the words of the error."""
+        """Presses Run and waits for the end; returns 'success' or the error message."""
         return self.wait_for_end(self.start(), seconds)
 
     def start(self) -> int:
-        """Presses Run; gives how many runs had ended before."""
+        """Presses Run; returns the number of runs that had ended before."""
         seen = int(self.page.evaluate("ascedRun.seen"))
         self.page.get_by_test_id("queue-button").get_by_role("button").first.click()
         return seen
 
     def wait_for_end(self, seen: int, seconds: float = 120) -> str:
-        """Waits until one more run than ``seen`` has ended."""
+        """Waits until more than ``seen`` runs have ended."""
         self.page.wait_for_function("(seen) => ascedRun.seen > seen", arg=seen, timeout=seconds * 1000)
-        self.page.wait_for_timeout(1500)  # pictures are fetched and drawn
+        self.page.wait_for_timeout(1500)  # images are fetched and drawn
         return str(self.page.evaluate("ascedRun.end"))
 
     def texts(self) -> dict[str, str]:
-        """Words that nodes showed in the last run, by node id."""
+        """Status texts that nodes showed in the last run, by node id."""
         return self.page.evaluate("ascedRun.texts")
 
     def fit(self) -> tuple[float, float, float, float]:
-        """Makes the whole graph seen; gives its left, top, width and height in the window."""
+        """Zooms to the whole graph; returns its left, top, width and height in the window."""
         left, top, width, height = self.page.evaluate(_FIT, [75, 190, self._size[0] - 20, self._size[1] - 60])
         self.page.wait_for_timeout(800)
         return left, top, width, height
 
     def screenshot(self, path: Path, whole_graph: bool = True) -> tuple[float, float, float, float]:
-        """Writes what is seen; gives left, top, width and height of the graph in it."""
+        """Writes a screenshot; returns left, top, width and height of the graph in it."""
         box = (0.0, 0.0, float(self._size[0]), float(self._size[1]))
         if whole_graph:
             box = self.fit()

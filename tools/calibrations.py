@@ -1,7 +1,7 @@
-"""The calibrations that ship with the demo models: ``python tools/calibrations.py``, after the detector changed.
+"""Makes the calibrations that ship with the demo models: run ``python tools/calibrations.py`` after detector changes.
 
-Runs each demo model with the defaults and another seed for each batch, and keeps what ASCED Calibrate learned in
-demo/asced. Needs ASCED_COMFYUI.
+Runs each demo model with the defaults and a new seed per batch, and stores what ASCED Calibrate learned in demo/asced.
+Needs ASCED_COMFYUI.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ BATCHES, BATCH, FIRST_SEED = 10, 10, 90_000
 
 
 def graph(space: str, seed: int) -> dict[str, Any]:
-    """A batch with a hand of each digit, watched and learned from."""
+    """A batch with one hand per digit, watched and passed to ASCED Calibrate."""
     return {
         **demo_model(space, BATCH),
         "detection": node("ASCED_Detection", **{**DETECTION, "threshold": 0.1}),
         "correction": node("ASCED_Correction", **{**CORRECTION, "method": "none"}),
         "run": node("ASCED_KSampler", **sampling(seed), detection=["detection", 0], correction=["correction", 0]),
         "learn": node("ASCED_Calibrate", report=["run", 2], name=NAMES[space], start_over=False),
-        "told": node("PreviewAny", source=["learn", 1]),
+        "status": node("PreviewAny", source=["learn", 1]),
     }
 
 
 def main() -> None:
-    """Writes the files anew."""
+    """Replaces the shipped files."""
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         for space in NAMES:
             for batch in range(BATCHES):
-                told = server.run(graph(space, FIRST_SEED + batch))["told"]["text"]
-            print(space, *told)
+                status = server.run(graph(space, FIRST_SEED + batch))["status"]["text"]
+            print(space, *status)
         SHIPPED.mkdir(exist_ok=True)
         for file in (Path(folder) / "models" / "asced").glob("*.safetensors"):
             shutil.copy(file, SHIPPED)

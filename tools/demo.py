@@ -1,7 +1,7 @@
-"""The main job, end to end: a batch of hands in a real headless ComfyUI, sampled as usual and with ASCED.
+"""The demo, end to end: a batch of hands in a real headless ComfyUI, sampled by KSampler and by ASCED KSampler.
 
-Writes before.png, after.png, mask.png, overlay.png, dynamics.png and report.json to output/demo/, and the same of the
-latent model to output/demo/latent/.
+Writes before.png, after.png, mask.png, overlay.png, dynamics.png and report.json to output/demo/, and the same files
+for the latent model to output/demo/latent/.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tqdm import tqdm
 sys.path.insert(0, str(ROOT))
 from asced_core.draw.overlay import contact_sheet, enlarge, split_sheet
 
-SHOWN = 192  # least side of one picture on a sheet
+SHOWN = 192  # minimum side of one image on a sheet
 PICTURED = 6  # images in the README's picture
 
 
 def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
-    """A demo model through KSampler and ASCED_KSampler side by side, in API format."""
-    # A region is few cells of so small a latent: there the detector looks at the decoded picture.
-    look = {"detection": ["detection", 0]} if space == "latent" else {}
+    """A demo model sampled by KSampler and by ASCED_KSampler, in API format."""
+    # In a latent this small a region covers few cells, so there the detector looks at the decoded image.
+    inputs = {"detection": ["detection", 0]} if space == "latent" else {}
     return {
         **demo_model(space, batch),
         "stock": node("KSampler", **sampling(seed)),
-        "asced": node("ASCED_KSampler", **sampling(seed), **look),
+        "asced": node("ASCED_KSampler", **sampling(seed), **inputs),
         "detection": node("ASCED_Detection", **DETECTION, space="vae", vae=["model", 1]),
         "stock image": node("VAEDecode", samples=["stock", 0], vae=["model", 1]),
         "asced image": node("VAEDecode", samples=["asced", 0], vae=["model", 1]),
@@ -56,7 +56,7 @@ def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
 
 
 def run(server: ComfyServer, space: str, seed: int, batch: int) -> dict[str, Any]:
-    """Runs the graph with a progress bar; gives the outputs by node."""
+    """Runs the graph with a progress bar; returns the outputs by node."""
     with tqdm(total=2 * STEPS, unit="step", desc=f"sampling, {space} model", dynamic_ncols=True) as bar:
         done: dict[str, int] = {}
 
@@ -74,7 +74,7 @@ def pictures(server: ComfyServer, files: list[dict[str, str]]) -> list[NDArray[n
 
 
 def identical(server: ComfyServer, outputs: dict[str, Any]) -> list[bool]:
-    """Whether each image's latent equals the stock one bit by bit."""
+    """For each image, whether its latent is bit-for-bit identical to the stock one."""
     stock, asced = (
         load(server.view(outputs[name]["latents"][0]))["latent_tensor"] for name in ("stock latent", "asced latent")
     )
@@ -82,7 +82,7 @@ def identical(server: ComfyServer, outputs: dict[str, Any]) -> list[bool]:
 
 
 def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[str, Any]:
-    """Fetches what the server made and writes the files of the demo; gives the report."""
+    """Fetches the server's outputs and writes the demo's files; returns the report."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("before", "after", "mask", "overlay"):
         sheet = contact_sheet([enlarge(p, SHOWN) for p in pictures(server, outputs[name]["images"])])
@@ -96,7 +96,7 @@ def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[st
 
 
 def write_picture(path: Path, folder: Path, report: dict[str, Any]) -> None:
-    """The flagged images alone, each as usual, with its regions, and corrected: for the README."""
+    """Only flagged images: uncorrected, with their regions, and corrected; for the README."""
     count = len(report["images"])
     sheets = [np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) for name in ("before", "overlay", "after")]
     parts = [split_sheet(sheet, count) for sheet in sheets]
@@ -111,16 +111,20 @@ def write_picture(path: Path, folder: Path, report: dict[str, Any]) -> None:
 
 
 def check(report: dict[str, Any], folder: Path) -> None:
-    """Raises where the demo does not show what it is for."""
+    """Checks that the demo shows both a corrected and an unchanged result.
+
+    Raises:
+        ValueError: a file is missing, no image was corrected, or an unflagged image differs from the stock one.
+    """
     images = report["images"]
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"The demo did not write {', '.join(missing)}.")
     if not any(i["corrected"] and not i["identical_to_stock"] for i in images):
-        raise ValueError("No image was flagged and changed: try another --seed.")
+        raise ValueError("No image was flagged and changed. Try another --seed.")
     touched = [i["index"] for i in images if not i["flagged"] and not i["identical_to_stock"]]
     if touched:
-        raise ValueError(f"Images {touched} were not flagged but differ from the stock ones: this is a defect.")
+        raise ValueError(f"Images {touched} were not flagged but differ from the stock ones. This is a bug.")
 
 
 FILES = ("before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json")
@@ -129,8 +133,8 @@ FILES = ("before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16, help="images, each with noise of its own")
-    parser.add_argument("--picture", type=Path, help="also writes the flagged images as one picture")
+    parser.add_argument("--batch", type=int, default=16, help="number of images")
+    parser.add_argument("--picture", type=Path, help="also write the flagged images as one picture")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo")
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
@@ -144,7 +148,7 @@ def main() -> int:
                 check(reports[space], folder)
         images = [image for report in reports.values() for image in report["images"]]
         if not any(not image["flagged"] and image["identical_to_stock"] for image in images):
-            raise ValueError("No image was left alone: try another --seed.")
+            raise ValueError("No image was left unchanged. Try another --seed.")
         if args.picture:
             write_picture(args.picture, args.out, reports["pixel"])
     except KeyboardInterrupt:
@@ -158,7 +162,7 @@ def main() -> int:
         print(
             f"{space.capitalize()} model: {report['summary']}\n"
             f"{same} of {len(report['images'])} images are bit-identical to the stock sampler's.\n"
-            f"ASCED took {run_['seconds_asced']:.2f} s beside {run_['seconds_model']:.1f} s in the model "
+            f"ASCED took {run_['seconds_asced']:.2f} s, the model {run_['seconds_model']:.1f} s "
             f"({run_['model_calls']} calls, {run_['extra_model_calls']} of them for the correction)."
         )
     print(f"Pictures and reports: {args.out}")

@@ -1,7 +1,7 @@
-"""Words of the nodes in the languages of ComfyUI's page: ``python tools/locales.py`` after a node's words changed.
+"""Updates the nodes' texts in the languages of ComfyUI's page: run ``python tools/locales.py`` after a text changed.
 
-English is taken from the nodes themselves. Of the other languages, words whose English is new or has changed are
-emptied and named: they want a translation. Words that are gone go. Needs ASCED_COMFYUI.
+The English texts come from the nodes. In the other languages, texts whose English is new or has changed are emptied and
+listed, because they need a translation. Texts that no longer exist are removed. Needs ASCED_COMFYUI.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from server import ROOT, ComfyServer
 LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es", "ru")
 FILE = "nodeDefs.json"
-Words = dict[str, Any]
+Texts = dict[str, Any]
 
 
-def words_of(info: dict[str, Any]) -> Words:
-    """What a node says, in the form that the page reads; ``info`` is the server's about the node."""
+def texts_of(info: dict[str, Any]) -> Texts:
+    """A node's texts in the format that the page reads; ``info`` is the server's object_info of the node."""
     inputs = {}
     for kind in ("required", "optional"):
         for name in info["input_order"].get(kind, []):
@@ -38,22 +38,22 @@ def words_of(info: dict[str, Any]) -> Words:
     }
 
 
-def english(node_info: dict[str, Any]) -> Words:
-    """The words of all nodes of the pack, by node id."""
-    return {name: words_of(info) for name, info in sorted(node_info.items()) if name.startswith("ASCED_")}
+def english(node_info: dict[str, Any]) -> Texts:
+    """The texts of all nodes of the pack, by node id."""
+    return {name: texts_of(info) for name, info in sorted(node_info.items()) if name.startswith("ASCED_")}
 
 
-def flat(words: Words, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """Every text by its path of keys."""
+def flat(texts: Texts, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """Every text, by its path of keys."""
     out: dict[tuple[str, ...], str] = {}
-    for key, value in words.items():
+    for key, value in texts.items():
         out |= flat(value, (*path, key)) if isinstance(value, dict) else {(*path, key): value}
     return out
 
 
-def nested(texts: dict[tuple[str, ...], str]) -> Words:
-    """The other way round."""
-    out: Words = {}
+def nested(texts: dict[tuple[str, ...], str]) -> Texts:
+    """The inverse of ``flat``."""
+    out: Texts = {}
     for path, text in texts.items():
         place = out
         for key in path[:-1]:
@@ -62,26 +62,29 @@ def nested(texts: dict[tuple[str, ...], str]) -> Words:
     return out
 
 
-def read(language: str) -> Words:
-    """The words in a language; none if it has no file yet."""
+def read(language: str) -> Texts:
+    """The texts in a language; empty if it has no file yet."""
     path = LOCALES / language / FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write(language: str, words: Words) -> None:
+def write(language: str, texts: Texts) -> None:
     """Writes the file of a language."""
     path = LOCALES / language / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(words, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(texts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def renewed(now: Words, before: Words, translated: Words) -> Words:
-    """The translation for today's English: kept where the English stayed, or is translated elsewhere; or else empty.
+def renewed(now: Texts, before: Texts, translated: Texts) -> Texts:
+    """The translation of the current English texts.
+
+    A translation is kept if its English is unchanged, or reused if the same English is translated elsewhere; otherwise
+    it is empty.
 
     Args:
-        now: today's English.
+        now: current English.
         before: the English that was translated.
-        translated: the translation of that.
+        translated: its translation.
     """
     old, theirs = flat(before), flat(translated)
     known = {text: theirs[path] for path, text in old.items() if theirs.get(path)}
@@ -90,17 +93,17 @@ def renewed(now: Words, before: Words, translated: Words) -> Words:
 
 
 def main() -> int:
-    """Writes all files; 1 if a translation is missing."""
+    """Writes all files; returns 1 if a translation is missing."""
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         now = english(server.get("/object_info"))
     before, missing = read("en"), 0
     for language in LANGUAGES[1:]:
-        words = renewed(now, before, read(language))
-        write(language, words)
-        empty = [path for path, text in flat(words).items() if not text]
+        texts = renewed(now, before, read(language))
+        write(language, texts)
+        empty = [path for path, text in flat(texts).items() if not text]
         missing += len(empty)
         for path in empty:
-            print(f"{language}: {' / '.join(path)} wants a translation of: {flat(now)[path]}")
+            print(f"{language}: {' / '.join(path)} needs a translation of: {flat(now)[path]}")
     write("en", now)
     print(f"{len(flat(now))} texts in {len(LANGUAGES)} languages, {missing} missing.")
     return 1 if missing else 0

@@ -1,4 +1,4 @@
-"""Writes docs/compatibility.json and .md from the rows that the tests measured."""
+"""Writes docs/compatibility.json and compatibility.md from the rows that the tests measured."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 HEAD = (
     "# Compatibility\n\n"
-    "Made by `make matrix`, which measures every row in a real ComfyUI and fails if one got worse; not written by hand."
-    "\n\nEach row samples the same graph three times: without ASCED, with a detector that finds nothing, and with one "
-    "that finds an artifact planted into image 0.\n\n"
-    "- **status**: *corrected*, *observed only* (mask and report, the image as it is) or *not watched* (passes "
-    "through; the node says why).\n"
-    "- **clean = stock**: where nothing is found, every bit of the image is that of ComfyUI alone, and so is the "
-    "global random generator.\n"
-    "- **others**: largest change in the images of the batch that were not flagged; *0* is every bit the same, *–* is "
-    "a batch of one.\n"
-    "- **extra calls**: evaluations of the model that the correction cost.\n"
+    "Written by `make matrix`, which measures every row in a real ComfyUI and fails if any row got worse.\n\n"
+    "Each row samples the same graph three times: without ASCED, with a detector that finds nothing, and with a "
+    "detector that finds an artifact planted in image 0.\n\n"
+    "- **status**: *corrected*, *observed only* (mask and report, image unchanged) or *not watched* (passes through; "
+    "the node states the reason).\n"
+    "- **clean = stock**: if nothing is found, the image is bit-for-bit identical to plain ComfyUI's, and so is the "
+    "state of the global random generator.\n"
+    "- **others**: largest change in the images of the batch that were not flagged; *0* is bit-for-bit identical, *–* "
+    "is a batch of one.\n"
+    "- **extra calls**: model evaluations that the correction cost.\n"
 )
 TITLES = {
     "samplers": "Samplers",
     "schedulers": "Schedulers",
     "models": "Models and predictions",
     "graphs": "Graphs",
-    "patches": "Together with other patches",
+    "patches": "With other patches",
 }
 
 
 def write_tables(files: list[Path], docs: Path) -> None:
-    """Merges rows of one or more versions of ComfyUI into those that are there.
+    """Merges the rows of one or more ComfyUI versions into the existing ones.
 
     Args:
         files: JSON of {version: {table: {row: values}}}.
-        docs: folder of the JSON, which later runs are compared with, and of the page.
+        docs: folder of the page, and of the JSON that later runs are compared with.
     """
     written = docs / "compatibility.json"
     measured: dict[str, Any] = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
@@ -58,7 +58,7 @@ def _versions(measured: dict[str, Any]) -> list[str]:
 
 
 def _rows(table: str, measured: dict[str, Any]) -> list[str]:
-    """The rows of a table; a version that measured something else gets a line of its own below."""
+    """The rows of a table; a version with a different result gets its own line below."""
     out = ["| | status | clean = stock | others | extra calls | |", "|---|---|---|---|---|---|"]
     names: dict[str, None] = {}
     for tables in measured.values():

@@ -1,7 +1,7 @@
-"""Pictures of the nodes for their help pages, the README and the tutorial: ``make screenshots``.
+"""Screenshots of the nodes for their help pages, the README and the tutorial: ``make screenshots``.
 
-Runs templates in a real ComfyUI and takes what its page then shows: so a picture cannot show what the nodes do not.
-Needs a Chromium and playwright, as the browser tests do.
+Runs templates in a real ComfyUI and captures its page, so every picture shows what the nodes really do. Needs Chromium
+and playwright, like the browser tests.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 MAX_BYTES, MAX_SIDE = 60_000, 1200
-EDGE, TITLE, GAP = 12, 30, 40  # pixels: around a picture, of a node's title, between two nodes
-WIDTH = 310  # of a node that the page made, at least
-PLACE = (110, 190)  # of the first node in the window
+EDGE, TITLE, GAP = 12, 30, 40  # pixels: margin of a picture, height of a node's title, gap between nodes
+WIDTH = 310  # minimum width of a node that the page laid out
+PLACE = (110, 190)  # position of the first node in the window
 WINDOW = (1900, 1300)
 OPTIONS = ("--cpu", "--preview-method", "latent2rgb")
 
@@ -38,12 +38,12 @@ class Shot:
     """What a picture shows.
 
     Attributes:
-        source: name of a template behind "ASCED - ", or of one of ``graphs``.
-        nodes: by type or title, side by side; none for the whole graph, or a dialog over it.
-        moments: words of the one node; at each a picture is taken, by default one when the run has ended.
-        run: False for what needs files or a server of the user's own.
-        then: what is done with the page before the picture is taken.
-        vue: in Nodes 2.0.
+        source: name of a template without "ASCED - ", or of one of ``graphs``.
+        nodes: by type or title, in a row; empty for the whole graph, or for a dialog over it.
+        moments: status texts of the only node; a picture is taken at each. Empty: one picture at the end of the run.
+        run: False for nodes that need the user's files or server.
+        then: called with the page before the picture is taken.
+        vue: use Nodes 2.0.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Shot:
 
 
 def _walk_along(page: Page) -> None:
-    """Leaves a region out, and points at a step of the panel's line."""
+    """Excludes a region, and points at a step of the panel's timeline."""
     page.locator(".asced-region").first.click()
     box = page.locator(".asced-steps").bounding_box()
     assert box is not None
@@ -63,7 +63,7 @@ def _walk_along(page: Page) -> None:
 
 
 def _slide(page: Page) -> None:
-    """Turns to the fourth image, and moves the slider."""
+    """Steps to the fourth image, and moves the slider."""
     for _ in range(3):
         page.get_by_label("Next image").click()
     page.get_by_label("Divider between before and after").fill("35")
@@ -103,7 +103,7 @@ SHOTS = {
     DOCS / "settings": Shot("first look", (), run=False, then=_open_settings),
 }
 
-# Keeps some nodes of a graph alone, in a row.
+# Keeps only some nodes of a graph, in a row.
 _ROW = """([names, gap]) => {
   const kept = names.map((name) => app.graph.nodes.find((n) => n.title === name || n.type === name))
   for (const n of [...app.graph.nodes]) if (!kept.includes(n)) app.graph.remove(n)
@@ -121,7 +121,7 @@ _LOOK_AT = """([name, left, top]) => {
   app.canvas.ds.offset = [left - pos[0], top - pos[1]]
   app.canvas.setDirty(true, true)
 }"""
-# Left, top, right and bottom in the window of each named node; Nodes 2.0 has elements that know it themselves.
+# Left, top, right and bottom of each named node in the window; in Nodes 2.0 from its DOM element.
 _BOXES = """([names, title]) => names.map((name) => {
   const n = app.graph.nodes.find((n) => n.title === name || n.type === name)
   const drawn = document.querySelector(`[data-node-id="${n.id}"]`)?.getBoundingClientRect()
@@ -131,14 +131,14 @@ _BOXES = """([names, title]) => names.map((name) => {
 })"""
 _WIDEN = "(width) => app.graph.nodes.forEach((n) => n.setSize([Math.max(width, n.size[0]), n.size[1]]))"
 _ID = "(name) => String(app.graph.nodes.find((n) => n.title === name || n.type === name).id)"
-_SPOKEN = "([id, words]) => ascedRun.texts[id]?.includes(words)"
+_SHOWS = "([id, text]) => ascedRun.texts[id]?.includes(text)"
 _NOT_MUTED = (
     "(names) => app.graph.nodes.forEach((n) => { if (names.includes(n.title) || names.includes(n.type)) n.mode = 0 })"
 )
 
 
 def graphs() -> dict[str, dict[str, Any]]:
-    """Graphs of nodes that the templates have only behind models of the user's own."""
+    """Graphs of nodes that occur only in templates that need the user's models."""
     base, run = demo_model("pixel", 4), sampling(7)
     views = {
         "image": node("VAEDecode", samples=["sampler", 0], vae=["model", 1]),
@@ -171,25 +171,25 @@ def graphs() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Makes all pictures, or those that the command line names."""
+    """Makes all pictures, or those named on the command line."""
     if reason := missing():
         sys.exit(f"Screenshots need a browser: {reason}.")
-    asked = [path for path in SHOTS if not sys.argv[1:] or path.name in sys.argv[1:]]
+    chosen = [path for path in SHOTS if not sys.argv[1:] or path.name in sys.argv[1:]]
     with (
         tempfile.TemporaryDirectory() as folder,
         ComfyServer(Path(folder), options=OPTIONS) as server,
         chromium() as browser,
         ComfyPage(browser, server.url, WINDOW) as page,
     ):
-        for path in asked:
-            server.post("/free", {"free_memory": True})  # a node that need not run anew says nothing
+        for path in chosen:
+            server.post("/free", {"free_memory": True})  # a cached node would show no status text
             shot = taken(page, SHOTS[path])
             shot.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
             write_jpeg(shot, path.with_suffix(".jpg"), MAX_BYTES)
 
 
 def taken(page: ComfyPage, shot: Shot) -> Image.Image:
-    """Runs a graph and gives the picture of some of its nodes."""
+    """Runs a graph and returns the picture of some of its nodes."""
     page.set("Comfy.VueNodes.Enabled", shot.vue)
     if shot.source in (made := graphs()):
         page.load_prompt(made[shot.source])
@@ -215,8 +215,8 @@ def in_the_run(page: ComfyPage, shot: Shot) -> Image.Image:
     """The node at its moments, side by side."""
     node_id = page.page.evaluate(_ID, shot.nodes[0])
     seen, parts = page.start(), []
-    for words in shot.moments:
-        page.page.wait_for_function(_SPOKEN, arg=[node_id, words])
+    for text in shot.moments:
+        page.page.wait_for_function(_SHOWS, arg=[node_id, text])
         parts.append(picture(page, shot.nodes))
     page.wait_for_end(seen)
     sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)))
@@ -228,13 +228,13 @@ def in_the_run(page: ComfyPage, shot: Shot) -> Image.Image:
 
 
 def picture(page: ComfyPage, nodes: tuple[str, ...]) -> Image.Image:
-    """What the page shows of some nodes, or of all."""
+    """A screenshot of some nodes; of the open dialog or the whole graph if none are given."""
     if nodes:
         boxes = page.page.evaluate(_BOXES, [list(nodes), TITLE])
     elif page.page.get_by_role("dialog").count():
         box = page.page.get_by_role("dialog").first.bounding_box()
         assert box is not None
-        boxes = [[box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"] / 2]]  # the rest is empty
+        boxes = [[box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"] / 2]]  # the lower half is empty
     else:
         x, y, width, height = page.fit()
         boxes = [[x, y, x + width, y + height]]

@@ -1,4 +1,4 @@
-"""A real ComfyUI server with this pack, as a child process; used by the demo, the tests and ``serve``."""
+"""A real ComfyUI server with this pack, in a child process; used by the demo, the tests and ``serve``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180
 FOLDERS = ("custom_nodes", "models", "input", "output", "user/default")
-_LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own port
+_LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach a local port
 
 
 class PromptError(Exception):
-    """ComfyUI refused a prompt, or a node of it failed; the text is what the user would read.
+    """ComfyUI rejected a prompt, or one of its nodes failed; the text is the message that the user would see.
 
     Attributes:
-        node: id of the node at fault, or None where it is the graph as a whole.
+        node: id of the node at fault; None if the graph as a whole was rejected.
     """
 
     def __init__(self, text: str, node: str | None = None) -> None:
@@ -39,17 +39,17 @@ class PromptError(Exception):
 
 
 class ComfyServer:
-    """Runs while the ``with`` block does.
+    """Runs for the duration of the ``with`` block.
 
     Args:
-        base: ComfyUI's base directory; made if it is missing, the pack is linked into it.
-        comfyui: folder of ComfyUI; by default that of ASCED_COMFYUI, which ``tools/dev.py`` sets.
-        port: 0 takes a free one.
-        options: more of ComfyUI's command line.
-        pack: False for a ComfyUI without the pack, to compare with.
+        base: ComfyUI's base directory; created if missing. The pack is linked into it.
+        comfyui: folder of ComfyUI; None is ASCED_COMFYUI, which ``tools/dev.py`` sets.
+        port: 0 picks a free one.
+        options: further command-line options of ComfyUI.
+        pack: False runs ComfyUI without the pack, for comparison.
 
     Raises:
-        RuntimeError: the server does not come up, or could not load the pack; with the end of its log.
+        RuntimeError: the server does not start, or could not load the pack; includes the end of its log.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class ComfyServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ComfyServer:
-        if _answers(self.port):  # else the other program's answers would be taken for this server's
-            raise RuntimeError(f"Port {self.port} is taken by another program: choose another one.")
+        if _answers(self.port):  # its answers would be mistaken for this server's
+            raise RuntimeError(f"Port {self.port} is in use by another program. Choose another one.")
         _lay_out(self.base, self._pack)
         command = [
             sys.executable, str(self.comfyui / "main.py"), "--listen", "127.0.0.1", "--port", str(self.port),
@@ -94,7 +94,7 @@ class ComfyServer:
         self.stop()
 
     def stop(self) -> None:
-        """Ends the server, and nothing else."""
+        """Stops the server process."""
         if self._process is None:
             return
         self._process.terminate()
@@ -106,17 +106,17 @@ class ComfyServer:
         self._process = None
 
     def wait(self) -> None:
-        """Returns never while the server lives.
+        """Blocks until the server exits.
 
         Raises:
-            RuntimeError: it ended by itself.
+            RuntimeError: the server exited; includes the end of its log.
         """
         while self._process is not None and self._process.poll() is None:
             time.sleep(0.5)
-        raise RuntimeError(f"ComfyUI ended by itself; its log ends with:\n{self._tail()}")
+        raise RuntimeError(f"ComfyUI exited unexpectedly; its log ends with:\n{self._tail()}")
 
     def peak_memory(self) -> int:
-        """Most bytes that the server has had in memory since its start (Linux)."""
+        """Peak resident memory of the server since its start, in bytes (Linux)."""
         assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
@@ -128,25 +128,25 @@ class ComfyServer:
         limit = time.monotonic() + START_SECONDS
         while time.monotonic() < limit:
             if self._process is None or self._process.poll() is not None:
-                raise RuntimeError(f"ComfyUI ended while it started; its log ends with:\n{self._tail()}")
+                raise RuntimeError(f"ComfyUI exited during startup; its log ends with:\n{self._tail()}")
             with contextlib.suppress(OSError):
                 known = self.get("/object_info")
                 if self._pack and "ASCED_KSampler" not in known:
-                    raise RuntimeError(f"ComfyUI runs but could not load the ASCED nodes:\n{self._tail(40)}")
+                    raise RuntimeError(f"ComfyUI is running but could not load the ASCED nodes:\n{self._tail(40)}")
                 return
             time.sleep(0.3)
-        raise RuntimeError(f"ComfyUI was not up after {START_SECONDS} s; its log ends with:\n{self._tail()}")
+        raise RuntimeError(f"ComfyUI did not start within {START_SECONDS} s; its log ends with:\n{self._tail()}")
 
     def _tail(self, lines: int = 15) -> str:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
     def get(self, path: str) -> Any:
-        """JSON of a GET."""
+        """Sends a GET request; returns the JSON answer."""
         with _LOCAL.open(self.url + path, timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: Any) -> Any:
-        """JSON of a POST; an error answer is given as JSON, too."""
+        """Sends a POST request; returns the JSON answer, also of an error."""
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -158,28 +158,28 @@ class ComfyServer:
         return json.loads(text) if text else {}
 
     def view(self, file: dict[str, str]) -> bytes:
-        """Content of an output file, as a history names it: filename, subfolder, type."""
+        """Content of an output file, given as in the history: filename, subfolder, type."""
         with _LOCAL.open(f"{self.url}/view?{urllib.parse.urlencode(file)}", timeout=60) as answer:
             content: bytes = answer.read()
         return content
 
     def run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
-        """Runs an API-format graph to its end.
+        """Runs a graph in API format to its end.
 
         Args:
             prompt: nodes by id.
-            on_progress: called with node id, value and maximum as the server tells them.
+            on_progress: called with node id, value and maximum of each progress message.
 
         Returns:
-            Outputs by node id, as the history holds them.
+            Outputs by node id, as in the history.
 
         Raises:
-            PromptError: the graph was refused or a node failed.
+            PromptError: the graph was rejected or a node failed.
         """
         return asyncio.run(self._run(prompt, on_progress))
 
     async def _run(self, prompt: dict[str, Any], on_progress: Callable[[str, int, int], None] | None) -> dict[str, Any]:
-        import aiohttp  # here, because dev.py reads this file where no package is installed yet
+        import aiohttp  # here, because dev.py imports this file before any package is installed
 
         client = uuid.uuid4().hex
         async with (
@@ -205,7 +205,7 @@ class ComfyServer:
                         data.get("node_id"),
                     )
                 if event["type"] == "execution_success":
-                    while not (history := self.get(f"/history/{job}")):  # written a moment after the word of success
+                    while not (history := self.get(f"/history/{job}")):  # written shortly after the success message
                         await asyncio.sleep(0.05)
                     return history[job]["outputs"]
         raise PromptError(f"ComfyUI closed the connection; its log ends with:\n{self._tail()}")
@@ -232,7 +232,7 @@ def _free_port() -> int:
 
 
 def _lay_out(base: Path, pack: bool) -> None:
-    """Folders of a base directory, the pack linked into it, and the first-start tour switched off."""
+    """Creates the folders of a base directory, links the pack into it, and disables the first-run tour."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
     if pack:
@@ -243,7 +243,7 @@ def _lay_out(base: Path, pack: bool) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Makes a folder seen at ``link``, too; a link to elsewhere, of a checkout that was moved, is replaced."""
+    """Links ``link`` to a folder; a link to another place, left by a moved checkout, is replaced."""
     if link.exists() and link.resolve() == target.resolve():
         return
     link.unlink(missing_ok=True)
@@ -254,7 +254,7 @@ def link_folder(link: Path, target: Path) -> None:
             raise
         import _winapi
 
-        _winapi.CreateJunction(str(target), str(link))  # needs no right that an ordinary user lacks
+        _winapi.CreateJunction(str(target), str(link))  # unlike symlinks, needs no special permission
 
 
 def main() -> int:
@@ -262,7 +262,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ComfyServer(ROOT / ".host" / "base", port=int(sys.argv[1]), options=tuple(sys.argv[2:])) as server:
-            print(f"ComfyUI with ASCED: {server.url}   (Templates > ASCED; Ctrl-C ends it)", flush=True)
+            print(f"ComfyUI with ASCED: {server.url}   (Templates > ASCED; Ctrl-C to stop)", flush=True)
             server.wait()
     except KeyboardInterrupt:
         return 0

@@ -1,6 +1,6 @@
-"""Pictures of the templates for ComfyUI's template browser, made by running them: ``python tools/thumbnails.py``.
+"""Runs the templates and makes their pictures for ComfyUI's template browser: ``python tools/thumbnails.py``.
 
-Needs what the browser tests need: ASCED_COMFYUI, a Chromium and playwright.
+Needs ASCED_COMFYUI, Chromium and playwright, like the browser tests.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from PIL import Image, ImageDraw, ImageFont
 from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
-BY_SCREENSHOT = {  # need models that are not here: the left part of their graph is shown
+BY_SCREENSHOT = {  # need models that are not shipped; the left part of the graph is shown, up to this x
     "ASCED - any checkpoint": 1450, "ASCED - SDXL and hires": 1850, "ASCED - Flux": 1560, "ASCED - video": 1210,
 }  # fmt: skip
-PICTURES = {  # by the titles of the nodes that show them
+PICTURES = {  # titles of the nodes that show them
     "ASCED - first look": ("Before", "What was found", "Mask", "After"),
     "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
     "ASCED - inpaint the mask": ("Before", "Mask", "After"),
     "ASCED - detailer": ("Before", "Mask", "After"),
     "ASCED - baselines": ("Before", "TTC", "State replacement", "Score clipping"),
 }
-# node, place among its pictures, label; wide pictures take a row
+# node, index among its pictures, label; a wide picture fills a row
 SHEETS = {
     "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
     "ASCED - best of batch": (
@@ -42,12 +42,12 @@ MAX_BYTES = 100_000
 
 
 def read(name: str) -> dict[str, Any]:
-    """A template by its name."""
+    """Reads a template by name."""
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def write_jpeg(picture: Image.Image, path: Path, most: int) -> None:
-    """Writes a picture as well as a number of bytes allows."""
+    """Writes a JPEG in the best quality that fits into ``most`` bytes."""
     for quality in range(90, 30, -5):
         out = io.BytesIO()
         picture.convert("RGB").save(out, "JPEG", quality=quality, optimize=True)
@@ -56,7 +56,7 @@ def write_jpeg(picture: Image.Image, path: Path, most: int) -> None:
             path.write_bytes(out.getvalue())
             print(f"{path.name}: {out.tell() // 1000} kB")
             return
-    raise SystemExit(f"{path.name} would be larger than {most} bytes.")
+    raise SystemExit(f"{path.name} does not fit into {most} bytes.")
 
 
 def save(picture: Image.Image, name: str) -> None:
@@ -65,7 +65,7 @@ def save(picture: Image.Image, name: str) -> None:
 
 
 def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
-    """The pictures of the image with the highest score."""
+    """A sheet of the pictures for the image with the highest score."""
     outputs = server.run(prompt)
     by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
     by_title["Mask"] = next(i for i, node in prompt.items() if node["class_type"] == "ASCED_MaskPreview")
@@ -83,7 +83,7 @@ def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Ima
 
 
 def sheet_of(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
-    """Some of the pictures that a template shows."""
+    """A sheet of some pictures that a template shows."""
     outputs = server.run(prompt)
     by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
     sheet = Image.new("RGB", (SIDE, SIDE), "white")
@@ -108,7 +108,7 @@ def _label(picture: Image.Image, text: str) -> None:
 
 
 def left_part(page: ComfyPage, name: str, edge: int, work: Path) -> Image.Image:
-    """A screenshot of the graph without its note and its empty pictures."""
+    """A screenshot of the graph without its note and its empty picture nodes."""
     graph = read(name)
     graph["nodes"] = [node for node in graph["nodes"] if node["type"] != "MarkdownNote" and node["pos"][0] < edge]
     graph["groups"] = [group for group in graph["groups"] if group["bounding"][0] < edge]
@@ -129,19 +129,19 @@ def left_part(page: ComfyPage, name: str, edge: int, work: Path) -> Image.Image:
 
 
 def main() -> None:
-    """Makes the pictures of all templates, or of those that the command line names."""
+    """Makes the pictures of all templates, or of those named on the command line."""
     if reason := missing():
         sys.exit(f"Thumbnails need a browser: {reason}.")
-    asked = sys.argv[1:] or [*BY_SCREENSHOT, *PICTURES, *SHEETS]
+    names = sys.argv[1:] or [*BY_SCREENSHOT, *PICTURES, *SHEETS]
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         with chromium() as browser, ComfyPage(browser, server.url, (1500, 1700)) as page:
             prompts = {}
-            for name in (name for name in asked if name not in BY_SCREENSHOT):
+            for name in (name for name in names if name not in BY_SCREENSHOT):
                 page.load(read(name))
                 prompts[name] = page.prompt()
-            for name in (name for name in asked if name in BY_SCREENSHOT):
+            for name in (name for name in names if name in BY_SCREENSHOT):
                 save(left_part(page, name, BY_SCREENSHOT[name], Path(folder)), name)
-        for name, prompt in prompts.items():  # the browser's event loop has ended
+        for name, prompt in prompts.items():  # only now: the browser's event loop has to end first
             save((sheet_of if name in SHEETS else compare)(server, name, prompt), name)
 
 

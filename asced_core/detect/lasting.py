@@ -1,10 +1,10 @@
-"""Change that lasts and stands out: how far a cell's prediction has come, beyond its surroundings, and stays.
+"""Lasting change: a cell's prediction changes more than its surroundings and then stays changed.
 
-Per-step changes are compared with the median of the image, which is that of a calm background: a whole moving object
-exceeds it and hides what is wrong inside of it. Here the change of the wide surroundings is taken off, and the rest is
-compared with how much there is to see at the place, by the covariance of the image's own channels (Mahalanobis
-distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, its outline may move much before it
-counts, and a smear on plain ground only a little; and the unit means the same for pictures and for latents.
+Changes of single steps are compared with the median of the image, which is that of the calm background: a whole moving
+object exceeds it and hides what is wrong inside it. Here the mean change of the wide surroundings is subtracted, and the
+rest is divided by the local contrast, both measured with the covariance of the image's own channels (Mahalanobis
+distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, an outline may move far before it
+counts, a smear on a plain background counts early, and the unit means the same for images and latents.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from ..settings import DetectionSettings
 from .evidence import MAX_RATIO, Evidence, Shape, no_thresholds
 from .smoothing import FrameSmoother, GaussianSmoother
 
-CHANGE = 0.113  # a change counts from mad_scale times this share of the contrast on
-FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image, Gaussians over: a change, its place, its surroundings
-SHRINKAGE = 0.1  # of the covariance towards equal channels (Ledoit and Wolf 2004): no channel weighs without bound
-KEPT = 8  # earlier values at most
-ITERATIONS = 16  # of Newton's inverse; doubles the digits each time, enough for 128 channels and this shrinkage
+CHANGE = 0.113  # a change counts if it exceeds mad_scale times this share of the contrast
+FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a change, its contrast, its surroundings
+SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
+KEPT = 8  # most earlier values that are kept
+ITERATIONS = 16  # of Newton's inverse, each doubles the digits; enough for 128 channels and this shrinkage
 TINY = 1e-12
 
 
 class LastingChange:
-    """Takes one value a step and compares the last one with the first and with one from the middle: mode ``robust``.
+    """Compares the last prediction with the first one and with one from the middle of the window: mode ``robust``.
 
-    A few values are kept, however long the run: when they are too many, every other one is dropped, and from then on
-    every other one is taken.
+    Only a few values are kept, however long the run: when there are too many, every other one is dropped, and from then
+    on only every other one is taken.
 
     Args:
         settings: the threshold, and the scale of the sizes.
         shape: (B, C, H, W) of the predictions.
         device: where they live.
         frames: this many neighbors in the batch are the frames of one video.
-        fine, around: a change is averaged over the one, the contrast over the other, px of a 256-px image.
-        wide: the average of a change over this width is subtracted, same unit; None subtracts nothing.
+        fine, around: sigma of the Gaussians that average a change and the contrast, px of a 256-px image.
+        wide: sigma of the Gaussian whose average is subtracted from a change, same unit; None subtracts nothing.
     """
 
     costly = False
@@ -75,7 +75,7 @@ class LastingChange:
             ValueError: the shape is another one.
         """
         if tuple(denoised.shape) != self.shape:
-            raise ValueError(f"A prediction of shape {tuple(denoised.shape)} came where {self.shape} was expected.")
+            raise ValueError(f"Expected a prediction of shape {self.shape}, got {tuple(denoised.shape)}.")
         value = denoised.float()
         if self._seen % self._interval == 0:
             self._kept.append(value)
@@ -91,7 +91,7 @@ class LastingChange:
             ValueError: fewer than two predictions came.
         """
         if not self.ready:
-            raise ValueError("Changes over time need at least two predictions in the window.")
+            raise ValueError("Detection needs at least two predictions in the window.")
         return no_thresholds(self._exceeded(self._over_frames(self.share())).clamp(max=MAX_RATIO))
 
     def _exceeded(self, share: Tensor) -> Tensor:
@@ -100,15 +100,14 @@ class LastingChange:
         return torch.where(share > threshold, share / max(threshold, TINY), 0.0)
 
     def share(self) -> Tensor:
-        """Change as a share of the contrast, the place's plus the image's, [B,H,W], 0 or more.
+        """Change as a share of the contrast (local plus that of the whole image), [B,H,W], 0 or more.
 
-        The change is the smaller of those since the first and since the middle value: what came and went again is as it
-        was at first; what has long been there is as it was in the middle. It is averaged before its size is taken, so
-        that an outline that only gets sharper, lighter on one side and darker on the other, counts little; and the
-        average of the wide surroundings is taken off.
+        The change is the smaller of the changes since the first and since the middle value: what came and went equals
+        the first one, what has been there for long equals the middle one. It is averaged before its magnitude is taken,
+        so that an outline that only gets sharper (lighter on one side, darker on the other) counts little.
 
         Raises:
-            ValueError: no value came.
+            ValueError: there is no value yet.
         """
         if self._last is None:
             raise ValueError("A lasting change needs at least one value.")
@@ -127,7 +126,7 @@ class LastingChange:
 def inverse_covariance(value: Tensor) -> Tensor:
     """Inverse [B,C,C] of the shrunk covariance of the channels over each image of ``value`` [B,C,H,W].
 
-    By Newton's iteration (Schulz 1933): products alone, which every device has and which never wait for the host.
+    By Newton's iteration (Schulz 1933): matrix products only, which run on every device without a device sync.
     """
     channels = value.shape[1]
     flat = value.flatten(2)

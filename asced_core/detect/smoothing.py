@@ -1,7 +1,7 @@
 """Gaussian smoothing and exact medians that run on any device without a device sync.
 
-A short axis is smoothed by one matrix, a long one by adding shifted copies. Both beat a single-channel
-convolution on the CPU (``benchmarks/detector.py``). Wide kernels over large maps work on a coarser grid.
+A short axis is smoothed by one matrix product, a long one by adding shifted copies. Both beat a single-channel
+convolution on the CPU (``benchmarks/detector.py``). Wide kernels over large maps run on a coarser grid.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-TRUNCATE = 4.0  # the kernel ends at this many sigmas, as in scipy.ndimage
+TRUNCATE = 4.0  # sigmas at which the kernel ends, as in scipy.ndimage
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
-COARSE_SIGMA = 4.0  # cells; wider kernels over longer axes see cells of a grid on which they are about this wide
-COARSE_CELLS = 6  # of the coarse grid along an axis at least
+COARSE_SIGMA = 4.0  # cells; wider kernels over longer axes use a grid on which they are about this wide
+COARSE_CELLS = 6  # fewest cells of the coarse grid along an axis
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
-    """Normalised weights [2 * radius + 1], cut where ``scipy.ndimage.gaussian_filter`` cuts them."""
+    """Normalized weights [2 * radius + 1], cut where ``scipy.ndimage.gaussian_filter`` cuts them."""
     radius = int(TRUNCATE * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return weights / weights.sum()
 
 
 def mirrored(length: int, radius: int) -> NDArray[np.int64]:
-    """Source cell of each cell of a symmetrically padded axis (dcba|abcd|dcba), also for tiny axes."""
+    """Source cell of each cell of a symmetrically padded axis (dcba|abcd|dcba), for tiny axes as well."""
     index = np.arange(-radius, length + radius) % (2 * length)
     return np.where(index < length, index, 2 * length - 1 - index)
 
@@ -46,7 +46,7 @@ def smoothing_matrix(length: int, sigma: float) -> NDArray[np.float64]:
 
 
 class _Axis:
-    """Smooths one axis; the maps' last but one where it is a matrix."""
+    """Smooths the last or the second-to-last axis of maps."""
 
     def __init__(self, length: int, sigma: float, device: torch.device) -> None:
         self.length, self.matrix = length, None

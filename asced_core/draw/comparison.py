@@ -24,7 +24,7 @@ def before_and_after(before: Picture, after: Picture, mask: NDArray[np.bool_] | 
     """
     if before.shape != after.shape or (mask is not None and mask.shape != before.shape[:2]):
         given = [before.shape[:2], after.shape[:2], *([] if mask is None else [mask.shape])]
-        raise ValueError(f"before, after and mask must have the same size; got {given}.")
+        raise ValueError(f"The images and the mask must have the same size; got {given}.")
     halves = []
     for picture, name in ((before, "before"), (after, "after")):
         canvas = enlarge(picture, MIN_SIDE).copy()

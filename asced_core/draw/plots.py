@@ -172,11 +172,9 @@ def _mark_window(axes: Axes, report: Report) -> None:
     """Marks T_d, T_c and the correction; steps are at the bottom axis, their noise levels at the top."""
     first, last = (step + 1 for step in report.window)
     axes.axvspan(first, last, color=WINDOW, alpha=0.3, linewidth=0, label="watched, T_d to T_c", zorder=0)
-    corrected = report.corrected_steps
-    for step in corrected or (() if report.decision is None else (report.decision,)):
-        label = "correction at T_c" if corrected else "decision at T_c"
-        label = label if step == report.decision else "further round"
-        axes.axvline(step + 1, color="0.2", linestyle="--", linewidth=1, label=label)
+    if report.decision is not None:
+        label = "correction at T_c" if report.corrected_steps else "decision at T_c"
+        axes.axvline(report.decision + 1, color="0.2", linestyle="--", linewidth=1, label=label)
     axes.set_xlim(0.5, report.steps + 0.5)
     axes.set_xlabel("step")
     interval = max(1, round(report.steps / 8))

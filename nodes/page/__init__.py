@@ -1,1 +1,1 @@
-"""What the browser sees: status text, preview, preferences."""
+"""What the browser sees: status texts, previews, preferences."""

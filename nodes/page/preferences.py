@@ -1,7 +1,7 @@
-"""How a user wants to see things: the settings page of the web part tells the server by a route.
+"""A user's view settings, which the frontend's settings page sends to the server through a route.
 
-They are kept with the client's connection, in the host's own table of sockets: each user and each browser tab has
-its own, and they are gone when the connection is. A client that told nothing has the defaults.
+They are stored with the client's connection, in ComfyUI's own table of sockets: each user and each browser tab has
+its own, and they are gone when the connection closes. A client that sent none has the defaults.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ KEY = "asced_view_settings"
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """Choices of one client.
+    """View settings of one client.
 
     Attributes:
-        live: show the artifact map and words while sampling.
+        live: show the artifact map and the status text while sampling.
         color: of the artifact map, RGB, 0 to 255 each.
         opacity: of the artifact map, 0 to 1.
     """
@@ -36,15 +36,15 @@ def read_settings(plain: Any) -> ViewSettings:
     """Checks what a browser sent: ``live``, ``color`` as #rrggbb and ``opacity``.
 
     Raises:
-        ValueError: one of them is missing or not as expected.
+        ValueError: one of them is missing or invalid.
     """
     live, color, opacity = (plain.get(name) if isinstance(plain, dict) else None for name in _NAMES)
     if not isinstance(live, bool):
-        raise ValueError(f"live is {live!r}; true or false was expected.")
+        raise ValueError(f"live must be true or false, got {live!r}.")
     if not isinstance(color, str) or not re.fullmatch("#[0-9a-fA-F]{6}", color):
-        raise ValueError(f"color is {color!r}; six hexadecimal digits behind # were expected, as in #ff4000.")
+        raise ValueError(f"color must be # and six hexadecimal digits, such as #ff4000, got {color!r}.")
     if isinstance(opacity, bool) or not isinstance(opacity, int | float) or not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity!r}; a number from 0 to 1 was expected.")
+        raise ValueError(f"opacity must be a number between 0 and 1, got {opacity!r}.")
     red, green, blue = bytes.fromhex(color[1:])
     return ViewSettings(live, (red, green, blue), float(opacity))
 
@@ -53,33 +53,33 @@ _NAMES = ("live", "color", "opacity")
 
 
 def server() -> Any:
-    """The host's running server; None in tests and scripts without one."""
+    """ComfyUI's running server; None in tests and scripts without one."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
 def settings_of_client() -> ViewSettings:
-    """The settings of the client whose prompt is running."""
+    """The settings of the client whose prompt is running, or the defaults."""
     running = server()
     connection = getattr(running, "sockets_metadata", {}).get(getattr(running, "client_id", None), {})
     return connection.get(KEY, ViewSettings())
 
 
 def add_route() -> None:
-    """Lets the running server take the settings of its clients."""
+    """Adds the route by which the running server receives its clients' settings."""
     running = server()
     if running is None:
         return
-    from aiohttp import web  # the server's own
+    from aiohttp import web  # a dependency of the server itself
 
     @running.routes.post(ROUTE)
     async def take(request: web.Request) -> web.Response:
         try:
             plain = await request.json()
             settings = read_settings(plain)
-        except ValueError as error:  # no JSON, too
+        except ValueError as error:  # invalid JSON raises it, too
             return web.json_response({"error": str(error)}, status=400)
         connection = running.sockets_metadata.get(plain.get("client_id"))
         if connection is None:
-            return web.json_response({"error": "No client is connected by this client_id."}, status=404)
+            return web.json_response({"error": "No client with this client_id is connected."}, status=404)
         connection[KEY] = settings
         return web.json_response({})

@@ -1,7 +1,7 @@
-"""What a run shows while it samples: the artifact map over the host's own preview, and a sentence on the node.
+"""What a run shows while it samples: the artifact map over ComfyUI's own preview, and a status text on the node.
 
-The picture goes where the host's preview goes anyway: into the one progress bar of the sampler's callback. Where
-previews are off, nothing is decoded, drawn or copied here.
+The map is drawn into the preview that ComfyUI sends anyway, through the one progress bar of the sampler's callback.
+If previews are off, nothing is decoded, drawn or copied here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...asced_core.progress import marked_so_far, status_text
 from . import status
 from .preferences import settings_of_client
 
-PREVIEWER = "previewer"  # as the callback of the host's latent_preview.prepare_callback calls it
+PREVIEWER = "previewer"  # its name in the callback of ComfyUI's latent_preview.prepare_callback
 DECODE = "decode_latent_to_preview_image"
 
 
@@ -35,7 +35,7 @@ class Preview:
         self._shown = ""
 
     def show(self, trajectory: Trajectory, step: int) -> None:
-        """Says where the run stands after a step, if that is new; reads nothing from the device."""
+        """Shows the status of the run after a step, if it is new; without a device sync."""
         self._trajectory = trajectory
         text = status_text(trajectory, step)
         if text != self._shown and settings_of_client().live:
@@ -43,10 +43,10 @@ class Preview:
             self._shown = text
 
     def painted(self, callback: Any) -> Any:
-        """The host's callback with the artifact map in its previews; itself where it makes none.
+        """ComfyUI's callback with the artifact map in its previews; the callback itself if it makes none.
 
-        The callback is copied with a previewer of ours in place of its own, so that whatever else it does goes on
-        and nothing of the host is changed. A callback of another make is left alone: the words remain.
+        The callback is copied with our previewer in place of its own, so that everything else it does still happens
+        and nothing in ComfyUI is changed. A callback from elsewhere is left alone: it only gets the status text.
         """
         names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
         if PREVIEWER not in names:
@@ -74,13 +74,13 @@ class Preview:
 
 
 class _Painted:
-    """A previewer whose pictures are painted over."""
+    """A previewer with the artifact map drawn onto its pictures."""
 
     def __init__(self, previewer: Any, paint: Callable[[Image.Image], Image.Image]) -> None:
         self._previewer, self._paint = previewer, paint
 
     def decode_latent_to_preview_image(self, *args: Any, **kwargs: Any) -> Any:
-        """Format, picture and largest side, as the host's."""
+        """Format, picture and largest side, as from ComfyUI's previewer."""
         preview = getattr(self._previewer, DECODE)(*args, **kwargs)
         if isinstance(preview, tuple) and len(preview) > 1 and isinstance(preview[1], Image.Image):
             return (preview[0], self._paint(preview[1]), *preview[2:])

@@ -1,4 +1,4 @@
-"""The status text on a node, and the same in the log."""
+"""The status text of a node, on the node and in the log."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ log = logging.getLogger("ASCED")
 
 
 def announce(node_id: str | None, text: str) -> None:
-    """Shows a sentence on the node, and in the log; without a running server only in the log."""
+    """Shows a status text on the node and in the log; without a running server, only in the log."""
     log.info("%s", text)
     show(node_id, text)
 
 
 def show(node_id: str | None, text: str) -> None:
-    """Shows a sentence on the node, in place of the last one."""
+    """Shows a status text on the node, in place of the last one."""
     running = server()
     if node_id and running is not None:
         running.send_progress_text(text, node_id)
 
 
 def announce_report(node_id: str | None, report: asced_core.Report) -> tuple[torch.Tensor, asced_core.Report]:
-    """Shows what a run found; gives the values of the MASK and REPORT sockets."""
+    """Shows what a run found; returns the values of the MASK and REPORT outputs."""
     announce(node_id, report.summary())
     return torch.from_numpy(report.image_masks()), report

@@ -1,1 +1,1 @@
-"""How a sampler of ComfyUI is watched: the only folder that touches its hooks."""
+"""How ComfyUI's samplers are watched: the only folder that touches their hooks."""

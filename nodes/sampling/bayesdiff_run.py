@@ -1,4 +1,4 @@
-"""A run of the host's that carries its variance along: fitting and sampling in the place of a sampler's function."""
+"""A ComfyUI run that also computes its variance: fits and samples in place of a sampler's function."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ...asced_core.baselines.last_layer import LastLayerTap, find_last_layer
 from ...asced_core.correct.renoising import item_generator
 from .plan import noise_level
 
-MOST_IMAGES = 1000  # a posterior is fitted on, as in the method's own code
+MOST_IMAGES = 1000  # to fit a posterior on, as in the authors' code
 
 
 class GuidanceSides:
-    """The predictions of both sides of guidance in the host's last call; a hook of the host's behind guidance."""
+    """The positive and negative predictions of ComfyUI's last call; a post-CFG hook."""
 
     def __init__(self) -> None:
         self.scale = 1.0
@@ -42,12 +42,12 @@ class GuidanceSides:
 
 
 class UncertainRun:
-    """What takes the sampler's place in the host's run: it fits a posterior or reads it, then samples.
+    """Replaces the sampler in a ComfyUI run: fits a posterior or loads one, then samples.
 
     Args:
-        model: the host's ModelPatcher.
-        clean: latents to fit on, as the host's VAE gives them; None where there is a file.
-        file: a posterior that was kept.
+        model: ComfyUI's ModelPatcher.
+        clean: latents to fit on, as encoded by ComfyUI's VAE; None if there is a file.
+        file: a saved posterior.
         seed: of the draws.
         step_interval, draws: see sample_with_uncertainty.
 
@@ -77,7 +77,7 @@ class UncertainRun:
         callback: Any = None,
         disable: bool | None = None,
     ) -> Tensor:
-        """A sampler's function, as the host calls it."""
+        """A sampler's function, as ComfyUI calls it."""
         args, levels = extra_args or {}, sigmas.tolist()
         network = self.patched.model.diffusion_model
 
@@ -109,12 +109,12 @@ class UncertainRun:
                 self._step_interval, self._draws, on_step,
             )  # fmt: skip
         mask = args.get("denoise_mask")
-        if mask is not None:  # what is not painted is certain
+        if mask is not None:  # outside the inpaint mask nothing is uncertain
             self.variance = self.variance * mask
         return samples
 
     def _spread(self, tap: LastLayerTap, again: Callable[[], object]) -> Tensor:
-        """Variance of the guided prediction that the last call made, by one more call."""
+        """Variance of the last call's guided prediction, at the cost of one more call."""
         assert self.laplace is not None
         sides, offsets = self.sides.taken(), as_offset([self.laplace.variance(h) for h in tap.features])
         tap.clear()
@@ -122,7 +122,7 @@ class UncertainRun:
         again()
         moved = self.sides.taken()
         cond, uncond = (((b - a).float() / factor).square() for a, b in zip(sides, moved, strict=True))
-        if self.sides.scale == 1.0:  # the host leaves the other side out
+        if self.sides.scale == 1.0:  # ComfyUI skips the negative prediction
             return cond
         return guided_variance(self.sides.scale, cond, uncond)
 
@@ -131,7 +131,7 @@ class UncertainRun:
         assert self._clean is not None
         sampling = self.patched.get_model_object("model_sampling")
         clean = self.patched.model.process_latent_in(self._clean.to(x.device, torch.float32))
-        generator = item_generator(self._seed, len(x))  # behind those of the images that are sampled
+        generator = item_generator(self._seed, len(x))  # after those of the sampled images
         for one in clean[:MOST_IMAGES].split(1):
             percent = float(torch.rand(1, generator=generator)) * 0.98 + 0.01
             level = noise_level(sampling, float(sampling.percent_to_sigma(percent)))
@@ -139,7 +139,7 @@ class UncertainRun:
             state = level.alpha * one + level.sigma * noise
 
             def side(x: Tensor, sigma: float = level.sigma) -> Tensor:
-                at(x, sigma, denoise_mask=None)  # the mask belongs to the images that are sampled
+                at(x, sigma, denoise_mask=None)  # the mask belongs to the sampled images
                 return self.sides.taken()[0]
 
             yield fit_pair(tap, side, state, one, level.sigma)

@@ -1,4 +1,4 @@
-"""What travels on the DETECTION and CORRECTION sockets: the settings, and the host's objects that go with them."""
+"""What the DETECTION and CORRECTION sockets carry: the settings, and the ComfyUI objects that go with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.maps import BoolMap, resize_mask
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
 
-CROPPED = 8  # pixels by which a decoded image may be smaller than the one that was loaded
+CROPPED = 8  # pixels by which a decoded image may be smaller than the loaded one
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,9 @@ class DetectionOptions:
 
     Attributes:
         settings: numbers and names.
-        vae: the host's VAE, for space vae and for a detector.
-        detector: looks at the decoded pictures and finds the artifacts in place of the dynamics.
-        only_here, protect: the host's MASK [H,W] or [B,H,W]: look and act nowhere else; never touch this.
+        vae: ComfyUI's VAE, for space vae and for a detector.
+        detector: finds the artifacts in the decoded images, in place of the dynamics.
+        only_here, protect: ComfyUI's MASK [H,W] or [B,H,W]: look and act only here; never touch this.
     """
 
     settings: DetectionSettings = field(default_factory=lambda: DetectionSettings(space="auto", base_size=BASE_SIZE))
@@ -33,11 +33,11 @@ class DetectionOptions:
     protect: torch.Tensor | None = None
 
     def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
-        """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None for nowhere.
+        """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None if there is no limit.
 
         Args:
-            images: number of images, or of all frames.
-            height, width: of the decoded image, or of anything with its proportions.
+            images: number of images, or of all frames of videos.
+            height, width: of the decoded image, or any size with its proportions.
 
         Raises:
             ValueError: a mask does not fit the run.
@@ -50,7 +50,7 @@ class DetectionOptions:
             return None
         if len(maps) == 1 or maps[0].shape == maps[1].shape:
             return np.logical_or.reduce(maps)
-        # two sizes or two numbers of masks: both at the finest size
+        # masks of different size or number: both at the finer size
         size = tuple(max(m.shape[axis] for m in maps) for axis in range(3))
         return np.logical_or.reduce([_spread(m, size) for m in maps])
 
@@ -61,8 +61,8 @@ class CorrectionOptions:
 
     Attributes:
         settings: numbers and names.
-        vae: the host's VAE, for a correction in pixel space.
-        keep_original: finishes the run without a correction, too.
+        vae: ComfyUI's VAE, for a correction in pixel space.
+        keep_original: also finishes the run without a correction.
     """
 
     settings: CorrectionSettings = field(default_factory=CorrectionSettings)
@@ -78,14 +78,14 @@ def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int
     given = tuple(mask.shape)
     flat = mask.reshape(-1, *given[-2:]) if mask.ndim >= 2 else mask
     if mask.ndim < 2 or 0 in given:
-        raise ValueError(f"The {name} mask has shape {given}: connect a MASK of [H,W] or [B,H,W].")
+        raise ValueError(f"The {name} mask has shape {given}: connect a MASK of shape [H,W] or [B,H,W].")
     if len(flat) not in (1, images):
         raise ValueError(
-            f"The {name} mask holds {len(flat)} masks but the run has {images} images: connect one for all or one each."
+            f"The {name} input has {len(flat)} masks, but the run has {images} images: connect one for all or one each."
         )
     if abs(given[-1] * height / given[-2] - width) >= CROPPED:
         raise ValueError(
-            f"The {name} mask is {given[-1]}×{given[-2]} but the image is {width}×{height}: "
+            f"The {name} mask is {given[-1]}×{given[-2]}, but the image is {width}×{height}: "
             "connect a mask with the same proportions, at the size of the image or of its latent."
         )
     return flat.detach().float().cpu().numpy()

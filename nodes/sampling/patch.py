@@ -1,4 +1,4 @@
-"""A model or guider of ComfyUI whose sampling runs are watched and corrected."""
+"""Patches ComfyUI's models and guiders so that their sampling runs are watched and corrected."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def patch_model(
 ) -> Any:
     """A clone of a ModelPatcher whose sampling runs are watched and corrected.
 
-    A model that was patched before gets a new patch: the last settings count, no run is watched twice.
+    A model that is already patched gets a new patch instead: the last settings count, no run is watched twice.
 
     Args:
         model: ComfyUI's ModelPatcher.
         detection, correction: settings, and what goes with them.
-        on_run: takes the final latent and the report of each run, and the latent of the run without correction, where
-            it was kept and anything was corrected.
+        on_run: takes the final latent and the report of each run, and its uncorrected latent if that was kept and
+            anything was corrected, else None.
         items: index of each image of the batch, see Corrector.
     """
 
-    # Nothing of a run may live in this closure: clones and cached nodes share it.
+    # No state of a run may live in this closure: clones and cached nodes share it.
     def watch(executor: Any, guider: Any, sigmas: torch.Tensor, extra_args: dict[str, Any], callback: Any,
               noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # fmt: skip
         seed, shape = int(extra_args.get("seed") or 0), tuple(noise.shape)
@@ -50,7 +50,7 @@ def patch_model(
             plan = make_plan(guider, function, shape, seed, detection, correction, items)
         except UnwatchableError as reason:
             note = f"Not watched: {reason}."
-            log.warning("%s", note)  # a patched model alone has no node that would say it
+            log.warning("%s", note)  # ASCED Apply to Model runs before this and cannot show it
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
             facts = RunFacts(function.name, seed, image_size=image_size(patcher, shape), frames=frames_of(shape))
             settings = detection.settings, correction.settings
@@ -61,7 +61,7 @@ def patch_model(
             samples = executor(guider, sigmas, extra_args, run.preview.painted(callback), noise, *args, **kwargs)
         original = None
         if run.original is not None:
-            # as ComfyUI ends a sampler's function
+            # as ComfyUI does after a sampler's function
             scaled = guider.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], run.original)
             original = _finished(guider, scaled)
         on_run(_finished(guider, samples), run.report(), original)
@@ -82,13 +82,13 @@ def patch_guider(guider: Any, *args: Any) -> Any:
 
 
 def _finished(guider: Any, samples: torch.Tensor) -> torch.Tensor:
-    """The latent that ComfyUI makes of a sampler's result."""
+    """The latent that ComfyUI makes from a sampler's result."""
     latent: torch.Tensor = guider.inner_model.process_latent_out(samples.to(torch.float32))
     return latent
 
 
 class OneRun:
-    """Takes the report of the one run that a node makes."""
+    """Receives the report of the one run that a node makes."""
 
     def __init__(self) -> None:
         self._report: Report | None = None
@@ -98,13 +98,13 @@ class OneRun:
         self._report, self._original = report, original
 
     def original_of(self, latent: dict[str, Any]) -> dict[str, Any]:
-        """The latent without a correction; the given one where no other was kept."""
+        """The uncorrected latent; the given one if no other was kept."""
         return with_samples(latent, self._original)
 
     def report_of(
         self, latent: dict[str, Any], model: Any, detection: DetectionOptions, correction: CorrectionOptions
     ) -> Report:
-        """The report; one that says so where ComfyUI had nothing to sample and gave the latent back."""
+        """The report of the run, also if ComfyUI had nothing to sample and returned the latent as it was."""
         if self._report is not None:
             return self._report
         reason = "Not watched: there was no step to sample (denoise 0, or a start step at or after the end step)."
@@ -114,5 +114,5 @@ class OneRun:
 
 
 def with_samples(latent: dict[str, Any], samples: torch.Tensor | None) -> dict[str, Any]:
-    """The LATENT with other samples, of the same type and on the same device; the given one for None."""
+    """The LATENT with other samples, of the same dtype and device; the given one for None."""
     return latent if samples is None else {**latent, "samples": samples.to(latent["samples"])}

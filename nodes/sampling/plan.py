@@ -1,4 +1,4 @@
-"""What one run is watched with: space, codec, masks and schedule, all asked of ComfyUI before the run starts."""
+"""The plan of one watched run: space, codec, masks and schedule, all read from ComfyUI before the run starts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .spaces import UnwatchableError, VaeCodec, check_vae, make_space, pixels_pe
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run is watched with; it makes a fresh trajectory for each call of the sampler's function.
+    """Everything needed to watch a run. Makes a fresh trajectory for each call of the sampler's function.
 
     Attributes:
-        function: of the sampler, on the run's noise levels.
+        function: the sampler's, on the run's noise levels.
         schedule: of the run.
         space: what the detector looks at.
-        detection: what was asked for.
-        correction: what is done; method none where the sampler cannot be entered at T_c.
+        detection: as requested.
+        correction: what is done; method none if the sampler cannot be started at T_c.
         seed: of the run.
         items: index of each item of the batch, see Corrector.
         codec: for a perturbation in pixel space.
         forbidden: where nothing may be found or changed.
-        find: another detector.
-        to_rgb: shows a latent as colors in the report's frames, see Trace.
-        notes: what the user ought to know, in sentences.
+        find: another detector, in place of ASCED's own.
+        to_rgb: maps a latent to colors for the report's frames, see Trace.
+        notes: what the user should know, in sentences.
     """
 
     function: SamplerFunction
@@ -62,7 +62,7 @@ class Plan:
         )
 
     def steering(self) -> Steering | None:
-        """What changes the predictions of every step; None for methods that act at T_c."""
+        """What changes the predictions at every step; None for methods that act at T_c."""
         if not self.correction.steers:
             return None
         settings = self.detection.settings
@@ -82,15 +82,15 @@ def make_plan(
 
     Args:
         guider: ComfyUI's, with its model loaded.
-        function: of the sampler, on the run's noise levels.
+        function: the sampler's, on the run's noise levels.
         shape: of the latents.
         seed: of the run.
-        detection, correction: what was asked for.
+        detection, correction: as requested.
         items: index of each item of the batch.
 
     Raises:
-        UnwatchableError: the run cannot be watched; its text is the reason.
-        ValueError: a VAE or a mask of the settings does not fit this run.
+        UnwatchableError: the run cannot be watched; the message is the reason.
+        ValueError: a VAE or mask in the settings does not fit this run.
     """
     if reason := function.obstacle():
         raise UnwatchableError(reason)
@@ -107,7 +107,7 @@ def make_plan(
         looking = make_codec(detection.vae)
     space = make_space(patcher, shape, settings, looking)
     sampling = patcher.get_model_object("model_sampling")
-    highest = float(sampling.sigma_max)  # 0 percent is infinity to ComfyUI
+    highest = float(sampling.sigma_max)  # 0 percent is infinite in ComfyUI
 
     def sigma_at(percent: float) -> float:
         return noise_level(sampling, min(float(sampling.percent_to_sigma(percent)), highest)).sigma
@@ -117,7 +117,9 @@ def make_plan(
     notes: tuple[str, ...] = ()
     if decision is not None and acting.acts and not function.can_enter(decision):
         acting = replace(acting, method="none")
-        notes = (f"Only watched: {function.name} cannot be restarted so close to its end; take more steps.",)
+        notes = (
+            f"Only watched: {function.name} cannot be restarted this close to the end of the run; use more steps.",
+        )
     latent_format = patcher.get_model_object("latent_format")
     reshaped = getattr(latent_format, "latent_rgb_factors_reshape", None) is not None
     return Plan(
@@ -141,7 +143,7 @@ def _codec_maker(guider: Any, shape: tuple[int, ...]) -> Callable[[Any], VaeCode
 
     def reload() -> None:
         others = getattr(guider, "loaded_models", [])
-        needed = patcher.memory_required([2 * shape[0], *shape[1:]])  # both sides of guidance
+        needed = patcher.memory_required([2 * shape[0], *shape[1:]])  # positive and negative together
         comfy.model_management.load_models_gpu([patcher, *others], memory_required=needed)
 
     return lambda vae: VaeCodec(vae, patcher.model, reload)
@@ -154,8 +156,10 @@ def _given_detector(
     if detector is None:
         return None
     if frames_of(shape) > 1:
-        raise ValueError("A detector from a file is for images, and these are videos; disconnect it.")
-    check_vae(detection.vae, shape, "A detector from a file")
+        raise ValueError(
+            "The connected detector works on images only, but this run makes videos: disconnect the detector."
+        )
+    check_vae(detection.vae, shape, "The connected detector")
     codec = make_codec(detection.vae)
     return lambda denoised: detector(codec.decode(denoised))
 
@@ -167,13 +171,13 @@ def _correcting_codec(
     if not settings.acts or settings.perturb_in != "pixel" or settings.gamma == 0:
         return None
     if frames_of(shape) > 1:
-        raise ValueError("Correction in pixel space is for images, and these are videos; choose perturb_in latent.")
-    check_vae(correction.vae, shape, "Correction in pixel space")
+        raise ValueError("perturb_in pixel works on images only, but this run makes videos: choose perturb_in latent.")
+    check_vae(correction.vae, shape, "perturb_in pixel")
     return make_codec(correction.vae)
 
 
 def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
-    """Alpha and sigma of a state, asked of ComfyUI's own way to make one from an image and noise."""
+    """Alpha and sigma of a state, measured on ComfyUI's own function that adds noise to an image."""
     at, zero, one = torch.tensor([sigma]), torch.zeros(1, 1), torch.ones(1, 1)
     return NoiseLevel(
         float(sampling.noise_scaling(at, zero.clone(), one)), float(sampling.noise_scaling(at, one.clone(), zero))
@@ -181,6 +185,6 @@ def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
 
 
 def image_size(patcher: Any, shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of the decoded images of latents [B,C,…,H,W]; 0 where they are packed."""
+    """Height and width of the decoded images of latents [B,C,…,H,W]; 0 for packed latents."""
     ratio = pixels_per_cell(patcher.get_model_object("latent_format"))
     return (shape[-2] * ratio, shape[-1] * ratio) if len(shape) > 3 else (0, 0)

@@ -1,9 +1,9 @@
 """One watched run of a sampler, from its start to its report.
 
-A run is watched from inside SAMPLER_SAMPLE: a function of ours takes the place of the sampler's for that one
-run, calls it, and sees every model call and every step. At T_c the sampler's function is called a second time,
-from the corrected state on the remaining noise levels; see asced_core/kdiffusion. Editing the state in place would go
-wrong in most samplers, which have used it already or keep a copy.
+A run is watched from inside SAMPLER_SAMPLE: for that one run, our function replaces the sampler's, calls it, and
+sees every model call and every step. At T_c the sampler's function is called a second time, from the corrected state
+on the remaining noise levels; see asced_core/kdiffusion. Editing the state in place would go wrong in most samplers,
+which have already used it or keep a copy.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Run:
     """One sampling run, from its start to its report.
 
     Args:
-        plan: what it is watched with.
+        plan: how it is watched.
         patcher: ComfyUI's ModelPatcher.
         sampler: ComfyUI's sampler object.
         noise: of the run, for its shape and device.
-        keep_original: finishes the run without a correction, too.
+        keep_original: also finishes the run without a correction.
 
     Attributes:
-        preview: shows the run in the page.
+        preview: shows the run in the browser.
         original: the sampler's result without a correction, if it was kept and anything was corrected.
     """
 
@@ -52,9 +52,9 @@ class Run:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """The sampler's function is ours inside the block, and its own again after it, whatever happens."""
+        """Replaces the sampler's function with ours inside the block, and restores it afterwards, whatever happens."""
         original = self._plan.function.function
-        # named and signed as the original, for whoever asks it for its name
+        # with the name and signature of the original, which other code may read
         self._sampler.sampler_function = update_wrapper(partial(self._sample), original)
         try:
             yield
@@ -71,8 +71,8 @@ class Run:
         disable: bool | None = None,
         **options: Any,
     ) -> torch.Tensor:
-        """Stands in for the sampler's function; same arguments, same result where nothing is corrected."""
-        # afresh, should ComfyUI sample a second time after an error
+        """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
+        # reset, in case ComfyUI samples again after an error
         self._notes = list(self._plan.notes)
         trajectory = self._trajectory = self._plan.trajectory()
         self._restarts, self.original = 0, None
@@ -80,7 +80,7 @@ class Run:
         watched = WatchedModel(model, self._stopwatch, self._keep_original)
         self._steer(watched, area)
         own = {"extra_args": extra_args, **options}
-        # a copy, because some functions put hooks of their own into it
+        # a copy, because some functions add their own hooks to it
         second_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own
         tape = None
         if options.get("noise_sampler") is None:
@@ -96,7 +96,7 @@ class Run:
                 second = SecondRun(function.function, watched, corrected, function.entry(step, sigmas), theirs)
                 watched.follow(second, trajectory.decision.acting(len(x)), function.skips, area)
                 self._restarts += 1
-                self._watch(trajectory, step, watched)  # the new prediction takes the old one's place
+                self._watch(trajectory, step, watched)  # the new prediction replaces the old one
             self.preview.show(trajectory, step)
             if callback is not None:
                 callback({**info, "denoised": watched.shown(info["denoised"])})
@@ -108,8 +108,8 @@ class Run:
                 self.original = first
             if watched.out_of_step:
                 self._notes.append(
-                    f"Sampler {function.name} does not keep step with itself when it starts in mid-run: corrected "
-                    "images may look wrong; use another sampler or correction method none."
+                    f"Sampler {function.name} uses other noise levels when it starts in mid-run: corrected images may "
+                    "look wrong. Use another sampler, or correction method none."
                 )
             return samples
         finally:
@@ -117,7 +117,7 @@ class Run:
             watched.close()
 
     def _watch(self, trajectory: Trajectory, step: int, watched: WatchedModel) -> torch.Tensor | None:
-        """Shows the step to the trajectory; the corrected state where there is one."""
+        """Passes the step to the trajectory; returns the corrected state, if there is one."""
         if step >= trajectory.schedule.steps:
             return None
         with self._stopwatch.span("asced"):
@@ -127,13 +127,15 @@ class Run:
         return None
 
     def _steer(self, watched: WatchedModel, area: torch.Tensor | None) -> None:
-        """Hangs a method that changes every prediction of the window onto the model."""
+        """Attaches a method that changes every prediction of the window to the model."""
         steering = self._steering = self._plan.steering()
         if steering is None:
             return
         if self._keep_original:
             method = self._plan.correction.method
-            self._notes.append(f"No uncorrected run with method {method}, which changes every step of the window.")
+            self._notes.append(
+                f"keep_original has no effect with method {method}, which changes every step of the window."
+            )
         levels = self._plan.function.sigmas[:-1]
 
         def steer(sigma: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
@@ -148,7 +150,7 @@ class Run:
         watched.steer = steer
 
     def report(self) -> Report:
-        """What was found; call it when the run has ended."""
+        """The report of the run; call it when the run has ended."""
         facts = RunFacts(
             sampler=self._plan.function.name,
             seed=self._plan.seed,
@@ -177,6 +179,6 @@ def unwatched(
     facts: RunFacts,
     notes: tuple[str, ...],
 ) -> Report:
-    """The report of a run that was not watched, for latents [B,C,…,H,W]; packed ones have no height."""
+    """The report of a run that was not watched, for latents [B,C,…,H,W]; packed latents have no size."""
     size = (shape[0], 1, 1) if len(shape) < 4 else (shape[0] * frames_of(tuple(shape)), shape[-2], shape[-1])
     return unwatched_report(size, sigmas, detection, correction, facts, notes)

@@ -1,4 +1,4 @@
-"""Finds the report of a sampling run again, by the latent that it gave."""
+"""Looks up the report of a sampling run by the latent that it returned."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 
 from ...asced_core import Report
 
-KEPT = 64  # runs of one patched model that are remembered: a tile loop makes many
+KEPT = 64  # runs that are remembered for one patched model: a tiled upscaler makes many
 
 
 class RunLog:
     """Reports of the last runs of one patched model.
 
-    One patched model may feed several samplers, and a cached sampler does not run again: what tells the runs
-    apart is their result.
+    One patched model may feed several samplers, and a cached sampler does not run again: runs are identified by
+    their result.
     """
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, tuple[torch.Tensor, Report, torch.Tensor | None]] = OrderedDict()
 
     def put(self, latent: torch.Tensor, report: Report, original: torch.Tensor | None = None) -> None:
-        """Remembers the run that gave this latent: its report, and its latent without a correction, if there is one."""
+        """Remembers the run that returned this latent: its report, and its uncorrected latent if there is one."""
         key = _fingerprint(latent)
         kept = None if original is None else original.detach().cpu()
         self._runs[key] = (latent.detach().to("cpu", torch.float16), report, kept)
@@ -34,10 +34,10 @@ class RunLog:
             self._runs.popitem(last=False)
 
     def get(self, latent: torch.Tensor) -> tuple[Report, torch.Tensor | None]:
-        """The report of the run that gave this latent, and its latent without a correction, if it was kept.
+        """The report of the run that returned this latent, and its uncorrected latent if it was kept.
 
         Raises:
-            ValueError: it came from no run that is remembered.
+            ValueError: the latent is from no remembered run.
         """
         run = self._runs.get(_fingerprint(latent))
         if run is None:
@@ -48,14 +48,14 @@ class RunLog:
         return run[1:]
 
     def newest_first(self) -> Iterator[tuple[torch.Tensor, Report]]:
-        """The latents and reports of the runs that are remembered."""
+        """The latents and reports of the remembered runs."""
         for latent, report, _ in reversed(self._runs.values()):
             yield latent.float(), report
 
 
 def _fingerprint(latent: torch.Tensor) -> str:
-    if getattr(latent, "is_nested", False):  # audio beside video: packed, as it is while it is sampled
+    if getattr(latent, "is_nested", False):  # video with audio: packed, as during sampling
         latent, _ = comfy.utils.pack_latents(latent.unbind())
-    # fp16: a host may store latents in a narrower type than it samples in
+    # fp16: ComfyUI may store latents in a narrower dtype than it samples in
     data = latent.detach().to("cpu", torch.float16).contiguous()
     return f"{tuple(data.shape)} {hashlib.sha256(data.numpy().tobytes()).hexdigest()}"

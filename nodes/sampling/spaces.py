@@ -1,4 +1,4 @@
-"""The spaces to look and act in, made of what the host has: colour factors, tiny decoders, a VAE."""
+"""The spaces to look and act in, built from what ComfyUI has: color factors, tiny decoders, a VAE."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ...asced_core import DetectionSettings, Space
 from ...asced_core.detect.space import linear_rgb
 from ...asced_core.maps import frames_of
 
-AUTO_SHARE = 0.02  # of a model call, that space auto may cost
-UNET_POSITIONS = 1 / 16  # a U-Net holds most of its weights where there is one position to so many cells
+AUTO_SHARE = 0.02  # share of a model call that space auto may cost
+UNET_POSITIONS = 1 / 16  # positions per cell where a U-Net has most of its weights
 
 
 class UnwatchableError(Exception):
-    """Why a run cannot be watched in the space that was chosen."""
+    """A run cannot be watched; the message says why."""
 
 
 class VaeCodec:
-    """A VAE of the host as a codec, see PixelCodec. Memory and tiles are left to the host.
+    """A ComfyUI VAE as a codec, see PixelCodec. Memory and tiling are left to ComfyUI.
 
     Args:
-        vae: the host's VAE object; it is not copied.
-        model: the diffusion model, which knows the scale of its latents.
-        reload: brings the diffusion model back, should the host have put it aside for the VAE.
+        vae: ComfyUI's VAE object; it is not copied.
+        model: the diffusion model, for the scale of its latents.
+        reload: reloads the diffusion model, in case ComfyUI unloaded it for the VAE.
     """
 
     def __init__(self, vae: Any, model: Any, reload: Callable[[], None]) -> None:
@@ -53,36 +53,47 @@ class VaeCodec:
 
 
 def check_has_vae(vae: Any, where: str) -> None:
-    """Raises one clear sentence where a VAE is missing."""
+    """Checks that there is a VAE.
+
+    Args:
+        vae: ComfyUI's VAE, or None.
+        where: the setting that needs it.
+
+    Raises:
+        ValueError: there is none.
+    """
     if vae is None:
-        raise ValueError(f"{where} needs a VAE: connect the one of your checkpoint to its vae input.")
+        raise ValueError(f"{where} needs a VAE: connect the VAE of your checkpoint to the vae input.")
 
 
 def check_vae(vae: Any, shape: tuple[int, ...], where: str) -> None:
-    """Raises one clear sentence where a VAE is missing or made for other latents.
+    """Checks that there is a VAE and that it fits the latents.
 
     Args:
-        vae: the host's VAE, or None.
+        vae: ComfyUI's VAE, or None.
         shape: of the latents of the run.
         where: the setting that needs it.
+
+    Raises:
+        ValueError: the VAE is missing or made for other latents.
     """
     check_has_vae(vae, where)
     channels = getattr(vae, "latent_channels", shape[1])
     if channels != shape[1]:
         raise ValueError(
-            f"{where} got a VAE for latents with {channels} channels, but this model's have {shape[1]}: "
+            f"{where} got a VAE for latents with {channels} channels, but this model's latents have {shape[1]}: "
             "connect the VAE that belongs to the model."
         )
 
 
 def pixels_per_cell(latent_format: Any) -> int:
-    """Side of a latent cell in image pixels; older hosts do not know it, and 8 is the most frequent."""
+    """Side of a latent cell in image pixels; 8, the most common, in ComfyUI versions that do not define it."""
     own = getattr(latent_format, "pixels_per_cell", None)  # of the demo models
     return int(getattr(latent_format, "spacial_downscale_ratio", 8) if own is None else own)
 
 
 def rgb_matrix(latent_format: Any) -> Tensor | None:
-    """The host's own colours for a preview of these latents, [3, C+1]; None where it has none."""
+    """ComfyUI's own preview colors for these latents, [3, C+1]; None if it has none."""
     factors = getattr(latent_format, "latent_rgb_factors", None)
     if factors is None:
         return None
@@ -94,13 +105,13 @@ def make_space(patcher: Any, shape: tuple[int, ...], settings: DetectionSettings
     """What the detector looks at in one run.
 
     Args:
-        patcher: the host's ModelPatcher.
+        patcher: ComfyUI's ModelPatcher.
         shape: of the latents [B,C,H,W] or [B,C,T,H,W].
-        settings: name the space.
-        codec: of the VAE, where space vae was asked for.
+        settings: name the space to use.
+        codec: of the VAE, needed for space vae.
 
     Raises:
-        UnwatchableError: the model or the host has not what the space needs.
+        UnwatchableError: the model or ComfyUI lacks what the space needs.
     """
     space, latent_format = settings.space, patcher.get_model_object("latent_format")
     if settings.mode == "paper":  # its signal is the score of the state itself
@@ -116,20 +127,22 @@ def make_space(patcher: Any, shape: tuple[int, ...], settings: DetectionSettings
         return Space("taesd", _view(decoder))
     if space == "vae":
         if frames_of(shape) > 1:
-            raise UnwatchableError("space vae is for images, and these are videos; choose latent or rgb")
-        assert codec is not None  # checked where the choice came in
+            raise UnwatchableError(
+                "space vae works on images only, but this run makes videos; choose space latent or rgb"
+            )
+        assert codec is not None  # checked by make_plan
         return Space("vae", codec.decode)
     return Space()
 
 
 def _best(patcher: Any, latent_format: Any) -> Space:
-    """The tiny decoder's picture where it costs less than AUTO_SHARE of a model call, or the cells themselves.
+    """The tiny decoder's picture if it costs less than AUTO_SHARE of a model call, otherwise the cells themselves.
 
-    Counted from the weights, never timed: the same run has to choose the same on every machine and every day.
+    Computed from the weights, never timed: the same run has to get the same space on every machine and every day.
     """
     if pixels_per_cell(latent_format) == 1:
-        return Space()  # the cells are pixels already
-    # Not rgb, though it is free: it loses what cancels out in colours, and marks more (docs/spaces.md).
+        return Space()  # the cells are already pixels
+    # Not rgb, though it costs nothing: it loses what cancels out in colors, and marks more (docs/spaces.md).
     decoder = _tiny_decoder(latent_format)
     if decoder is not None and _decoder_cost(decoder) < AUTO_SHARE * _model_cost(patcher.model.diffusion_model):
         return Space("taesd", _view(decoder))
@@ -139,15 +152,17 @@ def _best(patcher: Any, latent_format: Any) -> Space:
 def _rgb(latent_format: Any) -> Space:
     matrix, reshape = rgb_matrix(latent_format), getattr(latent_format, "latent_rgb_factors_reshape", None)
     if matrix is None:
-        raise UnwatchableError("this model's latents have no known colours; choose space latent, taesd or vae")
+        raise UnwatchableError(
+            "ComfyUI has no preview colors for this model's latents; choose space latent, taesd or vae"
+        )
     linear = linear_rgb(matrix)
     return Space("rgb", linear if reshape is None else lambda latent: linear(reshape(latent)))
 
 
 def _tiny_decoder(latent_format: Any) -> Any:
-    """The host's small decoder for these latents, if its file is installed."""
+    """ComfyUI's small decoder for these latents, if its file is installed."""
     name = getattr(latent_format, "taesd_decoder_name", None)
-    if name is None or getattr(latent_format, "latent_dimensions", 2) != 2:  # those of videos are another network
+    if name is None or getattr(latent_format, "latent_dimensions", 2) != 2:  # the one for videos is another network
         return None
     file = next((f for f in folder_paths.get_filename_list("vae_approx") if f.startswith(name)), None)
     path = file and folder_paths.get_full_path("vae_approx", file)
@@ -164,7 +179,7 @@ def _no_decoder(latent_format: Any) -> str:
 
 
 def _view(decoder: Any) -> Callable[[Tensor], Tensor]:
-    """A small decoder as a view; its weights go to the device when they are used first, as for the host's previews."""
+    """A small decoder as a view; its weights move to the device on first use, as in ComfyUI's previews."""
 
     def view(latent: Tensor) -> Tensor:
         return decoder.to(latent.device).decode(latent.float())
@@ -173,7 +188,7 @@ def _view(decoder: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _decoder_cost(decoder: Any) -> float:
-    """Multiplications to one latent cell."""
+    """Multiplications per latent cell."""
     total, area = 0, 1
     for module in decoder.taesd_decoder.modules():
         if isinstance(module, torch.nn.Upsample):
@@ -184,7 +199,7 @@ def _decoder_cost(decoder: Any) -> float:
 
 
 def _model_cost(model: torch.nn.Module) -> float:
-    """About how many multiplications a call takes to one latent cell: weights times positions."""
+    """Approximate multiplications of a model call per latent cell: weights times positions."""
     weights = sum(parameter.numel() for parameter in model.parameters())
     patch = getattr(model, "patch_size", None)
     side = patch[-1] if isinstance(patch, (tuple, list)) else patch

@@ -1,4 +1,4 @@
-"""Runs for tests: a schedule of 25 steps, trajectories on it, and predictions to feed them."""
+"""Runs for tests: a 25-step schedule, trajectories on it, and helpers that feed predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def trajectory_of(
     detection=None, correction=None, *, sigmas=SIGMAS, levels=None, ends=(T_D, T_C), seed=0, items=None, codec=None,
     space=None, find=None, forbidden=None, trace=None,
 ):  # fmt: skip
-    """A trajectory whose window is given by noise levels."""
+    """A trajectory with a window given by noise levels."""
     levels = tuple(levels or (edm_level(s) for s in sigmas))
     schedule = Schedule(levels, find_window([level.sigma for level in levels], *ends))
     return Trajectory(
@@ -29,12 +29,12 @@ def trajectory_of(
 
 
 def frame_at(frames, trajectory, step):
-    """The frames lie in the window; before it stands the first one, after it the last."""
+    """The frame of a step: the frames fill the window; the first one comes before it, the last one after it."""
     return frames[min(max(0, step - trajectory.schedule.window.first), len(frames) - 1)]
 
 
 def feed(trajectory, frames, to=25):
-    """Shows a run's frames and corrects at T_c; the states before and after it, or None where nothing was corrected."""
+    """Feeds the frames and corrects at T_c; returns the states before and after, or None if nothing was corrected."""
     pair = None
     for step in range(to):
         frame = frame_at(frames, trajectory, step)
@@ -43,5 +43,5 @@ def feed(trajectory, frames, to=25):
         trajectory.observe(step, x, frame)
         if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
             pair = x, trajectory.correct(decision, x, frame)
-            trajectory.observe(step, x, frame)  # the step is taken again
+            trajectory.observe(step, x, frame)  # the sampler repeats the step
     return pair

@@ -1,4 +1,4 @@
-"""The other systems of the paper, against formulas written out independently or cases worked by hand."""
+"""The baselines of the paper, compared with independent formulas or cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from asced_core.baselines.steering import Steering
 from .runs import trajectory_of
 
 SIGMAS = (10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
-FIRM = DetectionSettings(
-    "reference", mad_scale=8, base_size=256
-)  # the baselines act on what the authors' detector finds
+# the baselines act on the regions of the authors' detector
+FIRM = DetectionSettings("reference", mad_scale=8, base_size=256)
 
 
 def predictions(jump=2.0):
-    """Calm predictions [2,3,64,64] of every step; in image 1 a square jumps at step 3."""
+    """Calm predictions [2,3,64,64] for every step; in image 1 a square jumps at step 3."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(2, 3, 64, 64, generator=generator)
     out = []
@@ -38,7 +37,7 @@ def predictions(jump=2.0):
 
 
 def run(method, frames=None, find=None, forbidden=None, **options):
-    """A run whose states and predictions are given; its report, the steered predictions and the state at T_c."""
+    """A run with given states and predictions; returns its report, the steered predictions and the state at T_c."""
     frames = frames or predictions()
     correction = CorrectionSettings(method=method, expand=0, **options)
     trajectory = trajectory_of(FIRM, correction, sigmas=SIGMAS, ends=(8.0, 3.0), seed=5, find=find, forbidden=forbidden)
@@ -58,7 +57,7 @@ def corrected(report):
     return [image.corrected for image in report.images]
 
 
-def test_replacement_by_the_prediction_at_t_c_is_ttc_without_gamma():
+def test_replacement_by_the_prediction_at_t_c_equals_ttc_without_gamma():
     frames = predictions()
     frames[1] = frames[5].clone()  # the window's first prediction is the one at T_c: t' = T_c
     frames[1][1, 0, 0, 0] += 1e-3
@@ -68,8 +67,8 @@ def test_replacement_by_the_prediction_at_t_c_is_ttc_without_gamma():
     assert by_ttc is not None and torch.equal(by_replacement, by_ttc)
 
 
-def test_replacement_puts_the_windows_first_prediction_there():
-    report, _, state = run("replace", gamma=0.7)  # gamma is no part of it
+def test_replacement_re_noises_the_first_prediction_of_the_window():
+    report, _, state = run("replace", gamma=0.7)  # gamma does not apply
     mask = torch.from_numpy(report.masks[1])
     assert mask.any()
     first = predictions()[1][1]
@@ -78,13 +77,13 @@ def test_replacement_puts_the_windows_first_prediction_there():
     assert torch.equal(state[1][:, ~mask], torch.full_like(first, 5.0)[:, ~mask])
 
 
-def test_clipping_lets_a_jump_go_as_far_as_the_threshold():
-    """A flat image: one step of 0.1 everywhere, and a square of 3x3 that jumps by 1; worked by hand.
+def test_clipping_limits_a_jump_to_the_threshold():
+    """A flat image: a step of 0.1 everywhere, and a 3x3 square that jumps by 1; worked out by hand.
 
     Unsmoothed, the changes are 0.1 in 4087 cells and 1 in 9: median 0.1, MAD 0, threshold 0.1; the mean of the
-    changes is 0.1 + 9 * 0.9 / 4096, which is larger and therefore in force.
+    changes is 0.1 + 9 * 0.9 / 4096, which is larger and therefore the limit.
     """
-    settings = DetectionSettings(base_size=300)  # no smoothing at such a scale
+    settings = DetectionSettings(base_size=300)  # no smoothing at this scale
     clip = ScoreClipping(settings, (1, 1, 64, 64), torch.device("cpu"))
     before = torch.zeros(1, 1, 64, 64)
     after = before + 0.1
@@ -96,10 +95,10 @@ def test_clipping_lets_a_jump_go_as_far_as_the_threshold():
     expected[..., 10:13, 10:13] = limit
     torch.testing.assert_close(got, expected)
     assert clip.touched.tolist() == [True]
-    torch.testing.assert_close(clip(5, after), expected)  # a sampler may ask twice
+    torch.testing.assert_close(clip(5, after), expected)  # a sampler may evaluate a step twice
 
 
-def test_clipping_holds_back_the_jump_alone():
+def test_clipping_only_changes_the_jump():
     frames = predictions()
     report, steered, _ = run("clip")
     assert corrected(report) == [False, True] and report.corrected_steps == (5,)
@@ -107,19 +106,19 @@ def test_clipping_holds_back_the_jump_alone():
         if step != 3:
             continue
         inside = (got - given)[1, :, 22:30, 22:30]
-        assert float(inside.max()) < -1.0, "the jump of 2 is held back"
+        assert float(inside.max()) < -1.0, "the jump of 2 is limited"
         assert torch.equal(got[:, :, :12, :12], given[:, :, :12, :12])
 
 
 @pytest.mark.parametrize("method", ["clip", "sargd"])
-def test_a_calm_run_keeps_every_bit(method):
+def test_a_calm_run_stays_bit_identical(method):
     frames = [torch.full((2, 3, 64, 64), 0.5)] * 8
     report, steered, state = run(method, frames)
     assert all(torch.equal(a, b) for a, b in zip(steered, frames, strict=True))
     assert state is None and corrected(report) == [False, False] and report.corrected_steps == ()
 
 
-def test_sargd_without_a_mask_keeps_every_bit_and_with_a_full_one_gives_the_guide():
+def test_sargd_changes_nothing_with_an_empty_mask_and_returns_the_guide_with_a_full_one():
     frames = predictions()
     empty = AdaptedSARGD(lambda x: torch.zeros_like(x[:, 0], dtype=torch.bool), 2, torch.device("cpu"))
     assert all(torch.equal(empty(i, f), f) for i, f in enumerate(frames))
@@ -143,9 +142,9 @@ def test_sargd_follows_algorithm_2():
         torch.testing.assert_close(ours(step, frame).double(), expected, atol=1e-5, rtol=0)
 
 
-def test_another_detector_takes_the_place_of_the_dynamics():
+def test_another_detector_replaces_the_dynamics():
     found = np.zeros((2, 128, 128), bool)
-    found[0, 64:66, 64:66] = True  # in image 0, where nothing moves; a single cell of the state
+    found[0, 64:66, 64:66] = True  # in image 0, which does not change; a single cell of the state
     report, _, state = run("ttc", find=lambda images: found)
     assert [len(image.regions) for image in report.images] == [1, 0]
     assert report.masks[0].sum() == 1 and report.masks[0, 32, 32] and report.images[0].score == 1
@@ -157,13 +156,13 @@ def test_another_detector_takes_the_place_of_the_dynamics():
     assert differs[0, 32, 32] and differs.sum() == 1
 
 
-def test_another_detector_looks_at_the_prediction_of_t_c():
+def test_another_detector_runs_on_the_prediction_at_t_c():
     seen = []
     run("ttc", find=lambda images: seen.append(images) or np.zeros((2, 64, 64), bool))
     assert len(seen) == 1 and torch.equal(seen[0], predictions()[5])
 
 
-def test_another_detector_keeps_out_of_what_is_protected():
+def test_another_detector_respects_protected_areas():
     protect = np.zeros((1, 64, 64), bool)
     protect[:, :, 32:] = True
     report, _, state = run("ttc", find=lambda images: np.ones((2, 64, 64), bool), forbidden=protect)
@@ -172,20 +171,20 @@ def test_another_detector_keeps_out_of_what_is_protected():
 
 
 @pytest.mark.parametrize("method", ["clip", "sargd"])
-def test_no_baseline_touches_what_is_protected(method):
+def test_no_baseline_changes_protected_areas(method):
     frames = predictions()
     _, steered, _ = run(method, forbidden=np.ones((1, 64, 64), bool))
     assert all(torch.equal(a, b) for a, b in zip(steered, frames, strict=True))
 
 
 class Reddish(nn.Module):
-    """Labels as artifact what is red; stands in for a trained network."""
+    """Labels red pixels as artifacts; stands in for a trained network."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x[:, 0] > 1.0).long()
 
 
-def test_a_torchscript_detector_finds_the_same_place_in_any_proportion(tmp_path):
+def test_a_torchscript_detector_handles_any_aspect_ratio(tmp_path):
     file = tmp_path / "end2end.pt"
     torch.jit.script(Reddish()).save(str(file))
     detector = pal.PALDetector.load(file)
@@ -201,25 +200,25 @@ def test_a_torchscript_detector_finds_the_same_place_in_any_proportion(tmp_path)
     np.testing.assert_allclose(pal.artifact_ratio(masks), [0, masks[1].mean()])
 
 
-def test_the_letterbox_centres_and_keeps_proportions():
+def test_the_letterbox_centers_and_keeps_the_aspect_ratio():
     box, edges = pal.letterbox(torch.ones(1, 3, 100, 200))
     assert edges == (128, 0, 384, 512)
     assert float(box[..., 128:384, :].min()) == 1.0 and float(box[..., :128, :].abs().max()) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("what", "words"),
+    ("what", "message"),
     [
         ("missing", "There is no file"),
         ("pickle", "without the network's code"),
         ("weights", "without the network's code"),
-        ("safetensors", "of another kind"),
-        ("text", "of another kind"),
-        ("half", "only a part of its file"),
+        ("safetensors", "another kind of file"),
+        ("text", "another kind of file"),
+        ("half", "or incomplete"),
         ("hollow", "cannot be read"),
     ],
 )
-def test_other_files_are_refused_in_one_sentence(tmp_path, what, words):
+def test_other_files_are_rejected_with_one_sentence(tmp_path, what, message):
     file = tmp_path / "detector.pt"
     if what == "pickle":
         torch.save(Reddish(), file)
@@ -235,15 +234,15 @@ def test_other_files_are_refused_in_one_sentence(tmp_path, what, words):
     elif what == "hollow":
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("detector/code/__torch__.py", "")
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         pal.PALDetector.load(file)
     assert str(caught.value).endswith(
-        "expected a TorchScript file such as PAL's end2end.pt, as torch.jit.save writes it."
+        "expected a TorchScript file written by torch.jit.save, such as PAL's end2end.pt."
     )
 
 
 class FourChannels(nn.Module):
-    """Wants an input that it does not get."""
+    """Expects four input channels, but gets three."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,26 +253,26 @@ class FourChannels(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "words"),
+    ("network", "message"),
     [
-        (nn.Identity(), r"answered float32 \(1, 3, 512, 512\)"),
-        (nn.MaxPool2d(2, return_indices=True), "answered tuple"),
-        (torch.jit.script(FourChannels()), "fails on a picture .*expected input.* to have 4 channels"),
+        (nn.Identity(), r"returned float32 \(1, 3, 512, 512\)"),
+        (nn.MaxPool2d(2, return_indices=True), "returned tuple"),
+        (torch.jit.script(FourChannels()), "failed on an image .*expected input.* to have 4 channels"),
     ],
 )
-def test_a_network_of_another_form_is_refused_in_one_sentence(network, words):
-    with pytest.raises(ValueError, match=words) as caught:
+def test_an_unsuitable_network_is_rejected_with_one_sentence(network, message):
+    with pytest.raises(ValueError, match=message) as caught:
         pal.PALDetector(network)(torch.zeros(1, 3, 8, 8))
-    assert "whole-number labels 512x512" in str(caught.value) and "\n" not in str(caught.value)
+    assert "integer labels 512x512" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_detector_takes_colours_alone():
-    with pytest.raises(ValueError, match="RGB pictures"):
+def test_a_detector_only_accepts_rgb():
+    with pytest.raises(ValueError, match="needs RGB images"):
         pal.PALDetector(nn.Identity())(torch.zeros(1, 4, 8, 8))
 
 
-def test_a_change_that_the_whole_window_does_not_show_is_noted():
-    """A region of ordinary size at one step, and one that covers all of it over the window, which is dropped."""
+def test_a_change_without_a_region_over_the_window_is_noted():
+    """Regions of normal size at single steps, but one too large over the whole window, which is dropped."""
     frames = predictions()
     for step in range(2, 5):  # another third of image 0 jumps at each step
         for later in range(step, 8):

@@ -1,4 +1,4 @@
-"""BayesDiff: posterior, predictive variance and its way through a run, against formulas and Monte Carlo."""
+"""BayesDiff: posterior, predictive variance and its propagation, compared with formulas and Monte Carlo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asced_core.correct.renoising import item_generator
 
 
 class Net(nn.Module):
-    """A small U-Net's end: a convolution, then pixels out of patches, scaled; the linear layer is not the last one."""
+    """The end of a small U-Net: a convolution, a pixel shuffle, a scale; the linear layer does not run last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def fitted(request):
 def test_the_posterior_is_the_empirical_fisher_of_each_image(fitted):
     layer, ours, pairs = fitted
     channels = (0, 2, 3) if isinstance(layer, nn.Conv2d) else (0, 1)
-    fisher = sum(gradient.sum(channels) ** 2 for _, gradient in pairs)  # of a bias, the gradient is the answers' sum
+    fisher = sum(gradient.sum(channels) ** 2 for _, gradient in pairs)  # a bias' gradient is the sum over the output
     torch.testing.assert_close(ours.bias, 1 / (1 + fisher))
     if isinstance(layer, nn.Linear):
         fisher = sum((gradient[0].T @ features[0]) ** 2 for features, gradient in pairs)
@@ -56,26 +56,26 @@ def test_the_posterior_is_the_empirical_fisher_of_each_image(fitted):
 def test_the_predictive_variance_equals_monte_carlo(fitted):
     layer, ours, pairs = fitted
     generator = torch.Generator().manual_seed(2)
-    answers = []
+    outputs = []
     for _ in range(4000):
         drawn = {
             name: mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)
             for name, mean, variance in (("weight", layer.weight, ours.weight), ("bias", layer.bias, ours.bias))
         }
-        answers.append(torch.func.functional_call(layer, drawn, (pairs[0][0],)).detach())
-    torch.testing.assert_close(ours.variance(pairs[0][0]), torch.stack(answers).var(0), rtol=0.15, atol=0)
+        outputs.append(torch.func.functional_call(layer, drawn, (pairs[0][0],)).detach())
+    torch.testing.assert_close(ours.variance(pairs[0][0]), torch.stack(outputs).var(0), rtol=0.15, atol=0)
 
 
 def test_the_last_layer_is_the_one_that_runs_last():
     net, x = Net(), torch.randn(1, 3, 8, 8)
     assert find_last_layer(net, lambda: net(x)) is net.head
     assert not any(m._forward_hooks for m in net.modules())
-    with pytest.raises(ValueError, match="No ordinary convolution or linear layer of ReLU ran: take a model"):
+    with pytest.raises(ValueError, match="No ordinary convolution or linear layer of ReLU ran: use a PyTorch model"):
         find_last_layer(nn.ReLU(), lambda: None)
 
 
-def test_a_variance_at_the_layer_becomes_that_of_the_prediction():
-    """By an offset, through what lies behind the layer, also where it is tiny; against weights drawn at random."""
+def test_an_offset_at_the_layer_gives_the_variance_of_the_prediction():
+    """Through everything after the layer, even for tiny variances; compared with randomly drawn weights."""
     torch.manual_seed(0)
     net, x = Net(), torch.randn(1, 3, 8, 8)
     ours = bayesdiff.LastLayerLaplace(net.head)
@@ -86,18 +86,18 @@ def test_a_variance_at_the_layer_becomes_that_of_the_prediction():
         tap.clear()
         tap.offsets = offsets
         variance = ((net(x) - plain) / factor).square()
-    generator, answers = torch.Generator().manual_seed(2), []
+    generator, outputs = torch.Generator().manual_seed(2), []
     for _ in range(3000):
         weight = net.head.weight + 1e-4 * torch.randn(net.head.weight.shape, generator=generator)
         bias = net.head.bias + 1e-4 * torch.randn(net.head.bias.shape, generator=generator)
         drawn = {"head.weight": weight, "head.bias": bias}
-        answers.append(torch.func.functional_call(net, drawn, (x,)).detach().double())
-    torch.testing.assert_close(variance, torch.stack(answers).var(0).float(), rtol=0.2, atol=0)
-    assert torch.equal(net(x), plain) and not net.head._forward_hooks  # nothing stays behind
+        outputs.append(torch.func.functional_call(net, drawn, (x,)).detach().double())
+    torch.testing.assert_close(variance, torch.stack(outputs).var(0).float(), rtol=0.2, atol=0)
+    assert torch.equal(net(x), plain) and not net.head._forward_hooks  # no hook remains
 
 
-def test_the_gradient_of_an_image_is_that_of_its_loss():
-    """Against autograd over the whole network; also inside of an inference mode, where hosts run."""
+def test_the_gradient_of_an_image_matches_autograd():
+    """Over the whole network; also in inference mode, which ComfyUI uses."""
     torch.manual_seed(0)
     net, x, clean, sigma = Net(), torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8), 1.7
     loss = (net(x) - clean).square().sum() / (2 * sigma**2)
@@ -110,14 +110,14 @@ def test_the_gradient_of_an_image_is_that_of_its_loss():
         torch.testing.assert_close(ours.bias, 1 / (1 + expected[1] ** 2))
 
 
-def test_a_posterior_is_read_back_and_refused_for_another_layer(fitted, tmp_path):
+def test_a_posterior_loads_again_and_is_rejected_for_another_layer(fitted, tmp_path):
     layer, ours, pairs = fitted
     file = tmp_path / "laplace.safetensors"
     ours.save(file)
     other = bayesdiff.LastLayerLaplace(layer)
     other.load(file)
     assert torch.equal(other.variance(pairs[0][0]), ours.variance(pairs[0][0]))
-    with pytest.raises(ValueError, match="fit it anew"):
+    with pytest.raises(ValueError, match="fit it again"):
         bayesdiff.LastLayerLaplace(nn.Conv2d(2, 3, 3)).load(file)
     file.write_text("hello")
     with pytest.raises(ValueError, match="cannot be read as safetensors"):
@@ -128,10 +128,10 @@ def test_a_posterior_is_read_back_and_refused_for_another_layer(fitted, tmp_path
         bayesdiff.LastLayerLaplace(layer, 0)
 
 
-def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
-    """eps = k x + noise of a known variance: the state of DDIM then is Gaussian, and its variance can be drawn.
+def test_the_variance_of_a_run_equals_monte_carlo_for_linear_eps():
+    """eps = k x + noise of known variance: the state of DDIM is Gaussian, and its variance can be sampled.
 
-    k is small: the method leaves out what the spread of x adds to Var(eps), k^2 of it.
+    k is small, because the method ignores the contribution of the spread of x to Var(eps), which is k^2 times it.
     """
     sigmas, k, spread = (3.0, 1.5, 0.8, 0.3, 0.0), 0.1, 0.25
 
@@ -158,7 +158,7 @@ def test_the_variance_of_a_run_equals_monte_carlo_where_eps_is_linear():
     assert float(variance.mean()) == pytest.approx(float(drawn.var()), rel=0.05)
 
 
-def test_a_step_equals_the_papers_formula_for_vp_states():
+def test_a_step_matches_the_papers_formula_for_vp_states():
     a, b = 0.3, 0.6  # abar of two steps
     variance, covariance, eps_variance = torch.tensor(0.2), torch.tensor(-0.05), torch.tensor(0.4)
     ratio = math.sqrt(b / a)
@@ -169,8 +169,8 @@ def test_a_step_equals_the_papers_formula_for_vp_states():
     torch.testing.assert_close(ours * b, vp)
 
 
-def test_draws_belong_to_their_image():
-    """An image's uncertainty does not depend on its batch mates."""
+def test_each_image_has_its_own_draws():
+    """An image's uncertainty does not depend on the rest of the batch."""
     sigmas = (2.0, 1.0, 0.5, 0.0)
 
     def run(x, draw):
@@ -185,6 +185,6 @@ def test_draws_belong_to_their_image():
     assert bayesdiff.map_of(both).shape == (2, 4, 4) and bayesdiff.score_of(both).shape == (2,)
 
 
-def test_guidance_adds_the_variances_of_both_sides():
+def test_guidance_adds_the_variances_of_both_predictions():
     one, two = torch.tensor(1.0), torch.tensor(2.0)
     assert float(bayesdiff.guided_variance(3.0, one, two)) == 4 * 2 + 9 * 1

@@ -1,4 +1,4 @@
-"""A threshold for a named share of marked images: against the detector, and against the share that is promised."""
+"""A threshold for a given share of marked images, compared with the detector and with the guaranteed share."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,11 +11,11 @@ from asced_core import DetectionSettings, detect
 from asced_core.report.calibration import LOWEST, Calibration
 from asced_core.settings import to_dict
 
-USUAL = to_dict(DetectionSettings(mad_scale=LOWEST))
+DEFAULTS = to_dict(DetectionSettings(mad_scale=LOWEST))
 
 
 def _runs(count, seed=0):
-    """Predictions [N,3,64,64] of some images whose waves of two sizes grow and stay."""
+    """Predictions [9,3,64,64] of some images: coarse waves, and fine ones that grow and stay."""
     rng = torch.Generator().manual_seed(seed)
     for _ in range(count):
         coarse, fine = (
@@ -26,19 +26,19 @@ def _runs(count, seed=0):
 
 
 def _watched(runs, **settings):
-    """What a report holds of runs that were watched at the lowest threshold."""
+    """The parts of a report that calibration reads, from runs at the lowest threshold."""
     detection = DetectionSettings(mad_scale=LOWEST, **settings)
     ratios = np.stack([detect(run, detection).ratio for run in runs]).astype(np.float16)
     return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12)
 
 
 def _made(marks):
-    own = {k: v for k, v in USUAL.items() if k not in ("mad_scale", "max_area", "expand")}
+    own = {k: v for k, v in DEFAULTS.items() if k not in ("mad_scale", "max_area", "expand")}
     return Calibration(np.asarray(marks, np.float32), own)
 
 
-@pytest.mark.parametrize("settings", [{}, {"min_area": 400, "min_width": 12}], ids=["usual", "large regions"])
-def test_the_first_mark_is_where_the_detector_begins_to_find(settings):
+@pytest.mark.parametrize("settings", [{}, {"min_area": 400, "min_width": 12}], ids=["defaults", "large regions"])
+def test_the_first_mark_is_where_the_detector_starts_to_mark(settings):
     runs = list(_runs(6))
     for run, mark in zip(runs, Calibration.of(_watched(runs, **settings)).marks, strict=True):
         assert mark > 2 * LOWEST
@@ -53,20 +53,22 @@ def test_an_image_without_any_change_is_never_marked():
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
-def test_no_more_than_the_named_share_of_new_images_is_marked(share):
-    """Over many calibrations of 60 images each; the promise is tight to 1 / (60 + 1)."""
+def test_at_most_the_given_share_of_new_images_is_marked(share):
+    """Over many calibrations with 60 images each; the bound is tight to 1 / (60 + 1)."""
     rng = np.random.default_rng(0)
     marked = [(rng.gamma(3, size=400) > _made(rng.gamma(3, size=60)).threshold(share)).mean() for _ in range(800)]
     assert share - 1 / 61 - 0.004 < np.mean(marked) < share + 0.004
 
 
-def test_by_hand():
+def test_thresholds_worked_out_by_hand():
     four = _made([4, 1, 3, 2])
     assert [four.threshold(share) for share in (0.2, 0.4, 0.6, 0.8, 0.99)] == [4, 3, 2, 1, 1]
-    with pytest.raises(ValueError, match=r"4 images cannot tell what 5 % .*: 19 or more .* 20\.0 % or more"):
+    with pytest.raises(
+        ValueError, match=r"4 images cannot give a threshold for 5%: .* 19 images or more, .* 20\.0% or more"
+    ):
         four.threshold(0.05)
-    assert four.summary() == "4 images; 20 % get a mark at threshold 4.00, 50 % at 3.00."
-    assert _made([1]).summary() == "1 images; 50 % get a mark at threshold 1.00."
+    assert four.summary() == "4 images; 20% get a mark at threshold 4.00, 50% at 3.00."
+    assert _made([1]).summary() == "1 image; 50% get a mark at threshold 1.00."
 
 
 def test_runs_add_up_and_the_same_run_counts_once():
@@ -76,7 +78,7 @@ def test_runs_add_up_and_the_same_run_counts_once():
     assert (both + two).marks.tolist() == (both + one).marks.tolist() == both.marks.tolist()
 
 
-def test_a_file_reads_back(tmp_path):
+def test_a_saved_file_loads_again(tmp_path):
     made = replace(_made([1.25, 7.5]), runs=("1a", "2b"))
     made.save(tmp_path / "model.calibration.safetensors")
     again = Calibration.load(tmp_path / "model.calibration.safetensors")
@@ -84,22 +86,28 @@ def test_a_file_reads_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.calibration.safetensors"]
 
 
-def test_settings_get_the_threshold_and_keep_the_rest():
+def test_calibration_only_changes_the_threshold():
     settings = DetectionSettings(mad_scale=3, max_area=5000, expand=4)
     assert _made([2, 6, 7]).applied(settings, 0.5) == replace(settings, mad_scale=6)
 
 
-def test_what_does_not_fit_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"The calibration had min_area 100 and not 300 of ASCED Detection: use the"):
+def test_mismatches_are_reported(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"calibration used other settings than ASCED Detection \(min_area 100 instead of 300\): use"
+    ):
         _made([1, 2, 3]).applied(DetectionSettings(min_area=300), 0.5)
-    with pytest.raises(ValueError, match=r"earlier runs had .*mode robust and not paper of this run"):
+    with pytest.raises(
+        ValueError, match=r"earlier runs used other settings than this run \(.*mode robust instead of paper.*\)"
+    ):
         _made([1]) + Calibration(np.float32([1]), {"mode": "paper"})
-    usual = _watched(_runs(1))
-    with pytest.raises(ValueError, match="not watched, so it teaches nothing"):
-        Calibration.of(SimpleNamespace(**{**vars(usual), "decision": None}))
+    watched = _watched(_runs(1))
+    with pytest.raises(ValueError, match="not watched, so there is nothing to learn"):
+        Calibration.of(SimpleNamespace(**{**vars(watched), "decision": None}))
     for wrong in ({"mode": "reference"}, {"mad_scale": 3.0}):
-        with pytest.raises(ValueError, match=r"learns from mode robust at threshold 0\.1"):
-            Calibration.of(SimpleNamespace(**{**vars(usual), "detection": {**USUAL, **wrong}}))
+        with pytest.raises(ValueError, match=r"calibration needs mode robust at threshold 0\.1"):
+            Calibration.of(SimpleNamespace(**{**vars(watched), "detection": {**DEFAULTS, **wrong}}))
     (tmp_path / "broken.safetensors").write_bytes(b"{}")
-    with pytest.raises(ValueError, match=r"broken\.safetensors is no calibration .*make one with ASCED Calibrate"):
+    with pytest.raises(
+        ValueError, match=r"broken\.safetensors is not a calibration file .*make one with ASCED Calibrate"
+    ):
         Calibration.load(tmp_path / "broken.safetensors")

@@ -1,4 +1,4 @@
-"""The stream against the plain formulas over all frames, on every dtype."""
+"""The streaming detectors compared with the plain formulas over all frames, for every dtype."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from asced_core.detect.detection import make_detector, to_cpu
 from asced_core.detect.single_steps import PLAIN, SingleSteps
 
 
-def _by_the_book(values: np.ndarray) -> np.ndarray:
-    """Eq. 4: union over steps of the raw mask, with all frames [N,C,H,W] at hand and no stream."""
+def _equation_4(values: np.ndarray) -> np.ndarray:
+    """Eq. 4 without streaming: union of the raw masks over the steps, from all frames [N,C,H,W]."""
     changes = np.abs(np.diff(values.astype(np.float64), axis=0))
     union = np.zeros(values.shape[-2:], bool)
     for d in changes:
@@ -22,7 +22,7 @@ def _by_the_book(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("k", [0.5, 2.0, 4.0])
 @pytest.mark.parametrize("size", [64, 150])
-def test_thresholds_of_single_steps_follow_their_formula(planted, k, size):
+def test_single_step_thresholds_follow_the_formula(planted, k, size):
     frames = torch.cat(planted(size, seed=3))
     steps = SingleSteps(DetectionSettings(mad_scale=k), (1, 3, size, size), frames.device, rule=PLAIN)
     for frame in frames.split(1):
@@ -36,7 +36,7 @@ def test_thresholds_of_single_steps_follow_their_formula(planted, k, size):
     ratio, found = to_cpu(steps.result())
     np.testing.assert_allclose(found[0], thresholds, rtol=1e-3)
     above = (changes > thresholds[:, None, None, None]).any((0, 1))
-    assert np.mean((ratio[0] > 0) != above) < 1e-3  # float32 compared with float64 at the threshold
+    assert np.mean((ratio[0] > 0) != above) < 1e-3  # float32 and float64 differ at the threshold
     strongest = np.where(above, changes.max(1).max(0), 0)
     assert np.all(ratio[0][above] <= strongest[above] / thresholds.min() * 1.001)
 
@@ -52,14 +52,14 @@ def test_paper_stream_equals_equation_4(planted, rng):
         detector.push(frame, x, level)
         scores.append((level.weight * -((x - frame) / level.sigma**2))[0].numpy())
     ratio = to_cpu(detector.result())[0][0]
-    expected = _by_the_book(np.stack(scores))
+    expected = _equation_4(np.stack(scores))
     assert np.mean((ratio > 0) != expected) < 1e-3
-    assert expected.mean() > 0.3  # why this mode is not for use: it flags the schedule's own noise
+    assert expected.mean() > 0.3  # why this mode is not for production: it flags the noise of the schedule itself
     direct = detect(torch.from_numpy(np.stack(scores)), DetectionSettings(mode="paper"))
     assert np.array_equal(direct.ratio > 0, ratio > 0)
 
 
-def test_the_planted_square_is_found(planted):
+def test_the_planted_square_is_detected(planted):
     found = detect(torch.cat(planted()), DetectionSettings(mad_scale=6))
     assert len(found.regions) == 1
     left, top, right, bottom = found.regions[0].box
@@ -78,7 +78,7 @@ def test_half_precision_finds_the_same_region(planted, mode, dtype):
     assert inside > 0.9
 
 
-def test_an_image_does_not_depend_on_its_batch_mates(planted):
+def test_the_result_for_an_image_does_not_depend_on_its_batch(planted):
     pair = planted(batch=2)
     settings = DetectionSettings()
     ratios = {}
@@ -98,17 +98,17 @@ def test_nan_and_constant_predictions_flag_nothing(mode):
         assert not found.mask.any() and found.score == 0
 
 
-def test_uint8_frames_of_each_layout():
+def test_uint8_frames_work_in_both_layouts():
     levels = np.zeros((4, 64, 64), np.uint8)
     levels[2:, 20:40, 20:40] = 200
-    grey = detect(levels, DetectionSettings(mode="reference"))
-    colour = detect(np.repeat(levels[..., None], 3, axis=-1), DetectionSettings(mode="reference"))
-    assert grey.mask.any() and np.array_equal(grey.mask, colour.mask)
+    gray = detect(levels, DetectionSettings(mode="reference"))
+    color = detect(np.repeat(levels[..., None], 3, axis=-1), DetectionSettings(mode="reference"))
+    assert gray.mask.any() and np.array_equal(gray.mask, color.mask)
     assert detect(levels, DetectionSettings()).mask.any()
 
 
 @pytest.mark.parametrize(
-    ("frames", "settings", "word"),
+    ("frames", "settings", "message"),
     [
         (np.zeros((1, 8, 8), np.uint8), DetectionSettings(), "at least two"),
         (np.zeros((8, 8), np.uint8), DetectionSettings(), "at least two"),
@@ -116,13 +116,13 @@ def test_uint8_frames_of_each_layout():
         (np.zeros((3, 8, 8), np.uint8), DetectionSettings(mode="paper"), "weighted scores"),
     ],
 )
-def test_frames_that_make_no_sense_are_refused(frames, settings, word):
-    with pytest.raises(ValueError, match=word):
+def test_invalid_frames_are_rejected(frames, settings, message):
+    with pytest.raises(ValueError, match=message):
         detect(frames, settings)
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference", "paper"])
-def test_a_detector_refuses_what_does_not_fit(mode):
+def test_a_detector_rejects_wrong_input(mode):
     detector = make_detector(DetectionSettings(mode=mode), (1, 3, 8, 8), torch.device("cpu"))
     with pytest.raises(ValueError, match="shape"):
         detector.push(torch.zeros(2, 3, 8, 8))
@@ -135,7 +135,7 @@ def test_a_detector_refuses_what_does_not_fit(mode):
 
 
 def _cells(thing):
-    """Number of values in all tensors that an object holds, however deep."""
+    """Number of values in all tensors of an object, nested ones included."""
     if isinstance(thing, torch.Tensor):
         return thing.numel()
     if isinstance(thing, (list, tuple)):
@@ -146,8 +146,8 @@ def _cells(thing):
 
 
 @pytest.mark.parametrize(("mode", "a_step"), [("robust", 0), ("reference", 1), ("paper", 1)])
-def test_memory_of_a_detector_does_not_grow_with_the_run(planted, mode, a_step):
-    """After 16 and after 256 steps; only the threshold of each step is added."""
+def test_detector_memory_does_not_grow_with_the_run(planted, mode, a_step):
+    """After 16 and after 256 steps: each step adds its threshold and nothing else."""
 
     def cells(steps):
         detector = make_detector(DetectionSettings(mode=mode), (1, 3, 64, 64), torch.device("cpu"))

@@ -1,7 +1,7 @@
-"""Nothing is copied to the CPU or read as a number while steps are watched; at T_c it is one copy.
+"""No device sync while steps are watched: nothing is copied to the CPU or read as a number; at T_c there is one copy.
 
-No GPU is here, so the code runs on PyTorch's meta device, a device of shapes without values: every transfer and
-every scalar read passes a dispatch mode, which counts it and answers a transfer with zeros.
+No GPU is needed: the code runs on PyTorch's meta device, which has shapes without values. A dispatch mode intercepts
+and counts every transfer and every scalar read, and returns zeros for a transfer.
 """
 
 import pytest
@@ -29,8 +29,8 @@ class _Traffic(TorchDispatchMode):
         if name in READS:
             self.reads.append(name)
         source = next((a for a in args if isinstance(a, torch.Tensor)), None)
-        to_host = torch.device(kwargs.get("device") or "meta").type == "cpu"
-        if name == "_to_copy" and source is not None and source.device.type == "meta" and to_host:
+        to_cpu = torch.device(kwargs.get("device") or "meta").type == "cpu"
+        if name == "_to_copy" and source is not None and source.device.type == "meta" and to_cpu:
             self.copies.append(name)
             return torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
         return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Two runs of one function in step, with a toy sampler and a toy model: no host is needed for that."""
+"""Two runs of one sampler in step, with a toy sampler and a toy model, without ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asced_core.kdiffusion import NoiseTape, SecondRun, Stopwatch, WatchedModel
 
 
 def _sampler(model, x, sigmas, callback=None, disable=None, noise_sampler=None, calls=1):
-    """Remembers its former prediction, as multistep samplers do, and draws noise."""
+    """Keeps its last prediction, as multistep samplers do, and draws noise."""
     former = None
     for i, sigma in enumerate(sigmas[:-1]):
         for _ in range(calls):
@@ -30,8 +30,7 @@ def _model(x, sigma):
 
 
 def _steps(calls=1, edit=4.0, model=_model, noise=False):
-    """A host's side in small: two images, the second corrected by adding ``edit`` at step 2."""
-
+    """A minimal caller: two images, the second one corrected by adding ``edit`` at step 2."""
     generator = torch.Generator().manual_seed(1)
     tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
     watched = WatchedModel(model, Stopwatch(torch.device("cpu")))
@@ -57,7 +56,7 @@ def _steps(calls=1, edit=4.0, model=_model, noise=False):
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
 @pytest.mark.parametrize("noise", [False, True])
-def test_the_uncorrected_image_keeps_every_bit_and_its_history(calls, noise):
+def test_the_uncorrected_image_stays_bit_identical_and_keeps_its_history(calls, noise):
     plain, count = _steps(calls, edit=None, noise=noise)
     corrected, more = _steps(calls, noise=noise)
     assert torch.equal(corrected[0], plain[0])
@@ -65,7 +64,7 @@ def test_the_uncorrected_image_keeps_every_bit_and_its_history(calls, noise):
     assert more - count == calls  # the corrected run's first step
 
 
-def test_the_corrected_image_is_that_of_a_run_from_its_state():
+def test_the_corrected_image_equals_a_run_from_its_state():
     states = []
 
     def recording(x, sigma):
@@ -79,7 +78,7 @@ def test_the_corrected_image_is_that_of_a_run_from_its_state():
     assert torch.equal(_steps()[0][1], expected[1])
 
 
-def test_no_edit_in_the_second_run_and_noise_alike_differs_by_its_lost_memory_alone():
+def test_a_second_run_without_an_edit_only_differs_by_its_lost_history():
     plain = _steps(edit=None, noise=True)[0]
     same = _steps(edit=0.0, noise=True)[0]
     assert torch.equal(same[0], plain[0])
@@ -117,8 +116,8 @@ def test_an_error_in_the_second_run_is_raised_in_the_first():
     second.close()
 
 
-def test_a_run_that_falls_behind_is_finished_alone():
-    """More calls than the first run makes: none is lost, and nothing hangs."""
+def test_a_second_run_with_more_calls_is_finished_separately():
+    """It makes more calls than the first run: none is lost, and nothing hangs."""
 
     def longer(model, x, sigmas, callback=None, disable=None):
         for i in range(9):
@@ -136,7 +135,6 @@ def test_a_run_that_falls_behind_is_finished_alone():
 
 
 def test_a_run_at_other_noise_levels_is_noticed():
-
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):
         watched = WatchedModel(_model, Stopwatch(torch.device("cpu")))

@@ -1,4 +1,4 @@
-"""The lasting change against plain formulas, and what it finds that single steps do not."""
+"""The lasting change compared with plain formulas, and what it detects that single steps miss."""
 
 import math
 
@@ -12,7 +12,7 @@ from asced_core.detect.lasting import CHANGE, KEPT, SHRINKAGE, LastingChange, in
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])
-def test_newtons_inverse_is_that_of_the_shrunk_covariance(channels, rng):
+def test_newtons_method_inverts_the_shrunk_covariance(channels, rng):
     mixing = torch.randn(channels, channels, generator=rng)
     value = (mixing @ torch.randn(2, channels, 30 * 30, generator=rng)).view(2, channels, 30, 30)
     for image, found in zip(value.double().numpy(), inverse_covariance(value).numpy(), strict=True):
@@ -28,8 +28,8 @@ def _lasting(side=12, scale=0.25, channels=3, **settings):
     return LastingChange(settings, (1, channels, side, side), torch.device("cpu"))
 
 
-def test_the_share_is_the_smaller_of_both_changes_over_the_contrast(rng):
-    """Against scipy: averaged over 1 cell less that over 16, the contrast over 3, at a quarter of 256 pixels."""
+def test_the_share_is_the_smaller_change_divided_by_the_contrast(rng):
+    """Compared with scipy: sigma 1 minus sigma 16 for the change, sigma 3 for the contrast, at scale 0.25."""
     values = torch.randn(8, 1, 3, 12, 12, generator=rng)
     lasting = _lasting()
     for value in values:
@@ -52,7 +52,7 @@ def test_the_share_is_the_smaller_of_both_changes_over_the_contrast(rng):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 13, 40, 200])
-def test_few_values_are_kept_and_one_is_near_the_middle(count):
+def test_few_values_are_kept_including_one_near_the_middle(count):
     lasting = _lasting(2, channels=1)
     for i in range(count):
         lasting.push(torch.full((1, 1, 2, 2), float(i)))
@@ -62,13 +62,13 @@ def test_few_values_are_kept_and_one_is_near_the_middle(count):
     assert abs(kept[middle // lasting._interval] - middle) <= (0 if count <= KEPT else count // 4)
 
 
-def test_without_a_value_there_is_no_share():
+def test_the_share_needs_a_value():
     with pytest.raises(ValueError, match="at least one"):
         _lasting().share()
 
 
-def test_a_change_counts_from_k_times_0113_of_the_contrast_on(monkeypatch):
-    """The constant is part of every figure that was measured: no release changes it unnoticed."""
+def test_a_change_counts_above_k_times_0_113_of_the_contrast(monkeypatch):
+    """Every published figure depends on this constant, so no release may change it unnoticed."""
     assert CHANGE == 0.113
     lasting = _lasting(mad_scale=3.0)
     for value in torch.rand(2, 1, 3, 12, 12):
@@ -80,7 +80,7 @@ def test_a_change_counts_from_k_times_0113_of_the_contrast_on(monkeypatch):
     np.testing.assert_allclose(ratio.numpy(), [0, 0.340 / 0.339, 2.0, 100.0], rtol=1e-5)
 
 
-def test_an_outline_that_only_gets_sharper_is_not_marked(rng):
+def test_an_outline_that_only_sharpens_is_not_marked(rng):
     y, x = torch.meshgrid(*(torch.arange(64.0) - 32,) * 2, indexing="ij")
     radius = (x**2 + y**2).sqrt()
     frames = torch.stack([torch.sigmoid((16 - radius) / soft) for soft in (5, 4, 3.4, 3, 2.6, 2.3, 2, 1.8)])
@@ -89,15 +89,15 @@ def test_an_outline_that_only_gets_sharper_is_not_marked(rng):
 
 
 def _moving_object(patch, weights, seed=0):
-    """Frames [N,3,64,64]: a bright object forms, coloured along one axis; a patch is added with weights over time."""
+    """Frames [N,3,64,64]: a bright object of one color forms; a patch is added with weights over time."""
     y, x = np.mgrid[:64, :64] - 32
     shape = torch.tensor(np.exp(-((x / 16) ** 4 + (y / 16) ** 4)), dtype=torch.float32)
-    colour = torch.tensor([0.8, 0.7, 0.5]).view(3, 1, 1)
+    color = torch.tensor([0.8, 0.7, 0.5]).view(3, 1, 1)
     generator = torch.Generator().manual_seed(seed)
     frames = []
     for i, weight in enumerate(weights):
         texture = 0.15 * torch.randn(64, 64, generator=generator) * (1 - i / len(weights)) * shape
-        frame = colour * (shape * (0.4 + 0.6 * i / len(weights)) + texture) - 0.5
+        frame = color * (shape * (0.4 + 0.6 * i / len(weights)) + texture) - 0.5
         frame = frame + 0.01 * torch.randn(3, 64, 64, generator=generator)
         frames.append(frame + weight * patch)
     return torch.stack(frames)
@@ -113,7 +113,7 @@ LASTS, PASSES, NEVER = [0, 0, 0, 0, 0.5, 1, 1, 1], [0, 0, 0.5, 1, 1, 0.5, 0, 0],
 SEEDS = range(8)
 
 
-def test_a_patch_inside_a_moving_object_is_found_though_the_object_is_one_change():
+def test_a_patch_inside_a_changing_object_is_detected():
     mask, patch = _patch()
     for seed in SEEDS:
         frames = _moving_object(patch, LASTS, seed)
@@ -122,18 +122,18 @@ def test_a_patch_inside_a_moving_object_is_found_though_the_object_is_one_change
         assert not detect(_moving_object(patch, NEVER, seed)).mask.any()
 
 
-def test_a_patch_that_is_taken_back_marks_weakly():
-    """So that a score tells them apart.
+def test_a_patch_that_disappears_again_is_marked_weakly():
+    """The score separates it from a lasting patch.
 
-    Not nothing: where the object's own texture has changed since the first value, and the patch stood in the middle
-    one, both changes are large.
+    It is not unmarked: where the object's own texture has changed since the first value, and the middle value contains
+    the patch, both changes are large.
     """
     _, patch = _patch()
     lasts, passes = ([detect(_moving_object(patch, weights, seed)) for seed in SEEDS] for weights in (LASTS, PASSES))
     assert max(d.score for d in passes) < 0.6 * min(d.score for d in lasts)
 
 
-def test_what_is_found_does_not_depend_on_the_scale_of_the_signal():
+def test_detection_does_not_depend_on_the_scale_of_the_signal():
     _, patch = _patch()
     frames = _moving_object(patch, LASTS)
     one, ten = (detect(frames * factor) for factor in (1, 8))

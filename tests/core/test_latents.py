@@ -1,7 +1,7 @@
-"""Latents of images and videos with the defaults alone: a patch that lasts is found, and nothing where there is none.
+"""Image and video latents with default settings: a lasting patch is detected, and nothing is marked without one.
 
-The predictions are those of a real run: Euler steps on the noise levels of SD, or of a flow model with SD3's shift, by
-the exact posterior mean of a known prior, an object of smooth waves before an empty background.
+The predictions come from a real run: Euler steps on the noise levels of SD, or of a flow model with SD3's shift, with
+the exact posterior mean of a known prior: an object of smooth waves on an empty background.
 """
 
 import itertools
@@ -14,19 +14,19 @@ from asced_core import DetectionSettings, DiscreteSchedule, Schedule, Trajectory
 from asced_core.maps import as_images
 
 SIDE, STEPS, WAVES = 64, 25, 5
-# the levels of latent diffusion: betas linear in their square roots
+# the levels of latent diffusion: betas linear in the square root
 _BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
 SD = (4, DiscreteSchedule.from_alphas_cumprod((1 - _BETAS).cumprod(0).tolist()).percent_to_sigma, edm_level)
 FLOW = (16, lambda percent: 3 * (1 - percent) / (1 + 2 * (1 - percent)), flow_level)  # shift 3, Esser et al. 2024
 MODELS = pytest.mark.parametrize("model", [SD, FLOW], ids=["SD, 4 channels", "flow, 16 channels"])
-CONTRAST = 0.7  # of the patch; the object's channels spread by 0.3 to 1.5
+CONTRAST = 0.7  # of the patch; the spread of the object's channels is 0.3 to 1.5
 LASTS, PASSES, NEVER = [0, 0, 0, 0.3, 0.6, 1, 1, 1], [0, 0, 0.5, 1, 0.5, 0, 0, 0], [0] * 8  # over the window's 8 steps
 PATCH = np.zeros((SIDE, SIDE), bool)
 PATCH[24:36, 30:42] = True
 
 
 class Posterior:
-    """``E[x0 | x]`` where x0 is a sum of waves with independent normal weights, in channels mixed at random."""
+    """``E[x0 | x]``, where x0 is a sum of waves with independent normal weights, in randomly mixed channels."""
 
     def __init__(self, channels, rng):
         y, x = torch.meshgrid(torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij")
@@ -53,9 +53,9 @@ class Posterior:
 
 
 def _run(model, seed, weights, places=(0,), frames=()):
-    """A run of two items whose predictions get a patch at these images, by these weights over the window's steps.
+    """A run of two items; a patch is added to some images, with the given weights over the window's steps.
 
-    Returns what was found in each image, and the window's predictions [N,B,C,H,W].
+    Returns the detections of the images, and the window's predictions [N,B,C,H,W].
     """
     channels, sigma_at, level_of = model
     rng = torch.Generator().manual_seed(seed)
@@ -80,7 +80,7 @@ def _run(model, seed, weights, places=(0,), frames=()):
         if step >= window.first:
             seen.append(as_images(denoised).clone())
         x = x + (after - sigma) * (x - denoised) / sigma
-    raise AssertionError("the run was never decided")
+    raise AssertionError("the run made no decision")
 
 
 def _is_patch(mask):
@@ -89,7 +89,7 @@ def _is_patch(mask):
 
 @MODELS
 @pytest.mark.parametrize("seed", range(3))
-def test_a_patch_that_lasts_is_found_and_one_that_goes_again_is_weak(model, seed):
+def test_a_lasting_patch_is_detected_and_a_passing_one_is_weak(model, seed):
     (found, other), frames = _run(model, seed, LASTS)
     assert _is_patch(found.mask) and len(found.regions) == 1
     assert not other.mask.any()
@@ -97,11 +97,11 @@ def test_a_patch_that_lasts_is_found_and_one_that_goes_again_is_weak(model, seed
     assert np.array_equal(alone.mask, found.mask) and alone.score == pytest.approx(found.score, rel=1e-4)
     assert not any(d.mask.any() for d in _run(model, seed, NEVER)[0])
     passing = max(d.score for d in _run(model, seed, PASSES)[0])
-    assert passing - 1 < 0.6 * (found.score - 1)  # little above the threshold at most, see test_lasting
+    assert passing - 1 < 0.6 * (found.score - 1)  # at most slightly above the threshold, see test_lasting
 
 
-def test_in_a_video_each_frame_is_looked_at_on_its_own():
-    """Two videos of five frames; the patch is in frames 1 to 3 of the second one."""
+def test_each_frame_of_a_video_is_watched_separately():
+    """Two videos of five frames; the second one has the patch in frames 1 to 3."""
     places = (5 + 1, 5 + 2, 5 + 3)
     found, frames = _run(FLOW, 1, LASTS, places, frames=(5,))
     assert [i for i, d in enumerate(found) if d.mask.any()] == list(places)

@@ -14,7 +14,7 @@ ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 
 
 @pytest.mark.parametrize("level", [vp_level(0.3), edm_level(2.5), flow_level(0.4)], ids=["vp", "edm", "flow"])
-def test_state_and_prediction_are_inverse(level, rng):
+def test_noise_and_score_invert_the_state_equation(level, rng):
     x0, noise = (torch.randn(2, 3, 8, 8, generator=rng) for _ in range(2))
     x = level.alpha * x0 + level.sigma * noise
     torch.testing.assert_close(predicted_noise(x, x0, level), noise)
@@ -23,7 +23,7 @@ def test_state_and_prediction_are_inverse(level, rng):
     torch.testing.assert_close(x0 - x / level.alpha, level.weight * score(x, x0, level))
 
 
-def test_levels_name_the_usual_coefficients():
+def test_levels_have_the_standard_coefficients():
     assert vp_level(0.25) == NoiseLevel(0.5, math.sqrt(0.75))
     assert vp_level(0.25).weight == pytest.approx(0.75 / 0.5)
     assert edm_level(3.0) == NoiseLevel(1.0, 3.0)
@@ -41,12 +41,12 @@ def test_levels_name_the_usual_coefficients():
         lambda: edm_level(-1),
     ],
 )
-def test_levels_that_make_no_sense_are_refused(make):
+def test_invalid_levels_are_rejected(make):
     with pytest.raises(ValueError, match=r"^[A-Z].*\.$"):
         make()
 
 
-def test_ddpm_linear_has_sigma_of_3_4_in_the_middle():
+def test_the_linear_ddpm_schedule_has_sigma_3_4_in_the_middle():
     schedule = DiscreteSchedule.from_alphas_cumprod(ABAR)
     assert schedule.percent_to_sigma(0.5) == pytest.approx(3.44, abs=0.02)
 
@@ -56,7 +56,7 @@ def test_ddpm_linear_has_sigma_of_3_4_in_the_middle():
     [DiscreteSchedule.from_alphas_cumprod(ABAR).percent_to_sigma, lambda percent: 1 - percent],
     ids=["discrete", "flow"],
 )
-def test_percent_and_sigma_are_inverse(sigma_at):
+def test_percent_and_sigma_are_inverse_functions(sigma_at):
     percents = np.linspace(0.02, 0.98, 25)
     sigmas = [sigma_at(p) for p in percents]
     assert all(a > b for a, b in itertools.pairwise(sigmas))
@@ -64,14 +64,14 @@ def test_percent_and_sigma_are_inverse(sigma_at):
     assert percent_at(sigma_at, 1e9) == pytest.approx(0, abs=1e-6) and percent_at(sigma_at, 0.0) == 1
 
 
-def test_a_schedule_ends_at_its_ends():
+def test_a_schedule_clamps_at_both_ends():
     schedule = DiscreteSchedule((0.1, 1.0, 10.0))
     assert schedule.percent_to_sigma(-1) == pytest.approx(10) and schedule.percent_to_sigma(2) == pytest.approx(0.1)
     assert schedule.percent_to_sigma(0.25) == pytest.approx(math.sqrt(10))  # log-linear in between
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_renoise_leaves_every_bit_outside(dtype, rng):
+def test_renoise_is_bit_identical_outside_the_mask(dtype, rng):
     x = torch.randn(2, 4, 8, 8, generator=rng).to(dtype)
     mask = torch.zeros(2, 8, 8, dtype=torch.bool)
     mask[0, 2:4, 3:5] = True
@@ -86,13 +86,13 @@ def test_renoise_leaves_every_bit_outside(dtype, rng):
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8), (2, 1, 8, 8), (1, 1, 8, 8)])
-def test_renoise_takes_masks_of_every_shape(shape, rng):
+def test_renoise_accepts_masks_of_every_shape(shape, rng):
     x, clean, noise = (torch.randn(2, 3, 8, 8, generator=rng) for _ in range(3))
     out = renoise(x, clean, torch.ones(shape, dtype=torch.bool), alpha=0.6, sigma=0.8, noise=noise)
     torch.testing.assert_close(out, 0.6 * clean + 0.8 * noise)
 
 
-def test_renoise_tells_a_batch_of_masks_from_channels(rng):
+def test_renoise_distinguishes_a_batch_of_masks_from_channels(rng):
     x = torch.randn(3, 3, 8, 8, generator=rng)  # as many images as channels
     mask = torch.zeros(3, 8, 8, dtype=torch.bool)
     mask[1] = True
@@ -101,7 +101,7 @@ def test_renoise_tells_a_batch_of_masks_from_channels(rng):
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "message"),
     [
         ({"mask": torch.ones(8, 8)}, "bool"),
         ({"mask": torch.ones(7, 8, dtype=torch.bool)}, "does not fit"),
@@ -109,8 +109,8 @@ def test_renoise_tells_a_batch_of_masks_from_channels(rng):
         ({"gamma": 0.5}, "perturbation"),
     ],
 )
-def test_renoise_refuses_what_does_not_fit(change, word):
+def test_renoise_rejects_wrong_arguments(change, message):
     x = torch.zeros(1, 3, 8, 8)
     call = {"mask": torch.ones(8, 8, dtype=torch.bool), "alpha": 1.0, "sigma": 1.0, "noise": x, **change}
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(ValueError, match=message):
         renoise(x, x, call.pop("mask"), **call)

@@ -1,4 +1,4 @@
-"""Rules and numbers that no release may change unnoticed: each kills a mutant that other tests let live."""
+"""Rules and constants that no release may change unnoticed; each test kills a mutant that the others miss."""
 
 import itertools
 
@@ -19,7 +19,7 @@ K = 2.0
 
 
 def _expected(values, smooth, mean_floor, median_based):
-    """Ratio [H,W] of values [N,C,H,W], with all of them at hand and no stream."""
+    """Ratio [H,W] of values [N,C,H,W], computed from all of them without streaming."""
     changes = np.stack([smooth(np.abs(b - a)) for a, b in itertools.pairwise(values)])
     flat = changes.reshape(len(changes), -1)
     middle = np.median(flat, axis=1)
@@ -34,8 +34,8 @@ def _expected(values, smooth, mean_floor, median_based):
 
 
 @pytest.mark.parametrize("kind", ["reference", "paper", "plain"])
-def test_the_score_of_a_cell_is_its_largest_change_over_the_threshold_of_that_step(planted, kind):
-    """Not the last one, and not below the mean of all changes where the rule has that floor."""
+def test_the_score_of_a_cell_is_its_largest_change_over_that_steps_threshold(planted, kind):
+    """Not the last change; and the threshold is at least the mean of all changes if the rule has that floor."""
     frames = torch.cat(planted(64, seed=3))
     if kind == "reference":
         frames = ((frames + 1) * 127.5).round()
@@ -56,31 +56,33 @@ def test_the_score_of_a_cell_is_its_largest_change_over_the_threshold_of_that_st
 
 
 def _mixed(change):
-    """The authors' smoothing over three channels, sigma 0.5 as for 64 pixels."""
+    """The authors' smoothing over three channels, with the sigma for 64 pixels: 0.5."""
     return gaussian_filter(change, (0.5, 0, 0))
 
 
-def test_scores_end_at_100_where_the_threshold_is_zero():
-    """A still image in which a few cells jump: the MAD and the median are 0."""
+def test_scores_are_capped_at_100_if_the_threshold_is_zero():
+    """A still image in which a few cells jump: MAD and median are 0."""
     frames = torch.zeros(3, 3, 64, 64)
     frames[2, :, 20:28, 20:28] = 0.5
     for mode in ("reference", "robust"):
         found = detect(frames, DetectionSettings(mode=mode, mad_scale=1e-6, base_size=256))
         assert found.ratio.max() == 100 and np.isfinite(found.ratio).all()
-        assert found.score == (100 if mode == "reference" else 0)  # robust: all of the image is one too large region
+        assert found.score == (
+            100 if mode == "reference" else 0
+        )  # robust: the whole image is one region, which is too large
 
 
 def test_the_rules_of_the_modes():
-    """What each mode compares, as ALGORITHM and paper have it."""
+    """What each mode compares, as in the paper and the authors' code."""
     assert (REFERENCE.signal, REFERENCE.smooth, REFERENCE.mix_channels) == ("uint8", True, True)
     assert (REFERENCE.median_based, REFERENCE.mean_floor) == (True, False)
     assert (PAPER.signal, PAPER.smooth, PAPER.median_based, PAPER.mean_floor) == ("weighted_score", False, False, True)
     assert (PLAIN.signal, PLAIN.median_based, PLAIN.mean_floor) == ("denoised", True, True)
 
 
-def test_a_calibrations_marks_are_rounded_up():
-    """A report's ratios are float16: a region may last a little longer than they say, never shorter."""
-    exact = 7.00195  # between two float16 numbers; the report holds 7.0
+def test_calibration_rounds_marks_up():
+    """Ratios are stored as float16: a mark may be slightly above the true threshold, never below it."""
+    exact = 7.00195  # between two float16 numbers; stored as 7.0
     ratios = np.zeros((1, 64, 64), np.float16)
     ratios[0, 10:30, 10:30] = exact
     (mark,) = first_marks(ratios, DetectionSettings())
@@ -101,8 +103,8 @@ def test_the_heat_map_ends_at_four_times_the_threshold_on_a_log_scale():
         assert np.array_equal(drawn[110, 40 * place + 10], shade)
 
 
-def test_a_clipped_prediction_is_what_the_next_one_is_compared_with():
-    """So that a jump has to be made in small steps: the second step of it is clipped again."""
+def test_the_next_prediction_is_compared_with_the_clipped_one():
+    """A jump must happen in small steps, so its second step is clipped again."""
     clip = ScoreClipping(DetectionSettings(mad_scale=3, base_size=300), (1, 1, 64, 64), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     calm = [0.01 * torch.rand(1, 1, 64, 64, generator=generator) for _ in range(3)]
@@ -113,12 +115,12 @@ def test_a_clipped_prediction_is_what_the_next_one_is_compared_with():
     inside = np.s_[..., 20:28, 20:28]
     assert torch.equal(first, after[0])
     assert float(second[inside].max()) < 0.2
-    assert 0 < float((third - second)[inside].max()) < 0.2, "compared with what was clipped"
+    assert 0 < float((third - second)[inside].max()) < 0.2, "compared with the clipped prediction"
     assert float(third[inside].max()) < 0.4
 
 
-def test_the_window_takes_the_first_level_at_t_d_and_stops_before_t_c():
-    """Both ends belong to one side: T_c < t <= T_d."""
+def test_the_window_includes_t_d_and_excludes_t_c():
+    """T_c < t <= T_d."""
     from asced_core import find_window
 
     window = find_window([10.0, 8.0, 6.0, 4.0, 2.0, 0.0], sigma_start=8.0, sigma_end=4.0)

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on."""
+"""Live marks and status texts of a run in progress."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from .runs import SIGMAS, trajectory_of
 
 
 def _run(jump=True, sigmas=SIGMAS, mode="robust", find=None, **correction):
-    """A calm run of two images; the first one's middle jumps in the window. Yields (step, trajectory)."""
+    """A calm run of two images; the middle of the first one jumps in the window. Yields (step, trajectory)."""
     detection = DetectionSettings(mode, min_area=100, max_area=4000, base_size=64)
     trajectory = trajectory_of(detection, CorrectionSettings(**correction), sigmas=sigmas, find=find)
     generator = torch.Generator().manual_seed(0)
@@ -42,28 +42,28 @@ def test_status_of_a_corrected_run():
     ("options", "expected"),
     [
         ({"jump": False}, "Clean"),
-        ({"method": "none"}, "1 region, only watched"),
+        ({"method": "none"}, "1 region, not corrected"),
         ({"method": "clip"}, "1 region, method clip acted on every step of the window"),
     ],
 )
-def test_status_of_other_ends(options, expected):
+def test_final_status_of_other_runs(options, expected):
     assert [status_text(t, step) for step, t in _run(**options)][-1] == expected
 
 
-def test_a_costly_detector_is_not_asked_at_every_step():
-    asked = []
-    find = lambda images: asked.append(1) or np.ones((2, 64, 64), bool)  # noqa: E731
+def test_a_costly_detector_does_not_run_at_every_step():
+    calls = []
+    find = lambda images: calls.append(1) or np.ones((2, 64, 64), bool)  # noqa: E731
     seen = [marked_so_far(t) for _, t in _run(find=find)]
-    assert len(asked) == 1 and seen[_window().last] is None and seen[-1].all()
+    assert len(calls) == 1 and seen[_window().last] is None and seen[-1].all()
 
 
-def test_a_run_that_is_not_watched_says_why():
+def test_the_status_of_an_unwatched_run_gives_the_reason():
     _, trajectory = next(_run(sigmas=[1.0, 0.5, 0.0]))
     assert status_text(trajectory, 0).startswith("Not watched: this run of 2 steps")
     assert marked_so_far(trajectory) is None
 
 
-def test_the_marks_grow_with_the_window_and_end_as_the_regions():
+def test_marks_accumulate_in_the_window_and_become_the_regions():
     seen = {step: (marked_so_far(t), marked_so_far(t, 1)) for step, t in _run()}
     window = _window()
     assert seen[0] == (None, None)

@@ -1,4 +1,4 @@
-"""Regions against an independent labelling, and the size rules in image pixels."""
+"""Regions compared with an independent labeling, and the size filters in image pixels."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _filters_one_by_one(raw, low, high, width):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("width", [1, 2, 3, 6])
-def test_filters_equal_a_labelling_of_another_library(seed, width):
+def test_filters_match_a_labeling_by_another_library(seed, width):
     noise = np.random.default_rng(seed).normal(size=(90, 120))
     raw = ndimage.gaussian_filter(noise, 2.5) > 0.08
     settings = DetectionSettings(mode="reference", min_area=40, max_area=600, min_width=width)
@@ -37,12 +37,12 @@ def test_filters_equal_a_labelling_of_another_library(seed, width):
 
 
 @pytest.mark.parametrize("size", [64, 128, 256, 512])
-def test_settings_mean_the_same_at_every_resolution(size):
+def test_sizes_mean_the_same_at_every_resolution(size):
     f = size // 64
     small = np.zeros((64, 64), bool)
     small[10:13, 10:13] = True  # 9 cells: 144 px^2 of a 256-px image
     small[30:32, 30:32] = True  # 4 cells: 64 px^2, below min_area
-    small[50:51, 5:40] = True  # 1 cell thin
+    small[50:51, 5:40] = True  # 1 cell high, too thin
     raw = small.repeat(f, 0).repeat(f, 1)
     settings = DetectionSettings(min_width=8)
     labels, regions = find_regions(raw, raw.astype(np.float32), settings)
@@ -60,7 +60,7 @@ def test_regions_come_strongest_first_with_their_mean_score():
     assert labels[45, 45] == 1 and labels[10, 10] == 2
 
 
-def test_nothing_in_nothing_out():
+def test_an_empty_mask_has_no_regions():
     labels, regions = find_regions(np.zeros((8, 8), bool), np.zeros((8, 8), np.float32), DetectionSettings())
     assert not labels.any() and regions == []
 
@@ -73,14 +73,14 @@ def test_dilation_is_a_square_and_stops_at_the_border():
     assert dilate(mask, 0) is mask
 
 
-def test_resize_keeps_cells_square():
+def test_upscaling_repeats_cells():
     mask = np.eye(3, dtype=bool)
     assert np.array_equal(resize_mask(mask, 6, 6), mask.repeat(2, 0).repeat(2, 1))
     assert resize_mask(mask, 3, 3) is mask
 
 
 @pytest.mark.parametrize("cells", [1, 2, 5])
-def test_regions_grow_to_the_dilation_of_all_and_new_cells_go_to_the_nearest(cells):
+def test_growth_matches_dilation_and_new_cells_join_the_nearest_region(cells):
     labels = np.zeros((40, 40), np.uint16)
     labels[5:10, 5:10], labels[5:10, 13:18], labels[30:33, 2:5] = 1, 2, 3
     grown = grow_labels(labels, cells)
@@ -92,7 +92,7 @@ def test_regions_grow_to_the_dilation_of_all_and_new_cells_go_to_the_nearest(cel
     assert grow_labels(labels, 0) is labels
 
 
-def test_every_region_survives_a_change_of_size():
+def test_every_region_survives_resizing():
     labels = np.zeros((64, 64), np.uint16)
     labels[10:12, 10:12], labels[40:44, 20:30] = 2, 1
     assert set(np.unique(resize_labels(labels, 8, 8))) == {0, 1, 2}
@@ -100,8 +100,8 @@ def test_every_region_survives_a_change_of_size():
     assert np.array_equal(large, labels.repeat(2, 0).repeat(2, 1))
 
 
-def test_settings_in_pixels_reach_the_last_row_and_column():
-    """``reference`` with the signal's own size and ``expand``: leaving regions out loses no cell of the others."""
+def test_grown_regions_add_up_to_the_dilated_mask():
+    """``reference`` without scaling, with ``expand``: excluding one region loses no cell of the others."""
     raw = np.zeros((90, 90), bool)
     raw[10:30, 10:30], raw[50:80, 40:80] = True, True
     settings = DetectionSettings(mode="reference", min_area=40)

@@ -1,4 +1,4 @@
-"""The report of a run: its summary, JSON, pictures."""
+"""The report of a run: summary, JSON, plots."""
 
 import json
 
@@ -20,7 +20,7 @@ def _nothing_watched():
     )
 
 
-def test_report_says_what_was_found(report):
+def test_the_report_states_what_was_detected(report):
     assert [image.flagged for image in report.images] == [True, False]
     assert [image.corrected for image in report.images] == [True, False]
     assert report.images[0].score > 1 and report.images[1].score == 0
@@ -32,7 +32,7 @@ def test_report_says_what_was_found(report):
     assert _nothing_watched().summary() == "Not watched: too short."
 
 
-def test_json_holds_plain_values_and_no_arrays(report):
+def test_json_contains_plain_values_and_no_arrays(report):
     plain = json.loads(report.to_json())
     assert len(json.dumps(plain)) < 5000
     assert plain["summary"] == report.summary() and plain["detection"]["mad_scale"] == 6
@@ -40,7 +40,7 @@ def test_json_holds_plain_values_and_no_arrays(report):
     assert set(region) == {"box", "area", "score"}
 
 
-def test_labels_name_the_regions(report):
+def test_labels_number_the_regions(report):
     (region,) = report.images[0].regions
     assert (report.labels[0] == 1).sum() == region.area and not report.labels[1].any()
     assert report.labels.dtype == np.uint16 and np.array_equal(report.masks, report.labels > 0)
@@ -55,14 +55,14 @@ def test_single_steps_are_measured_on_the_trace(report):
         assert shares[place] == pytest.approx((changes > threshold).mean(), abs=2e-3)
 
 
-def test_masks_come_at_any_size(report):
-    assert report.image_masks().shape == (2, 512, 512)  # eight pixels a cell
+def test_masks_are_available_at_any_size(report):
+    assert report.image_masks().shape == (2, 512, 512)  # eight pixels per cell
     odd = report.mask_at(101, 67)
     assert odd.shape == (2, 101, 67) and odd.dtype == np.float32 and set(np.unique(odd)) == {0.0, 1.0}
     assert odd.mean() == pytest.approx(report.masks.mean(), rel=0.15)
 
 
-def test_curves_of_the_region_jump_and_stall(report):
+def test_the_region_curve_jumps_and_flattens(report):
     region, rest = region_curves(report, 0)
     jump = int(np.argmax(region))
     assert report.window[0] < report.trace_steps[jump] <= report.window[1]
@@ -71,26 +71,26 @@ def test_curves_of_the_region_jump_and_stall(report):
     assert np.isnan(region_curves(report, 1)[0]).all()
 
 
-def test_phases_carry_the_papers_names(report):
+def test_phases_have_the_papers_names(report):
     steps = (0, report.window[0], report.window[1], report.decision)
     assert [report.phase(s) for s in steps] == ["Profiling", "Mutation", "Mutation", "Refinement"]
 
 
-def test_plots_are_pictures_that_differ_between_images(report):
+def test_plots_are_rgb_images_that_differ_between_images(report):
     first, second = plot_dynamics(report, 0), plot_dynamics(report, 1)
     assert first.dtype == np.uint8 and first.ndim == 3 and first.shape[2] == 3
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
-def test_plots_refuse_what_is_not_there(report):
+def test_plots_reject_missing_images_and_unwatched_runs(report):
     with pytest.raises(ValueError, match="no image 2"):
         plot_dynamics(report, 2)
     with pytest.raises(ValueError, match="Not watched"):
         plot_dynamics(_nothing_watched(), 0)
 
 
-def test_plots_do_without_colours(planted):
-    """Latents of four channels with no way to colours have a film of changes alone."""
+def test_plots_work_without_a_color_preview(planted):
+    """Four-channel latents without a linear RGB map only get the film strip of changes."""
     trajectory = trajectory_of()
     feed(trajectory, planted(channels=4))
     report = trajectory.report(RunFacts())
@@ -98,12 +98,12 @@ def test_plots_do_without_colours(planted):
 
 
 def test_a_run_without_a_decision_has_no_report():
-    with pytest.raises(ValueError, match="not decided"):
+    with pytest.raises(ValueError, match="has no decision"):
         trajectory_of().report(RunFacts())
 
 
 @pytest.mark.parametrize("steps", [1, 2, 25, 1000])
-def test_trace_is_bounded(steps, rng):
+def test_the_trace_is_bounded(steps, rng):
     trace = Trace(steps)
     for step in range(steps):
         trace.push(step, torch.randn(2, 3, 200, 100, generator=rng))
@@ -112,7 +112,7 @@ def test_trace_is_bounded(steps, rng):
     assert frames.shape == (2, len(trace.frame_steps), 3, SIDE, SIDE // 2) and len(trace.frame_steps) <= FRAMES
 
 
-def test_trace_shows_latents_by_the_matrix_it_is_given(rng):
+def test_the_trace_shows_latents_with_the_given_matrix(rng):
     matrix = torch.randn(3, 5, generator=rng)
     trace = Trace(3, matrix)
     latent = torch.randn(1, 4, 8, 8, generator=rng)
@@ -122,7 +122,7 @@ def test_trace_shows_latents_by_the_matrix_it_is_given(rng):
     torch.testing.assert_close(shown, expected, atol=1e-2, rtol=1e-2)
 
 
-def test_a_repeated_step_is_not_drawn_twice(planted):
+def test_a_repeated_step_is_recorded_once(planted):
     trace = Trace(3)
     for step, value in ((0, 0.0), (1, 1.0), (1, 5.0), (2, 5.5)):
         trace.push(step, torch.full((1, 3, 8, 8), value))
@@ -130,7 +130,7 @@ def test_a_repeated_step_is_not_drawn_twice(planted):
     assert trace.maps()[0, :, 0, 0].tolist() == [1.0, 0.5]
 
 
-def test_stopwatch_adds_up_also_over_errors():
+def test_the_stopwatch_counts_blocks_that_raise():
     watch = Stopwatch(torch.device("cpu"))
     with watch.span("model"):
         sum(range(1000))

@@ -1,4 +1,4 @@
-"""Which images of a batch are good."""
+"""Selecting the good images of a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asced_core.report.selection import cleanest, part_of, passing, verdicts
 
 @pytest.fixture
 def batch(report):
-    """Six images: areas 4, 0, 9, 3, 4, 0 of 64 cells; the last one of the two with 4 has the lower score."""
+    """Six images with areas 4, 0, 9, 3, 4, 0 of 64 cells; of the two with 4, the later one has the lower score."""
     scores, areas = (2.0, 0.0, 1.2, 2.5, 1.2, 0.0), (4, 0, 9, 3, 4, 0)
     labels = np.zeros((6, 8, 8), np.uint16)
     for own, area in zip(labels, areas, strict=True):
@@ -27,21 +27,21 @@ def batch(report):
     return replace(report, images=images, labels=labels, ratios=labels.astype(np.float16), **arrays)
 
 
-def test_a_gate_lets_those_pass_that_have_no_more_than_a_share_marked(batch):
+def test_the_gate_passes_images_up_to_a_marked_share(batch):
     assert passing(batch, 0.0) == [1, 5]
-    assert passing(batch, 4 / 64) == [0, 1, 3, 4, 5]  # whatever their scores
+    assert passing(batch, 4 / 64) == [0, 1, 3, 4, 5]  # regardless of the scores
     assert passing(batch, 3.9 / 64) == [1, 3, 5]
     assert passing(batch, 1.0) == list(range(6))
 
 
-def test_the_cleanest_come_first_by_area_then_score_then_place(batch):
+def test_the_cleanest_come_first_by_area_then_score_then_index(batch):
     assert cleanest(batch, 6) == [1, 5, 3, 4, 0, 2]
     assert cleanest(batch, 3) == [1, 5, 3] and cleanest(batch, 99) == cleanest(batch, 6)
-    with pytest.raises(ValueError, match="At least one image"):
+    with pytest.raises(ValueError, match="must be 1 or more, got 0"):
         cleanest(batch, 0)
 
 
-def test_a_video_is_judged_with_all_its_frames(batch):
+def test_a_video_counts_with_all_its_frames(batch):
     videos = replace(batch, run=replace(batch.run, frames=3))
     assert [(v.score, v.regions, round(v.area * 3 * 64)) for v in verdicts(videos)] == [(2.0, 2, 13), (2.5, 2, 7)]
     assert cleanest(videos, 2) == [1, 0] and passing(videos, 0.0) == [] and passing(videos, 10 / 192) == [1]
@@ -49,7 +49,7 @@ def test_a_video_is_judged_with_all_its_frames(batch):
     assert len(part.images) == 3 and part.images[0].score == 2.5 and np.array_equal(part.masks, batch.masks[3:])
 
 
-def test_the_report_of_a_part_is_a_report_of_its_own(batch):
+def test_the_report_of_selected_images_is_complete(batch):
     part = part_of(batch, [4, 1])
     assert [(i.index, i.score) for i in part.images] == [(0, 1.2), (1, 0.0)]
     assert np.array_equal(part.masks, batch.masks[[4, 1]])

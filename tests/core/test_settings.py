@@ -1,4 +1,4 @@
-"""Settings are checked once, where they enter."""
+"""Settings are validated once, on construction."""
 
 import json
 
@@ -26,7 +26,7 @@ from asced_core.settings import to_dict
         {"max_area": "large"},
     ],
 )
-def test_detection_settings_refuse_nonsense_in_one_sentence(bad):
+def test_invalid_detection_settings_are_rejected_with_one_sentence(bad):
     with pytest.raises(ValueError) as error:
         DetectionSettings(**bad)
     text = str(error.value)
@@ -38,25 +38,25 @@ def test_detection_settings_refuse_nonsense_in_one_sentence(bad):
     "bad",
     [{"method": "magic"}, {"gamma": -0.1}, {"strength": 1.5}, {"expand": 1.5}, {"x0_source": "next"}],
 )
-def test_correction_settings_refuse_nonsense_in_one_sentence(bad):
+def test_invalid_correction_settings_are_rejected_with_one_sentence(bad):
     with pytest.raises(ValueError) as error:
         CorrectionSettings(**bad)
     assert next(iter(bad)) in str(error.value)
 
 
-def test_sizes_scale_with_the_signal_but_not_in_reference():
+def test_sizes_scale_with_the_signal_except_in_reference():
     assert DetectionSettings().scale(64, 64) == 0.25
     assert DetectionSettings().scale(128, 512) == 1.0
     assert DetectionSettings(mode="reference").scale(64, 64) == 1.0
     assert DetectionSettings(mode="reference", base_size=256).scale(512, 512) == 2.0
 
 
-def test_whether_a_correction_acts():
+def test_when_a_correction_acts():
     assert CorrectionSettings().acts
     assert not CorrectionSettings(strength=0).acts
     assert not CorrectionSettings(method="none").acts
 
 
-def test_settings_are_plain_in_json():
+def test_settings_survive_json():
     settings = DetectionSettings(mode="paper", end_percent=0.6)
     assert DetectionSettings(**json.loads(json.dumps(to_dict(settings)))) == settings

@@ -1,4 +1,4 @@
-"""Smoothing against scipy, medians against numpy."""
+"""Smoothing compared with scipy, medians with numpy."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_smoothing_equals_scipy(size, sigma, rng):
 @pytest.mark.parametrize("size", [(300, 310), (512, 40)])
 @pytest.mark.parametrize("sigma", [16.0, 50.0])
 def test_a_wide_kernel_over_a_large_map_is_close_to_scipy(size, sigma, rng):
-    """On a coarser grid: within a fifth of what is left of white noise, so that it is cheap for any width."""
+    """On a coarser grid, which is cheap at any width: the error is below a fifth of the smoothed white noise."""
     maps = torch.randn(1, 2, *size, generator=rng)
     ours = GaussianSmoother(size, sigma, None, maps.device)(maps).numpy()
     theirs = gaussian_filter(maps.numpy().astype(np.float64), (0, 0, sigma, sigma))
@@ -29,20 +29,20 @@ def test_a_wide_kernel_over_a_large_map_is_close_to_scipy(size, sigma, rng):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16])
-def test_smoothing_with_channels_equals_the_authors_call(channels, rng):
+def test_smoothing_over_channels_equals_the_authors_call(channels, rng):
     maps = torch.rand(1, channels, 40, 50, generator=rng)
     ours = GaussianSmoother((40, 50), 2.0, channels, maps.device)(maps)
     theirs = gaussian_filter(maps[0].numpy().astype(np.float64), 2.0)
     np.testing.assert_allclose(ours[0].numpy(), theirs, atol=2e-6)
 
 
-def test_mixing_matrix_of_three_channels():
+def test_the_mixing_matrix_of_three_channels():
     expected = [[0.38914, 0.33329, 0.27757], [0.33329, 0.33343, 0.33329], [0.27757, 0.33329, 0.38914]]
     np.testing.assert_allclose(smoothing_matrix(3, 2.0), expected, atol=1e-5)
     np.testing.assert_allclose(smoothing_matrix(7, 1.3), gaussian_filter1d(np.eye(7), 1.3, axis=0), atol=1e-12)
 
 
-def test_no_smoothing_gives_the_maps_back(rng):
+def test_without_smoothing_the_maps_are_returned(rng):
     maps = torch.rand(1, 2, 4, 4, generator=rng)
     assert GaussianSmoother((4, 4), 0.0, None, maps.device)(maps) is maps
 

@@ -1,4 +1,4 @@
-"""The same settings mean the same in every space and at every size; masks keep to where they belong."""
+"""Settings mean the same in every space and at every size; masks stay where they belong."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def _upscaled(factor):
 
 
 def _blob(height, width, side, steps=8):
-    """Frames of a calm picture [1,3,H,W] in which a square of ``side`` (of a 256-px image) jumps and stalls."""
+    """Frames [1,3,H,W] of a calm image in which a square of ``side`` px (of a 256-px image) jumps and stays."""
     generator, f = torch.Generator().manual_seed(1), (height * width) ** 0.5 / 256
     if height * width > 10**6:
         steps = 4
@@ -41,7 +41,7 @@ SIZES = [(64, 64), (128, 128), (256, 256), (512, 512), (2048, 2048), (222, 666)]
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_sizes_are_in_pixels_of_a_256_px_image_at_every_size(height, width):
-    """A square of 20 px is found, one of 8 px is too small: 64 to 2048 px, and at 1:3."""
+    """A 20-px square is detected and an 8-px square is too small, from 64 to 2048 px and at 1:3."""
     for side, found in ((20, 1), (8, 0)):
         trajectory = trajectory_of(DetectionSettings(mad_scale=6, min_area=300, min_width=10))
         for step, frame in enumerate(_blob(height, width, side)):
@@ -51,7 +51,7 @@ def test_sizes_are_in_pixels_of_a_256_px_image_at_every_size(height, width):
 
 
 @pytest.mark.parametrize("factor", [1, 4, 8])
-def test_a_region_is_found_at_its_place_in_every_space(planted, factor):
+def test_a_region_is_detected_at_the_right_place_in_every_space(planted, factor):
     trajectory = trajectory_of(ANYWHERE, space=Space("x", _upscaled(factor)))
     feed(trajectory, planted(batch=3))
     assert trajectory.decision.corrected == [True, False, False]
@@ -62,7 +62,7 @@ def test_a_region_is_found_at_its_place_in_every_space(planted, factor):
 
 
 @pytest.mark.parametrize("factor", [1, 4, 8])
-def test_every_touched_cell_is_corrected_and_no_other_bit_moves(planted, factor):
+def test_exactly_the_touched_cells_are_corrected(planted, factor):
     trajectory = trajectory_of(ANYWHERE, CorrectionSettings(expand=0), space=Space("x", _upscaled(factor)))
     before, after = feed(trajectory, planted(batch=2))
     cells = trajectory.detections[0].mask.reshape(64, factor, 64, factor).any((1, 3))
@@ -70,7 +70,7 @@ def test_every_touched_cell_is_corrected_and_no_other_bit_moves(planted, factor)
     assert np.array_equal(changed[0], cells) and not changed[1].any()
 
 
-def test_a_cell_is_touched_by_any_part_of_a_mask_at_any_two_sizes():
+def test_any_part_of_a_mask_touches_its_cell_at_any_two_sizes():
     rng = np.random.default_rng(0)
     for height, width, h, w in ((72, 104, 9, 13), (100, 50, 7, 5), (5, 7, 5, 7), (64, 64, 63, 65), (10, 10, 40, 20)):
         mask = rng.random((height, width)) < 0.03
@@ -84,17 +84,17 @@ def test_a_cell_is_touched_by_any_part_of_a_mask_at_any_two_sizes():
                 assert touched[row, column] == mask[np.ix_(rows, columns)].any()
 
 
-def test_no_pixel_of_a_mask_is_lost_when_it_shrinks():
+def test_downscaling_a_mask_loses_no_pixel():
     mask = np.zeros((101, 67), bool)
     mask[50, 33] = True
     assert resize_mask(mask, 8, 8)[3, 3] and resize_mask(mask, 8, 8)[4, 4] and resize_mask(mask, 7, 7).sum() == 1
     assert resize_mask(resize_mask(mask, 8, 8), 101, 67)[50, 33]
 
 
-def test_what_is_forbidden_is_neither_found_nor_changed(planted):
-    """Half of the artifact is protected, at the size of the picture: the other half alone is corrected."""
+def test_forbidden_areas_are_neither_marked_nor_changed(planted):
+    """Half of the artifact is protected, by a mask at image size: only the other half is corrected."""
     forbidden = np.zeros((1, 512, 512), bool)
-    forbidden[:, :, : (32 + 5) * 8 + 3] = True  # ends inside of a cell
+    forbidden[:, :, : (32 + 5) * 8 + 3] = True  # ends inside a cell
     trajectory = trajectory_of(correction=CorrectionSettings(expand=8), forbidden=forbidden)
     before, after = feed(trajectory, planted())
     changed = (before != after).any(1)[0].numpy()
@@ -102,7 +102,7 @@ def test_what_is_forbidden_is_neither_found_nor_changed(planted):
     assert not trajectory.detections[0].mask[:, :38].any()
 
 
-def test_a_mask_per_image_is_each_images_own(planted):
+def test_each_image_uses_its_own_mask(planted):
     frames = planted()
     frames = [frame.repeat(2, 1, 1, 1) for frame in frames]
     trajectory = trajectory_of(forbidden=np.stack([np.zeros((64, 64), bool), np.ones((64, 64), bool)]))
@@ -110,7 +110,7 @@ def test_a_mask_per_image_is_each_images_own(planted):
     assert trajectory.decision.corrected == [True, False]
 
 
-def test_too_large_a_mask_is_not_corrected_and_says_so(planted):
+def test_a_mask_that_is_too_large_is_not_corrected_and_noted(planted):
     trajectory = trajectory_of(correction=CorrectionSettings(max_corrected_share=0.02))
     assert feed(trajectory, planted()) is None
     assert trajectory.detections[0].regions and trajectory.decision.corrected == [False]
@@ -118,7 +118,7 @@ def test_too_large_a_mask_is_not_corrected_and_says_so(planted):
 
 
 class _Halving:
-    """A codec with an error of its own: pictures at twice the size, and a round trip that darkens."""
+    """A lossy codec: images at twice the size, and a round trip that darkens."""
 
     def decode(self, latent):
         return F.interpolate(latent, scale_factor=2) * 0.9
@@ -127,7 +127,7 @@ class _Halving:
         return F.avg_pool2d(picture, 2) * 0.9
 
 
-def test_pixel_space_leaves_everything_outside_of_the_mask_alone(planted):
+def test_pixel_space_changes_nothing_outside_the_mask(planted):
     correction = CorrectionSettings(gamma=0.5, perturb_in="pixel", expand=0)
     trajectory = trajectory_of(correction=correction, codec=_Halving(), seed=3)
     before, after = feed(trajectory, planted(batch=2))
@@ -135,8 +135,8 @@ def test_pixel_space_leaves_everything_outside_of_the_mask_alone(planted):
     assert np.array_equal(changed[0], trajectory.detections[0].mask) and not changed[1].any()
 
 
-def test_pixel_space_adds_nothing_but_the_perturbation(planted):
-    """The error of decoding and encoding stays out: what differs from latent space is gamma's part alone."""
+def test_pixel_space_only_adds_the_perturbation(planted):
+    """The codec's round-trip error cancels out: only gamma's part differs from latent space."""
     states = {}
     for gamma in (0.0, 1e-4, 0.5):
         trajectory = trajectory_of(
@@ -149,24 +149,24 @@ def test_pixel_space_adds_nothing_but_the_perturbation(planted):
     assert (states[0.5] - latent).abs().max() > 0.1
 
 
-def test_the_feather_fades_in_inside_of_the_mask():
+def test_the_feather_fades_in_inside_the_mask():
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
     weight = feather(mask, 3)
     assert not weight[~mask].any() and weight[10, 10] == 1
     assert (np.diff(weight[10, 4:9]) > 0).all()
     assert np.array_equal(feather(mask, 0) > 0, mask)
-    assert feather(np.ones((8, 8), bool), 3).min() == 1  # the picture's border is no edge
+    assert feather(np.ones((8, 8), bool), 3).min() == 1  # the image border is not an edge
 
 
-def test_a_pixel_space_without_a_codec_is_refused(planted):
+def test_pixel_space_without_a_codec_is_rejected(planted):
     trajectory = trajectory_of(correction=CorrectionSettings(gamma=0.5, perturb_in="pixel"))
     with pytest.raises(ValueError, match="needs a codec"):
         feed(trajectory, planted())
 
 
-def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
-    """Video 1 of 2 has the square in its frames 3 to 6."""
+def test_the_frames_of_a_video_are_watched_separately_and_corrected_together():
+    """Two videos of nine frames; the second one has the square in frames 3 to 6."""
     frames = []
     for one in _blob(64, 64, 60):
         calm, _ = one.clone(), one
@@ -183,7 +183,7 @@ def test_nine_frames_of_a_video_are_watched_one_by_one_and_corrected_as_one():
     assert changed.tolist() == [[False] * 9, [3 <= t < 7 for t in range(9)]]
 
 
-def test_smoothing_over_frames_is_scipys():
+def test_smoothing_over_frames_equals_scipy():
     ndimage = pytest.importorskip("scipy.ndimage")
     frames = torch.rand(3, 2 * 9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     settings = DetectionSettings(smooth_frames=1.5)
@@ -197,8 +197,8 @@ def test_smoothing_over_frames_is_scipys():
     np.testing.assert_allclose(seen[0].view(2, 9, 3, 16, 16).numpy(), expected, atol=1e-5)
 
 
-def test_frames_are_smoothed_wherever_they_lie_in_memory():
-    """A video model may hand over cells that a transposition made: uni_pc with Wan does."""
+def test_frames_are_smoothed_in_any_memory_layout():
+    """A video model may return a transposed tensor, as Wan with uni_pc does."""
     detection = DetectionSettings(smooth_frames=1.0)
     seen = []
     for order in (lambda x: x, lambda x: x.transpose(0, -1).contiguous().transpose(0, -1)):
@@ -209,21 +209,21 @@ def test_frames_are_smoothed_wherever_they_lie_in_memory():
     torch.testing.assert_close(seen[1], seen[0])
 
 
-def test_frames_become_images_in_their_order():
+def test_frames_become_images_in_order():
     video = torch.arange(2 * 3 * 4 * 5 * 6).view(2, 3, 4, 5, 6)
     images = as_images(video)
     assert images.shape == (8, 3, 5, 6) and torch.equal(images[5], video[1, :, 1])
     assert as_images(images) is images
 
 
-def test_colours_are_the_linear_map():
+def test_rgb_is_the_linear_map():
     matrix, latent = torch.rand(3, 5), torch.rand(2, 4, 6, 7)
     expected = torch.einsum("dc,bchw->bdhw", matrix[:, :4], latent) + matrix[:, 4, None, None]
     torch.testing.assert_close(linear_rgb(matrix)(latent), expected)
 
 
 @pytest.mark.parametrize("interval", [1, 3, 4])
-def test_every_nth_step_is_looked_at_and_the_last_one_too(interval):
+def test_every_nth_step_is_watched_and_always_the_last_one(interval):
     seen = []
 
     def view(images):
@@ -239,6 +239,6 @@ def test_every_nth_step_is_looked_at_and_the_last_one_too(interval):
     assert seen == sorted({*range(window.first, window.last + 1, interval), window.last})
 
 
-def test_a_space_that_the_settings_do_not_ask_for_is_refused():
-    with pytest.raises(ValueError, match="ask to look in space vae, but the space given is latent"):
+def test_a_space_that_does_not_match_the_settings_is_rejected():
+    with pytest.raises(ValueError, match="use space vae, but the Space passed in is latent"):
         trajectory_of(DetectionSettings(space="vae"))

@@ -1,4 +1,4 @@
-"""Tiles are found in the finished picture by their content, and their masks put where they belong."""
+"""Tiles are located in the final image by content, and their masks placed there."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from asced_core.report.stitching import Tile, stitch
 
 
 def _report(score: float = 4.0) -> Report:
-    """A run of one 8x8-cell tile with a region in its cells (2..3, 4..5)."""
+    """The report of one tile of 8x8 cells with a region in rows 2 to 3, columns 4 to 5."""
     facts = RunFacts(image_size=(64, 64), model_calls=26, extra_model_calls=1, seconds_asced=0.5)
     blank = unwatched_report((1, 8, 8), (1.0, 0.0), DetectionSettings(), CorrectionSettings(), facts, ())
     labels, ratio = np.zeros((1, 8, 8), np.uint16), np.zeros((1, 8, 8), np.float16)
@@ -39,7 +39,7 @@ def _tile(whole: np.ndarray, top: int, left: int, report: Report | None = None) 
 CORNERS = [(0, 0), (0, 56), (0, 112), (56, 0), (56, 56), (56, 112)]
 
 
-def test_all_tiles_come_to_their_places(whole):
+def test_all_tiles_are_placed_correctly(whole):
     report = stitch(whole, [_tile(whole, *corner) for corner in CORNERS])
     assert report.masks.shape == (1, 120, 176) and report.size == (120, 176)
     expected = np.zeros((120, 176), bool)
@@ -52,18 +52,18 @@ def test_all_tiles_come_to_their_places(whole):
     assert report.images[0].corrected and "6 tiles" in report.summary()
 
 
-def test_calls_and_seconds_of_all_runs_are_added(whole):
+def test_calls_and_seconds_of_all_runs_add_up(whole):
     run = stitch(whole, [_tile(whole, *corner) for corner in CORNERS]).run
     assert (run.model_calls, run.extra_model_calls, run.seconds_asced) == (156, 6, 3.0)
 
 
-def test_of_two_runs_for_one_place_the_newer_counts(whole):
+def test_the_newer_of_two_runs_at_one_place_counts(whole):
     newer, older = _tile(whole, 0, 56, _report(7.0)), _tile(whole, 0, 56, _report(3.0))
     report = stitch(whole, [newer, older])
     assert [region.score for region in report.images[0].regions] == [7.0] and "1 tile." in report.summary()
 
 
-def test_edges_that_were_blended_and_a_little_noise_do_no_harm(whole):
+def test_blended_edges_and_slight_noise_do_not_matter(whole):
     tile = _tile(whole, 56, 56)
     tile.picture[:7], tile.picture[:, -7:] = 0, 255
     noise = np.random.default_rng(1).integers(-4, 5, tile.picture.shape)
@@ -71,17 +71,17 @@ def test_edges_that_were_blended_and_a_little_noise_do_no_harm(whole):
     assert stitch(whole, [noisy]).images[0].regions[0].box == (56 + 32, 56 + 16, 56 + 48, 56 + 32)
 
 
-def test_a_region_of_a_stitched_report_can_be_left_out(whole):
+def test_regions_of_a_stitched_report_keep_their_labels(whole):
     report = stitch(whole, [_tile(whole, 0, 0, _report(3.0)), _tile(whole, 56, 112, _report(7.0))])
     assert [region.score for region in report.images[0].regions] == [7.0, 3.0]
     assert (report.labels[0, 72:88, 144:160] == 1).all() and (report.labels[0, 16:32, 32:48] == 2).all()
     assert (report.labels > 0).sum() == 512
 
 
-def test_tiles_of_another_picture_and_too_large_ones_are_left_out(whole):
+def test_foreign_and_oversized_tiles_are_ignored(whole):
     other = np.random.default_rng(5).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     large = np.zeros((300, 300, 3), np.uint8)
-    strangers = [Tile(other, _report(), 0), Tile(large, _report(), 0)]
-    assert "1 tile." in stitch(whole, [*strangers, _tile(whole, 0, 0)]).summary()
+    foreign = [Tile(other, _report(), 0), Tile(large, _report(), 0)]
+    assert "1 tile." in stitch(whole, [*foreign, _tile(whole, 0, 0)]).summary()
     with pytest.raises(ValueError, match="None of the 2 tiles of this RUN is part of this IMAGE"):
-        stitch(whole, strangers)
+        stitch(whole, foreign)

@@ -1,4 +1,4 @@
-"""What the panel walks along: steps, strips of changes, small pictures."""
+"""The data behind the panel: steps, change strips, thumbnails."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def report():
     return trajectory.report(RunFacts())
 
 
-def test_every_traced_step_has_its_facts(report):
+def test_every_traced_step_has_an_entry(report):
     line = timeline(report, 1)
     assert [entry["step"] for entry in line] == list(report.trace_steps)
     watched = [entry for entry in line if entry["threshold"] is not None]
@@ -40,13 +40,13 @@ def test_every_traced_step_has_its_facts(report):
     assert all(type(value) in (int, float, str, type(None)) for entry in line for value in entry.values())
 
 
-def test_the_strip_is_brightest_where_it_changed(report):
+def test_the_strip_is_brightest_at_the_change(report):
     strip = change_strip(report, 1)
     assert strip.shape == (SIDE, SIDE * len(report.trace_steps), 3) and strip.dtype == np.uint8
     place = report.trace_steps.index(9)
-    grey = strip.astype(int).sum(-1).reshape(SIDE, len(report.trace_steps), SIDE)
-    assert grey[:, place].reshape(SIDE, SIDE)[8:24, 8:24].min() > 600
-    assert grey[:, np.arange(len(report.trace_steps)) != place].max() < 300
+    gray = strip.astype(int).sum(-1).reshape(SIDE, len(report.trace_steps), SIDE)
+    assert gray[:, place].reshape(SIDE, SIDE)[8:24, 8:24].min() > 600
+    assert gray[:, np.arange(len(report.trace_steps)) != place].max() < 300
 
 
 def test_a_run_without_any_change_has_a_dark_strip(report):
@@ -56,7 +56,7 @@ def test_a_run_without_any_change_has_a_dark_strip(report):
     assert change_strip(still, 0).max() <= 4  # magma's darkest
 
 
-def test_small_pictures(report):
+def test_thumbnails(report):
     frame = last_frame(report, 1)
     assert frame.shape == (SIDE, SIDE, 3) and (frame[8:24, 8:24] == 255).all() and abs(int(frame[0, 0, 0]) - 127) < 8
     assert thumbnail(frame) is frame

@@ -1,4 +1,4 @@
-"""One run: its window, its decision, and what it hands back."""
+"""One run: its window, its decision, and the corrected state."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from .runs import SIGMAS, frame_at, trajectory_of
 
 
 def _run(trajectory, frames):
-    """Feeds frames so that the planted jump lies in the window; gives the state before and after T_c."""
+    """Feeds frames so that the planted jump is in the window; returns the state before and after the correction."""
     generator = torch.Generator().manual_seed(5)
     t_c = trajectory.schedule.window.decision
     for step in range(t_c + 1):
@@ -41,22 +41,22 @@ def test_window_is_chosen_by_noise_level():
 
 
 @pytest.mark.parametrize(
-    ("sigmas", "word"),
+    ("sigmas", "reason"),
     [
         ([5.0, 0.0], "ends before"),
         ([1.0, 0.5, 0.0], "fewer than two steps"),
         ([10.0, 8.0, 6.0], "ends before"),
         ([0.0], "ends before"),
-        ([0.1, 5.0, 10.0], "rise"),
+        ([0.1, 5.0, 10.0], "increase"),
     ],
 )
-def test_runs_that_cannot_be_watched_say_why(sigmas, word):
+def test_the_note_says_why_a_run_is_not_watched(sigmas, reason):
     window = find_window(sigmas, sigma_start=8, sigma_end=2)
     assert window.decision is None and window.last < window.first
-    assert len(window.notes) == 1 and word in window.notes[0]
+    assert len(window.notes) == 1 and reason in window.notes[0]
 
 
-def test_few_steps_are_warned_of():
+def test_few_steps_cause_a_warning():
     window = find_window([10, 8, 6, 4, 1, 0], sigma_start=8, sigma_end=2)
     assert window.decision == 4 and "Few steps" in window.notes[0]
 
@@ -75,7 +75,7 @@ def test_only_the_artifact_region_of_the_flagged_image_changes(planted):
     assert (grown.min(0) == found.min(0) - 2).all() and (grown.max(0) == found.max(0) + 2).all()  # 8 px of 256
 
 
-def test_region_is_renoised_to_its_level(planted):
+def test_the_region_is_re_noised_to_its_level(planted):
     trajectory = trajectory_of(correction=CorrectionSettings(gamma=0.0), seed=7)
     _before, after = _run(trajectory, planted())
     clean, mask = planted()[-1], trajectory.detections[0].mask
@@ -84,7 +84,7 @@ def test_region_is_renoised_to_its_level(planted):
     torch.testing.assert_close(noise, own, atol=1e-4, rtol=0)
 
 
-def test_noise_of_an_image_depends_on_its_index_and_seed_alone(planted):
+def test_the_noise_of_an_image_only_depends_on_its_index_and_the_seed(planted):
     frames = planted(batch=2)
     swapped = [f.flip(0) for f in frames]
 
@@ -100,7 +100,7 @@ def test_noise_of_an_image_depends_on_its_index_and_seed_alone(planted):
     assert not torch.equal(first, corrected(frames, items=[5, 9], seed=3)[0])
     assert not torch.equal(first, corrected(frames, items=[4, 9], seed=4)[0])
     assert torch.equal(first, corrected(frames, items=[4, 9], seed=3)[0])
-    assert torch.equal(torch.get_rng_state(), state)  # the global generator never moved
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is untouched
 
 
 def _noise_of(trajectory, frames, image):
@@ -111,14 +111,14 @@ def _noise_of(trajectory, frames, image):
 
 
 @pytest.mark.parametrize("correction", [CorrectionSettings(method="none"), CorrectionSettings(strength=0)])
-def test_corrections_that_do_nothing_hand_nothing_back(planted, correction):
+def test_corrections_without_effect_return_the_state_itself(planted, correction):
     trajectory = trajectory_of(correction=correction)
     before, after = _run(trajectory, planted())
     assert after is before
     assert trajectory.detections[0].regions and trajectory.decision.corrected == [False]
 
 
-def test_half_strength_keeps_a_part_of_the_noise_and_its_variance(planted):
+def test_half_strength_keeps_part_of_the_noise_and_its_variance(planted):
     full, half = (_run(trajectory_of(correction=CorrectionSettings(strength=s)), planted()) for s in (1.0, 0.5))
     assert torch.equal(full[0], half[0])
     inside = full[1] != full[0]
@@ -127,9 +127,9 @@ def test_half_strength_keeps_a_part_of_the_noise_and_its_variance(planted):
     torch.testing.assert_close(mixed, 0.75**0.5 * old + 0.5 * new, atol=1e-4, rtol=0)
 
 
-def test_previous_source_takes_the_prediction_before(planted):
+def test_the_previous_source_uses_the_prediction_before_t_c(planted):
     frames = planted()
-    frames = [*frames[:-1], frames[-1] + 100.0]  # at T_c; the window ends one step before
+    frames = [*frames[:-1], frames[-1] + 100.0]  # the prediction at T_c; the window ends one step earlier
     window = trajectory_of().schedule.window
     frames = [frames[min(i, 6)] for i in range(window.decision - window.first)] + frames[-1:]
     inside = {}
@@ -141,20 +141,20 @@ def test_previous_source_takes_the_prediction_before(planted):
     assert abs(inside["previous"]) < 10 and inside["current"] > 90
 
 
-def test_the_current_source_needs_the_prediction(planted):
+def test_the_current_source_needs_the_prediction_at_t_c(planted):
     trajectory = trajectory_of()
     _run(trajectory, planted())
     with pytest.raises(ValueError, match="current"):
         trajectory.correct(trajectory.decision, torch.zeros_like(planted()[0]))
 
 
-def test_there_is_nothing_to_decide_before_the_window():
+def test_deciding_before_the_window_is_an_error():
     with pytest.raises(ValueError, match="nothing to decide"):
         trajectory_of().decide()
 
 
-def test_noise_of_an_item_is_the_same_for_ever():
-    """A release that changed these would change everybody's corrected images."""
+def test_the_noise_of_an_item_never_changes():
+    """Changing these values would change every user's corrected images."""
     known = {
         (0, 0): [0.995619, 0.264238, 1.536166, 1.309226],
         (7, 3): [0.518759, 2.420896, -1.179114, -1.352489],
@@ -174,7 +174,7 @@ def _schedule(begin, **percents):
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.2, 0.5), (0.1, 0.4)])
-def test_the_settings_percentages_choose_the_window(start, end):
+def test_the_percentages_of_the_settings_set_the_window(start, end):
     schedule = _schedule(0.0, start_percent=start, end_percent=end)
     percents = np.linspace(0, 0.98, 20)
     inside = [i for i, p in enumerate(percents) if start <= p < end]
@@ -183,10 +183,10 @@ def test_the_settings_percentages_choose_the_window(start, end):
     assert schedule.sigmas[-1] == 0 and schedule.steps == 20 and window.notes == ()
 
 
-def test_a_run_that_starts_after_t_d_is_watched_for_the_same_share_of_what_is_left():
+def test_a_run_that_starts_after_t_d_is_watched_for_the_same_share_of_the_rest():
     schedule = _schedule(0.6)
     window = schedule.window
     assert window.first == 0
-    end = 1 - 0.5 * 0.4 / 0.8  # half of the schedule is left at T_c, 0.8 at T_d and 0.4 at the start
+    end = 1 - 0.5 * 0.4 / 0.8  # the schedule left is 0.5 at T_c, 0.8 at T_d and 0.4 at the start
     assert SD.percent_to_sigma(end) >= schedule.sigmas[window.decision] > SD.percent_to_sigma(end + 0.03)
     assert window.notes == ("This run starts at 60% of the noise schedule and is watched up to 75%.",)

@@ -1,4 +1,4 @@
-"""The language model as a judge, against a real HTTP server on this machine."""
+"""The vision-language model as a judge, with a real local HTTP server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE[..., 0] = 200
 
 @pytest.fixture
 def server():
-    """An endpoint that says what it is told to; it stands in for a model, which cannot run here."""
+    """An endpoint with canned replies; it stands in for a model."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -29,7 +29,7 @@ def server():
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
-            if answer is None:  # the line breaks in mid-answer
+            if answer is None:  # the connection breaks in the middle of the response
                 self.send_header("Content-Length", "100")
             self.end_headers()
             self.wfile.write((answer or "").encode())
@@ -55,7 +55,7 @@ def judge(server, **more):
     return Judge(f"http://127.0.0.1:{server.server_port}/v1/", "eyes", timeout=5, **more)
 
 
-def test_the_picture_and_the_question_arrive(server):
+def test_the_server_receives_the_image_and_the_question(server):
     server.reply = says("Yes, there is.")
     question = question_of_paper(5)
     assert judge(server, key="secret").ask(PICTURE, question) == (True, "Yes, there is.")
@@ -77,7 +77,7 @@ def test_a_redirect_carries_neither_key_nor_image_on(server, status):
     assert [path for path, *_ in server.seen] == ["/v1/chat/completions"]
 
 
-def test_no_key_no_header(server):
+def test_without_a_key_there_is_no_header(server):
     server.reply = says("no")
     assert judge(server).ask(PICTURE, question_of_paper())[0] is False
     assert "Authorization" not in server.seen[0][1]
@@ -108,7 +108,7 @@ def test_verdicts(answer, yes_is_artifact, verdict):
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "message"),
     [
         ((404, "model not found"), "refused with 404: model not found. Check the model's name"),
         ((404, '{"error": {"message": "no model eyes."}}'), "refused with 404: no model eyes. Check the model"),
@@ -119,13 +119,13 @@ def test_verdicts(answer, yes_is_artifact, verdict):
         (says("I know nothing of eyesight"), "neither yes nor no"),
     ],
 )
-def test_other_answers_get_one_sentence(server, reply, words):
+def test_other_replies_get_one_sentence(server, reply, message):
     server.reply = reply
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         judge(server).ask(PICTURE, Question("?"))
 
 
-def test_nobody_there_and_no_address(server):
+def test_unreachable_and_invalid_addresses_are_reported(server):
     closed = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     port = closed.server_port
     closed.server_close()

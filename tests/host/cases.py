@@ -15,7 +15,7 @@ from .models import ONSET, as_flow, as_target, text, tiny_controlnet, tiny_unet,
 
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
 VERY_LOUD = 300.0  # predictions of random weights are large
-LOUD = 10.0  # some samplers and schedulers are not made for flow models: the image is noisy in stock, too
+LOUD = 10.0  # some samplers and schedulers are not made for flow models: stock images are noisy, too
 ANY_ORDER = ("before", "behind")
 OVER_THE_BATCH = "It computes over the whole batch: an image depends on the others, with ASCED or without."
 REMEMBERS = "It remembers its last call, and sees the one that the correction adds."
@@ -23,7 +23,7 @@ COUPLING = {"Mahiro": OVER_THE_BATCH, "APG with momentum": REMEMBERS, "EasyCache
 
 
 def samplers() -> Iterator[Case]:
-    """Every sampler of the host, on an eps and on a flow model; at CFG 1, for which the CFG++ ones are made."""
+    """Every ComfyUI sampler, on an eps and on a flow model; at CFG 1, which the CFG++ ones are made for."""
     import comfy.samplers
 
     for name in comfy.samplers.KSampler.SAMPLERS:
@@ -31,14 +31,14 @@ def samplers() -> Iterator[Case]:
 
             def sample(kit: Kit, asced: Patch, name: str = name, form: str = form) -> Any:
                 model = with_artifact(getattr(kit.hands, form), strength=LOUD)
-                steps = {"dpm_fast": 60}.get(name, 12)  # a third of them are steps
+                steps = {"dpm_fast": 60}.get(name, 12)  # a third of these become steps
                 return kit.sample(asced(model), sampler_name=name, cfg=1.0, steps=steps)
 
             yield Case("samplers", f"{name}, {form}", sample)
 
 
 def schedulers() -> Iterator[Case]:
-    """Every scheduler of the host."""
+    """Every ComfyUI scheduler."""
     import comfy.samplers
 
     for name in comfy.samplers.KSampler.SCHEDULERS:
@@ -53,7 +53,7 @@ def schedulers() -> Iterator[Case]:
 
 
 def _last_watched(model: Any, scheduler: str, steps: int) -> float:
-    """Share of the way of the window's last step: on a dense schedule ONSET may lie in front of the middle step."""
+    """Percent of the window's last step, 0 to 1: on a dense schedule ONSET may lie before the middle step."""
     import comfy.samplers
     from asced.asced_core.noise import percent_at
 
@@ -66,7 +66,7 @@ def _last_watched(model: Any, scheduler: str, steps: int) -> float:
 
 
 def models() -> Iterator[Case]:
-    """Predictions, ModelSampling patches, few-step models."""
+    """Prediction types, ModelSampling patches, few-step models."""
     forms: dict[str, Callable[[Kit], Any]] = {
         "eps": lambda kit: kit.hands.eps,
         "flow": lambda kit: kit.hands.flow,
@@ -225,11 +225,11 @@ def _timesteps(kit: Kit) -> Any:
 
 
 def _windows(kit: Kit, asced: Patch) -> Any:
-    """Two overlapping windows over the height of one image; the host's windows take no larger batch."""
+    """Two overlapping windows over the height of one image; ComfyUI's context windows take no larger batch."""
     node = "ContextWindowsManual"
     widgets = {"context_length": 24, "context_overlap": 16, "context_schedule": "standard_static", "context_stride": 1,
                "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False}  # fmt: skip
-    taken = inspect.signature(kit.host.NODE_CLASS_MAPPINGS[node].execute).parameters  # newer hosts take more
+    taken = inspect.signature(kit.host.NODE_CLASS_MAPPINGS[node].execute).parameters  # newer ComfyUI versions take more
     model = _node(kit, kit.hands.eps, node, {name: value for name, value in widgets.items() if name in taken})
     return kit.sample(asced(with_artifact(model)), latent=kit.latent(1))
 
@@ -262,14 +262,14 @@ def _hooks(kit: Kit, asced: Patch) -> Any:
 
 
 def _weights(model: Any) -> dict[str, Any]:
-    """A change of the widest weight, as a LoRA file would bring it."""
+    """A change of the largest weight, as from a LoRA file."""
     name, weight = max(model.model.state_dict().items(), key=lambda item: item[1].numel())
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)) * 0.002
     return {name: ("diff", (noise,))}
 
 
 def patches() -> Iterator[Case]:
-    """Guidance and caching of the host and as other packs write them, in both orders."""
+    """Guidance and caching patches of ComfyUI, and ones as other packs write them, in both orders."""
     nodes: dict[str, dict[str, Any]] = {
         "APG": {"eta": 1.0, "norm_threshold": 5.0, "momentum": 0.0},
         "RescaleCFG": {"multiplier": 0.7},
@@ -279,7 +279,7 @@ def patches() -> Iterator[Case]:
         "EasyCache": {"reuse_threshold": 0.05, "start_percent": 0.15, "end_percent": 0.95, "verbose": False},
         "LazyCache": {"reuse_threshold": 0.05, "start_percent": 0.15, "end_percent": 0.95, "verbose": False},
     }
-    attention: dict[str, dict[str, Any]] = {  # on a network of random weights, the host's own UNet
+    attention: dict[str, dict[str, Any]] = {  # on ComfyUI's own UNet with random weights
         "PerturbedAttentionGuidance": {"scale": 1.0},
         "SelfAttentionGuidance": {"scale": 0.1, "blur_sigma": 2.0},
         "FreeU_V2": {"b1": 1.1, "b2": 1.1, "s1": 0.9, "s2": 0.8},

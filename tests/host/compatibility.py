@@ -21,17 +21,17 @@ STATUS = ("not watched", "observed only", "corrected")  # from worst to best
 
 
 class NotInThisVersion(Exception):
-    """The host is too old for this row."""
+    """This ComfyUI is too old for the row."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row to be.
+    """One row to measure.
 
     Attributes:
-        table, name: where it stands.
+        table, name: its place in the tables.
         sample: (kit, asced) -> latent, with ``asced`` applied to the MODEL; the identity for stock.
-        coupling: why an image that was not flagged may change all the same, where something else makes it so.
+        coupling: why an unflagged image may change anyway, if something other than ASCED causes it.
     """
 
     table: str
@@ -46,10 +46,10 @@ class Row:
 
     Attributes:
         status: one of STATUS.
-        clean_identical: nothing found gives the bits of stock, and leaves the global RNG where stock does.
-        difference: largest change in an image that was not flagged, in latent units; None where there is none.
+        clean_identical: if nothing is found, the latent and the global RNG state are bit-for-bit identical to stock.
+        difference: largest change in an unflagged image, in latent units; None if there is no such image.
         extra_calls: evaluations of the model that the correction cost.
-        note: the report's words.
+        note: the report's notes.
     """
 
     status: str
@@ -59,7 +59,7 @@ class Row:
     note: str = ""
 
     def worse_than(self, other: Row) -> bool:
-        """True if a user would get less of it. A coupled image's change hangs on the size of the regions, too."""
+        """True if users get less from it. The change in a coupled image also depends on the size of the regions."""
         return (
             STATUS.index(self.status) < STATUS.index(other.status)
             or self.clean_identical < other.clean_identical
@@ -72,7 +72,7 @@ class Row:
 
 
 class Kit:
-    """What the cases are made of: models, conditioning, the host's nodes."""
+    """What the cases are made of: models, conditioning, ComfyUI's nodes."""
 
     def __init__(
         self, pack: SimpleNamespace, host: Any, core_node: Callable[..., tuple], hands: Any, folder: Path
@@ -81,7 +81,7 @@ class Kit:
         self.positive, self.negative = hands.positive, hands.negative
 
     def sample(self, model: Any, latent: dict[str, Any] | None = None, **change: Any) -> Tensor:
-        """The host's KSampler, 12 steps of euler on two images of 32x32 cells."""
+        """ComfyUI's KSampler, 12 steps of euler on two images of 32x32 cells."""
         given = {
             "seed": 3, "steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
             "positive": self.positive, "negative": self.negative, **change,
@@ -114,7 +114,7 @@ class Kit:
 
 
 def measure(case: Case, kit: Kit) -> Row:
-    """Runs a case and makes its row."""
+    """Runs a case and measures its row."""
     stock = case.sample(kit, lambda model: model)
     state = torch.get_rng_state()
     blind_reports: list[Any] = []
@@ -131,7 +131,7 @@ def measure(case: Case, kit: Kit) -> Row:
         return Row("not watched", identical and same, None, 0, " ".join(reports[-1].notes))
     (report,), (blind_report,) = watched, [r for r in blind_reports if r.decision is not None]
     if any(image.flagged for image in blind_report.images) or not report.images[0].flagged:
-        raise AssertionError(f"{case.name}: the artifact was not found, or found by the detector that is blind")
+        raise AssertionError(f"{case.name}: the artifact was not found, or the blind detector found it")
     corrected = report.images[0].corrected and not torch.equal(out[0], stock[0])
     frames = report.run.frames
     clean = [i for i in range(len(out)) if not any(f.flagged for f in report.images[i * frames : (i + 1) * frames])]
@@ -143,7 +143,7 @@ def measure(case: Case, kit: Kit) -> Row:
 
 
 def all_cases() -> Iterator[Case]:
-    """Every row of every table; the host must be loaded."""
+    """Every row of every table; ComfyUI must be loaded."""
     from . import cases
 
     for table in (cases.samplers, cases.schedulers, cases.models, cases.graphs, cases.patches):

@@ -1,6 +1,8 @@
-"""Host tests run in a real ComfyUI, in process: its path comes in ASCED_COMFYUI, stand-ins for missing packages in
-ASCED_STUBS. The checkout must not be on sys.path: its ``nodes`` folder would hide the host's ``nodes.py``, so the
-pack is loaded as the host loads it."""
+"""Host tests run inside a real ComfyUI: ASCED_COMFYUI holds its path, ASCED_STUBS stand-ins for missing packages.
+
+The checkout must not be on sys.path: its ``nodes`` folder would hide ComfyUI's ``nodes.py``, so the pack is loaded the
+way ComfyUI loads it.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,14 @@ STEPS, SIDE = 12, 32
 def _load_host(base: Path) -> None:
     stubs = [path for path in (os.environ.get("ASCED_STUBS"),) if path]
     sys.path[:] = [COMFYUI, *stubs, *[p for p in sys.path if Path(p or ".").resolve() != ROOT]]
-    sys.argv = sys.argv[:1]  # the host reads the command line
+    sys.argv = sys.argv[:1]  # ComfyUI reads the command line
     from comfy.cli_args import args
 
     args.cpu, args.base_directory = True, str(base)
     import comfy.utils
     import torch
 
-    comfy.utils.set_progress_bar_enabled(False)  # its lines would hide what failed
+    comfy.utils.set_progress_bar_enabled(False)  # its output would hide failures
     torch.set_num_threads(1)  # contended threads are far slower on tiny models
 
 
@@ -47,7 +49,7 @@ def _load_pack() -> ModuleType:
 def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The pack's node classes by id."""
     if not COMFYUI:
-        pytest.skip("ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+        pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
     _load_host(tmp_path_factory.mktemp("comfyui"))
     extension = asyncio.run(_load_pack().comfy_entrypoint())
     return {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(extension.get_node_list())}
@@ -55,7 +57,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def host(pack: dict[str, Any]) -> ModuleType:
-    """The host's own module of core nodes."""
+    """ComfyUI's own module of core nodes."""
     import nodes
 
     return nodes
@@ -63,7 +65,7 @@ def host(pack: dict[str, Any]) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def core_node(host: ModuleType) -> Callable[..., tuple]:
-    """Executes a node of the host by id, old style or new; gives its outputs."""
+    """Executes a ComfyUI node by id, old style or new; returns its outputs."""
     asyncio.run(host.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
 
     def run(node_id: str, **inputs: Any) -> tuple:
@@ -85,7 +87,7 @@ def _inference(pack: dict[str, Any]):
 
 @pytest.fixture(scope="session")
 def run_node(pack: dict[str, Any]) -> Callable[..., tuple]:
-    """Executes a node of the pack by id; gives its outputs."""
+    """Executes a node of the pack by id; returns its outputs."""
 
     def run(node_id: str, **inputs: Any) -> tuple:
         cls = pack[node_id]
@@ -97,7 +99,7 @@ def run_node(pack: dict[str, Any]) -> Callable[..., tuple]:
 
 @pytest.fixture(scope="session")
 def hands(run_node: Callable[..., tuple]) -> SimpleNamespace:
-    """The embedded model in the forms ``eps`` (its own) and ``flow``."""
+    """The embedded model as ``eps`` (its own form) and as ``flow``."""
     import torch
 
     from .models import as_flow
@@ -109,7 +111,7 @@ def hands(run_node: Callable[..., tuple]) -> SimpleNamespace:
 
 @pytest.fixture
 def latent() -> Callable[..., dict[str, Any]]:
-    """An empty latent as the host makes it: four channels of zeros."""
+    """An empty latent as ComfyUI makes it: four channels of zeros."""
     import torch
 
     def make(batch: int = 2, side: int = SIDE, **more: Any) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def latent() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def stock(host: ModuleType, hands: SimpleNamespace, latent: Callable[..., dict]) -> Callable[..., Any]:
-    """The host's own KSampler on the demo model; gives the latent."""
+    """ComfyUI's own KSampler on the demo model; returns the latent."""
 
     def sample(model: Any = None, seed: int = 3, sampler: str = "euler", cfg: float = 2.0, steps: int = STEPS,
                denoise: float = 1.0, scheduler: str = "normal", **samples: Any) -> Any:  # fmt: skip
@@ -137,7 +139,7 @@ def stock(host: ModuleType, hands: SimpleNamespace, latent: Callable[..., dict])
 def corrected(
     run_node: Callable[..., tuple], hands: SimpleNamespace, latent: Callable[..., dict]
 ) -> Callable[..., Any]:
-    """ASCED_KSampler with the same arguments as ``stock``; gives latent tensor, mask and report."""
+    """ASCED_KSampler with the same arguments as ``stock``; returns latent tensor, mask and report."""
 
     def sample(model: Any = None, seed: int = 3, sampler: str = "euler", cfg: float = 2.0, steps: int = STEPS,
                denoise: float = 1.0, scheduler: str = "normal", settings: dict | None = None,
@@ -155,7 +157,7 @@ def corrected(
 
 @pytest.fixture
 def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
-    """Detection that sees the artifact of ``with_artifact`` and nothing else."""
+    """Detection that finds the artifact of ``with_artifact`` and nothing else."""
     detection = run_node(
         "ASCED_Detection", mode="robust", threshold=6.0, min_area=1200, max_area=10000, min_width=32, expand=0,
         start_percent=0.2, end_percent=0.5,
@@ -163,7 +165,7 @@ def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
     return {"detection": detection}
 
 
-# What sees the planted artifact of the latent demo and nothing else.
+# Finds the planted artifact of the latent demo and nothing else.
 STRICT = {
     "mode": "robust", "threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
     "start_percent": 0.2, "end_percent": 0.5,
@@ -183,7 +185,7 @@ def demo(run_node):
 
 @pytest.fixture
 def sample(demo, run_node, host):
-    """ASCED_KSampler on the latent demo, or the host's KSampler for detection None."""
+    """ASCED_KSampler on the latent demo, or ComfyUI's KSampler for detection None."""
     import torch
 
     def run(model=None, detection=(), correction=(), batch=2, height=16, width=16, seed=3, latent=None, **more):
@@ -213,7 +215,7 @@ def loud(demo):
 
 @pytest.fixture
 def asced_models(host, tmp_path):
-    """A folder of models/asced for the test alone."""
+    """A models/asced folder for this test only."""
     import folder_paths
 
     paths, _ = folder_paths.folder_names_and_paths["asced"]

@@ -1,4 +1,4 @@
-"""Tiny real checkpoints of several model families: random weights, and the host's own loader decides what they are."""
+"""Tiny real checkpoints of several model families: random weights, identified by ComfyUI's own loader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HUNYUAN = {
     "hidden_size": 128, "mlp_ratio": 4.0, "num_heads": 1, "depth": 1, "depth_single_blocks": 1, "theta": 256,
     "qkv_bias": True, "byt5": False, "guidance_embed": False, "use_cond_type_embedding": False, "vision_in_dim": None,
 }  # fmt: skip
-# what tells SD2's v-prediction from its eps models: a bias of the full-size network that is far from zero
+# what distinguishes SD2's v-prediction models from its eps models: a bias of the full-size network far from zero
 _V_MARK = {"output_blocks.11.1.transformer_blocks.0.norm1.bias": torch.tensor([-1.0, 1.0])}
 
 
@@ -30,8 +30,8 @@ class Family:
     """One family.
 
     Attributes:
-        config: name of the host's model config.
-        unet: its network, as small as the loader takes it.
+        config: name of ComfyUI's model config.
+        unet: its network, as small as the loader accepts.
         latent: channels and sizes of a small latent.
         text: width of the conditioning.
         pooled: width of the pooled conditioning, 0 for none.
@@ -46,7 +46,7 @@ class Family:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def conditioning(self, seed: int = 0) -> Any:
-        """As its text encoder would give it."""
+        """As its text encoder would return it."""
         generator = torch.Generator().manual_seed(seed)
         more = {"pooled_output": torch.randn(1, self.pooled, generator=generator)} if self.pooled else {}
         return [[torch.randn(1, 8, self.text, generator=generator), more]]
@@ -93,7 +93,7 @@ FAMILIES = {
 
 
 def is_known(family: Family) -> bool:
-    """False for a host that has not got it, or takes no network so small."""
+    """False if this ComfyUI lacks the family, or does not accept a network this small."""
     import comfy.supported_models
     from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
@@ -104,7 +104,7 @@ def is_known(family: Family) -> bool:
 
 
 def load_family(name: str, folder: Path) -> Any:
-    """Writes the checkpoint of a family and loads it as a user does, by the host's UNETLoader; a ModelPatcher."""
+    """Writes a family's checkpoint and loads it as users do, with ComfyUI's UNETLoader; returns a ModelPatcher."""
     import folder_paths
     from safetensors.torch import save_file
 
@@ -122,7 +122,7 @@ def _weights(family: Family) -> dict[str, Tensor]:
     from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
     unet = dict(family.unet)
-    if unet.get("image_model") == "hunyuan_video":  # what newer hosts ask for is unknown to older ones
+    if unet.get("image_model") == "hunyuan_video":  # newer ComfyUI versions need settings that older ones do not know
         known = {"image_model", *(setting.name for setting in fields(HunyuanVideoParams))}
         unet = {key: value for key, value in unet.items() if key in known}
     network = getattr(comfy.supported_models, family.config)(unet).get_model({}).diffusion_model

@@ -1,4 +1,4 @@
-"""Models for the host tests, all around the embedded hand model."""
+"""Models for the host tests, all built on the embedded hand model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Where the planted artifact appears, as a share of the way: in the later half of a usual window, however the steps of
-# a sampler lie. What stands still over that half does not count as a change that lasts.
+# Where the planted artifact appears, as a share of the schedule: in the later half of a default window, wherever the
+# steps of a sampler fall. What does not change over that half does not count as a lasting change.
 ONSET = 0.4
 
 
@@ -47,7 +47,7 @@ def as_flow(model: Any) -> Any:
 class _DiscreteNet(nn.Module):
     """The hand network as a model of another target on the same noise levels, exactly: ``v``, ``x0`` or EDM's ``F``.
 
-    The host hands over ``x / sqrt(sigma^2 + 1)``, the VP state (sigma_data 1).
+    ComfyUI passes ``x / sqrt(sigma^2 + 1)``, the VP state (sigma_data 1).
     """
 
     def __init__(self, eps_net: nn.Module, target: str) -> None:
@@ -66,7 +66,7 @@ class _DiscreteNet(nn.Module):
 
 
 def as_target(model: Any, core: Any, target: str) -> Any:
-    """A ModelPatcher that samples the hands as a model of target ``v``, ``x0`` or ``edm``, by the host's own nodes."""
+    """A ModelPatcher that samples the hands as a model of target ``v``, ``x0`` or ``edm``, with ComfyUI's own nodes."""
     clone = model.clone()
     base = copy.copy(model.model)
     base._modules = dict(base._modules)
@@ -94,8 +94,8 @@ def with_artifact(
 ) -> Any:
     """A clone whose predictions get a square from one noise level on, in some images of the batch.
 
-    Uses the host's own hook behind guidance, as other packs do. The square appears between T_d and T_c and
-    stays: what the paper calls a score trap. Its channels differ in sign, unless they are to be ``alike``.
+    Uses ComfyUI's own post-CFG hook, as other packs do. The square appears between T_d and T_c and stays: what the
+    paper calls a score trap. Its channels differ in sign, unless they are ``alike``.
     """
     sampling = model.get_model_object("model_sampling")
     level = float(sampling.percent_to_sigma(onset))
@@ -134,7 +134,7 @@ def _randomized(module: nn.Module) -> nn.Module:
 
 
 def tiny_unet(model: Any, channels: int = 3) -> Any:
-    """The host's own UNet with attention in its middle, random weights: what attention patches want to see."""
+    """ComfyUI's own UNet with attention in the middle and random weights, for attention patches."""
     import comfy.model_base
     import comfy.model_patcher
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -147,7 +147,7 @@ def tiny_unet(model: Any, channels: int = 3) -> Any:
 
 
 def tiny_controlnet(model: Any, channels: int = 3) -> Any:
-    """The host's own ControlNet for ``tiny_unet``, random weights."""
+    """ComfyUI's own ControlNet for ``tiny_unet``, random weights."""
     import comfy.cldm.cldm
     import comfy.controlnet
 
@@ -156,5 +156,5 @@ def tiny_controlnet(model: Any, channels: int = 3) -> Any:
 
 
 def text(width: int = 16, seed: int = 0) -> Any:
-    """Conditioning as a text encoder would give it."""
+    """Conditioning as a text encoder would return it."""
     return [[torch.randn(1, 4, width, generator=torch.Generator().manual_seed(seed)), {}]]

@@ -1,4 +1,4 @@
-"""The paper's other corrections and detectors in the real host."""
+"""The paper's other corrections and detectors in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOSE = {"min_width": 8, "min_area": 300}
 
 
 class Corner(torch.nn.Module):
-    """Calls the upper left quarter an artifact; stands in for PAL's weights, which are the user's."""
+    """Marks the upper left quarter as an artifact; stands in for PAL's weights, which users provide."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         labels = torch.zeros(x.shape[2], x.shape[3], dtype=torch.long)
@@ -53,7 +53,7 @@ def test_nothing_found_is_bit_identical_to_stock(sample, loud, method):
     assert torch.equal(latent["samples"], sample(loud, None)["samples"])
 
 
-def test_a_detector_from_a_file_says_where(sample, loud, demo, run_node, corner):
+def test_a_detector_from_a_file_provides_the_mask(sample, loud, demo, run_node, corner):
     detector, mask, par = run_node("ASCED_PALDetector", file=corner, image=torch.rand(2, 64, 64, 3))
     assert mask.shape == (2, 64, 64) and par == 0.25
     assert mask[:, :32, :32].all() and mask.sum() == 2 * 32 * 32
@@ -69,16 +69,16 @@ def test_a_detector_needs_the_vae(run_node, corner):
         run_node("ASCED_Detection", threshold=3.0, detector=detector)
 
 
-def test_a_file_that_is_not_there_gets_one_sentence(run_node):
+def test_a_missing_file_gets_one_clear_error(run_node):
     with pytest.raises(ValueError, match="There is no file nothing"):
         run_node("ASCED_PALDetector", file="nothing.pt")
-    with pytest.raises(ValueError, match="There is no detector in models/asced: put"):
+    with pytest.raises(ValueError, match="No detector is installed: put"):
         run_node("ASCED_PALDetector", file="put a TorchScript file into models/asced")
 
 
 @pytest.fixture
 def server():
-    """A server that answers yes and no in turn, and keeps the headers; it stands in for a model."""
+    """Stands in for a model: answers yes and no in turn, and keeps the headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -107,7 +107,7 @@ def _verdict(run_node, endpoint):
     )  # fmt: skip
 
 
-def test_a_language_models_verdict(run_node, server):
+def test_a_vision_language_models_verdict(run_node, server):
     assert _verdict(run_node, f"http://127.0.0.1:{server.server_port}/v1") == (True, 0.5, "Yes.\nNo.")
 
 
@@ -120,8 +120,8 @@ def test_a_language_models_verdict(run_node, server):
         ("http://127.0.0.1:{port}/v1/", True),
     ],
 )
-def test_the_key_goes_to_the_address_that_was_named_on_this_machine_only(run_node, server, monkeypatch, named, sent):
-    """An address that came with somebody's workflow gets no key."""
+def test_the_key_is_sent_only_to_the_address_set_on_this_machine(run_node, server, monkeypatch, named, sent):
+    """An address from someone else's workflow gets no key."""
     monkeypatch.setenv("ASCED_VLM_KEY", "secret")
     monkeypatch.setenv("ASCED_VLM_ENDPOINT", named.format(port=server.server_port))
     _verdict(run_node, f"http://127.0.0.1:{server.server_port}/v1")
@@ -133,7 +133,7 @@ def test_the_key_goes_to_the_address_that_was_named_on_this_machine_only(run_nod
     assert ("was not sent" in str(error.value)) != sent
 
 
-def test_an_empty_endpoint_is_the_one_of_the_environment(run_node, server, monkeypatch):
+def test_an_empty_endpoint_means_the_one_in_the_environment(run_node, server, monkeypatch):
     monkeypatch.setenv("ASCED_VLM_KEY", "secret")
     monkeypatch.setenv("ASCED_VLM_ENDPOINT", f"http://127.0.0.1:{server.server_port}/v1")
     _verdict(run_node, "")

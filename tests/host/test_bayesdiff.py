@@ -1,4 +1,4 @@
-"""ASCED_BayesDiff in the real host."""
+"""ASCED_BayesDiff in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def bayes(run_node, hands):
     return run
 
 
-def test_the_images_are_the_hosts_own_euler(bayes, hands, core_node):
-    """And the model is as if we were not there."""
+def test_the_images_equal_comfyuis_euler(bayes, hands, core_node):
+    """And the model is left as it was."""
     latent, heat, mask, score, scores = bayes()
     stock = core_node(
         "KSampler", model=hands.eps, seed=5, steps=STEPS, cfg=2.0, sampler_name="euler", scheduler="normal",
@@ -42,7 +42,7 @@ def test_the_images_are_the_hosts_own_euler(bayes, hands, core_node):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
-def test_a_kept_posterior_gives_the_same_and_says_where_it_does_not_fit(bayes, asced_models, demo, cfg):
+def test_a_saved_posterior_gives_the_same_result_and_rejects_another_model(bayes, asced_models, demo, cfg):
     first = bayes(save_as="hands", cfg=cfg)
     (file,) = asced_models.glob("*")
     assert file.name == "hands.laplace.safetensors"
@@ -70,7 +70,7 @@ def test_more_images_make_it_more_certain(bayes):
     assert bayes(images=images)[3] < bayes(images=images[:1])[3]
 
 
-def test_what_is_not_painted_is_certain(bayes):
+def test_outside_the_inpaint_mask_nothing_is_uncertain(bayes):
     mask = torch.zeros(1, 32, 32)
     mask[:, :16] = 1
     _, _, shown, _, _ = bayes(latent_image={"samples": torch.full((2, 3, 32, 32), 0.2), "noise_mask": mask})
@@ -80,21 +80,21 @@ def test_what_is_not_painted_is_certain(bayes):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"images": None}, "connect some dozen"),
+        ({"images": None}, "connect a few dozen"),
         ({"vae": None}, "needs a VAE"),
         ({"posterior": "gone.laplace.safetensors"}, "There is no file gone"),
-        ({"save_as": "../evil"}, "save_as is '../evil': give a name"),
-        ({"latent_image": {"samples": torch.zeros(1, 3, 2, 32, 32)}}, "is for images"),
+        ({"save_as": "../evil"}, "save_as is '../evil': enter a name"),
+        ({"latent_image": {"samples": torch.zeros(1, 3, 2, 32, 32)}}, "needs image latents"),
         ({"positive": []}, "positive conditioning is empty"),
     ],
 )
-def test_wrong_inputs_get_one_sentence(bayes, changes, sentence):
+def test_invalid_inputs_get_one_clear_error(bayes, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         bayes(**changes)
 
 
 class Encoder:
-    """Stands in for the VAEs of these families, which are too large; latents of the right shape."""
+    """Stands in for the VAEs of these families, which are too large; returns latents of the right shape."""
 
     def __init__(self, shape):
         self.shape, self.latent_channels = shape, shape[0]
@@ -105,7 +105,7 @@ class Encoder:
 
 @pytest.mark.parametrize("name", ["SD 1.5, eps", "SD 2, v", "SD 3, flow"])
 def test_real_checkpoints_of_a_unet_and_of_a_transformer(run_node, core_node, tmp_path, name):
-    """A convolution is last in the one, a linear layer in the other; the images stay the host's own."""
+    """The last layer is a convolution in one, a linear layer in the other; the images still equal ComfyUI's."""
     from .families import FAMILIES, load_family
 
     family = FAMILIES[name]

@@ -1,4 +1,4 @@
-"""ASCED_Calibrate, and detection by a share of marked images, in the real host with the demo model."""
+"""ASCED_Calibrate, and detection by percentage of marked images, in a real ComfyUI with the demo model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def sample(run_node, hands):
     return run
 
 
-def test_the_named_share_is_marked(sample, run_node, asced_models):
-    """Of the images that were learned from, and nearly so of new ones; a run that comes twice counts once."""
+def test_the_requested_share_is_marked(sample, run_node, asced_models):
+    """Exactly of the learned images, and roughly of new ones; a repeated run counts once."""
     learned = [sample(seed, threshold=0.1) for seed in (1, 2, 3, 4)]
     for number, report in enumerate(learned):
         images, summary = run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
@@ -33,14 +33,14 @@ def test_the_named_share_is_marked(sample, run_node, asced_models):
     assert run_node("ASCED_Calibrate", report=learned[0], name=f"hands{ENDING}", start_over=False)[0] == 32
     assert [path.name for path in asced_models.iterdir()] == [f"hands{ENDING}"]
     calibrated = {"calibration": f"hands{ENDING}", "max_area": 65536}
-    for share, most in ((10, 2), (50, 15)):  # the next image is the one more that the promise leaves room for
+    for share, most in ((10, 2), (50, 15)):  # the guarantee leaves room for one more image
         marked = [
             sum(i.flagged for i in sample(seed, marked_percent=share, **calibrated).images) for seed in (1, 2, 3, 4)
         ]
         assert sum(marked) == most
     fresh = [sample(seed, marked_percent=50, **calibrated) for seed in (11, 12)]
     assert 3 <= sum(i.flagged for report in fresh for i in report.images) <= 13  # 98.6 % of binomial draws
-    assert fresh[0].detection["mad_scale"] > 0.1  # what was in force is in the report
+    assert fresh[0].detection["mad_scale"] > 0.1  # the threshold that was used is in the report
     assert run_node("ASCED_Calibrate", report=learned[0], name="hands", start_over=True)[0] == 8
 
 
@@ -51,7 +51,7 @@ def test_without_a_calibration_the_threshold_counts(run_node):
     )
 
 
-def test_one_ships_for_each_demo_model(run_node, demo):
+def test_a_calibration_ships_for_each_demo_model(run_node, demo):
     for name in ("ASCED demo hands", "ASCED demo hands, latent"):
         lax, strict = (
             run_node("ASCED_Detection", threshold=3.0, calibration=name + ENDING, marked_percent=share)[0].settings
@@ -60,13 +60,13 @@ def test_one_ships_for_each_demo_model(run_node, demo):
         assert 0.1 < lax.mad_scale < strict.mad_scale < 15 and lax.min_area == 100
 
 
-def test_what_does_not_fit_gets_one_sentence(sample, run_node, asced_models):
-    usual = sample(1, threshold=0.1)
-    run_node("ASCED_Calibrate", report=usual, name="hands", start_over=False)
+def test_a_mismatch_gets_one_clear_error(sample, run_node, asced_models):
+    report = sample(1, threshold=0.1)
+    run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
     with pytest.raises(ValueError, match=r"learns from mode robust at threshold 0\.1; set both in ASCED Detection"):
         run_node("ASCED_Calibrate", report=sample(1), name="hands", start_over=False)
-    with pytest.raises(ValueError, match=r"name is '\.\./hands': give a name without folders"):
-        run_node("ASCED_Calibrate", report=usual, name="../hands", start_over=False)
+    with pytest.raises(ValueError, match=r"name is '\.\./hands': enter a name without folders"):
+        run_node("ASCED_Calibrate", report=report, name="../hands", start_over=False)
     other = sample(1, threshold=0.1, min_area=300)
     with pytest.raises(ValueError, match=r"earlier runs had min_area 100 and not 300 of this run"):
         run_node("ASCED_Calibrate", report=other, name="hands", start_over=False)
@@ -75,5 +75,5 @@ def test_what_does_not_fit_gets_one_sentence(sample, run_node, asced_models):
         run_node("ASCED_Detection", marked_percent=5.0, **own)
     with pytest.raises(ValueError, match=r"calibration had start_percent 0\.2 and not 0\.3 of ASCED Detection"):
         run_node("ASCED_Detection", start_percent=0.3, marked_percent=20.0, **own)
-    with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another, or none"):
+    with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another one, or none"):
         run_node("ASCED_Detection", threshold=3.0, calibration="gone.safetensors")

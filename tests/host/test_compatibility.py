@@ -1,7 +1,7 @@
-"""Every row of docs/compatibility.md is measured anew; none may be worse than what is written there.
+"""Measures every row of docs/compatibility.md again; none may be worse than recorded there.
 
-``make matrix`` runs all rows on every ComfyUI version and writes the tables; ``make test`` runs a part of them
-(ASCED_MATRIX names a file for the rows, and so asks for all).
+``make matrix`` runs all rows on every ComfyUI version and writes the tables; ``make test`` runs some of them
+(ASCED_MATRIX names a file for the rows and selects all of them).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def kit(pack, host, core_node, hands, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written():
-    """The rows in force for this version of the host."""
+    """The recorded rows for this ComfyUI version."""
     import comfyui_version
 
     return json.loads(WRITTEN.read_text(encoding="utf-8")).get(comfyui_version.__version__, {})
@@ -47,7 +47,7 @@ def written():
 
 @pytest.fixture(scope="module")
 def rows():
-    """The rows of this session, kept in the file that ASCED_MATRIX names."""
+    """The rows of this session, saved to the file that ASCED_MATRIX names."""
     measured: dict[str, dict] = {}
     yield measured
     if OUT:
@@ -57,7 +57,7 @@ def rows():
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_no_row_is_worse_than_written(kit, written, rows, table):
+def test_no_row_is_worse_than_recorded(kit, written, rows, table):
     wrong = {}
     known = written.get(table, {})
     measured = rows.setdefault(table, {})
@@ -73,13 +73,13 @@ def test_no_row_is_worse_than_written(kit, written, rows, table):
             continue
         measured[case.name] = row.as_dict()
         if not row.clean_identical:
-            wrong[case.name] = "not the bits of stock where nothing is found"
+            wrong[case.name] = "not bit-for-bit identical to stock if nothing is found"
         elif row.status != "corrected" and not row.note:
-            wrong[case.name] = f"{row.status}, and no reason is told"
+            wrong[case.name] = f"{row.status}, without a reason"
         elif row.extra_calls > 1 or (row.difference and not case.coupling):
             wrong[case.name] = f"{row}"
         elif case.name in known and row.worse_than(Row(**known[case.name])):
-            wrong[case.name] = f"{row}, and was {known[case.name]}"
+            wrong[case.name] = f"{row}, was {known[case.name]}"
     missing = set() if not OUT else set(known) - set(measured)
     assert not wrong
-    assert not missing, "rows that are written and no longer measured"
+    assert not missing, "recorded rows that are no longer measured"

@@ -1,6 +1,7 @@
-"""What users of such packs saw elsewhere, each under the name of what they saw. Some have a home of their own:
+"""Complaints from users of similar packs, each test named after what they saw.
 
-nested latents in test_nested.py, templates and shifted widgets in tests/web, one OpenCV wheel in tests/core.
+Some are tested elsewhere: nested latents in test_nested.py, templates and shifted widgets in tests/web, one OpenCV
+wheel in tests/core.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def test_results_differed_from_run_to_run(hands, corrected, settings):
 
 @pytest.mark.parametrize("batch", [2, 3, 5])
 def test_batches_larger_than_one_failed(hands, corrected, settings, batch):
-    """Impact-Pack#61, #75: here each image is judged for itself."""
+    """Impact-Pack#61, #75: here each image is handled on its own."""
     model = with_artifact(hands.eps, images=(batch - 1,))
     _, mask, report = corrected(model, settings=settings, batch=batch)
     assert [image.corrected for image in report.images] == [False] * (batch - 1) + [True]
@@ -78,7 +79,7 @@ def test_an_image_size_mask_met_a_latent_size_tensor(hands, stock, corrected, la
 
 
 def test_the_cost_doubled_at_cfg_1(hands, stock, corrected, settings):
-    """Adaptive-Guidance#7: at CFG 1 the host leaves the negative out, and so must a watched run."""
+    """Adaptive-Guidance#7: at CFG 1 ComfyUI skips the negative, and so must a watched run."""
     from comfy.patcher_extension import WrappersMP
 
     images = []
@@ -90,14 +91,14 @@ def test_the_cost_doubled_at_cfg_1(hands, stock, corrected, settings):
     model = with_artifact(hands.eps)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
     stock(model, cfg=1.0)
-    usual, images[:] = list(images), []
+    expected, images[:] = list(images), []
     corrected(model, cfg=1.0, settings=settings)
-    assert usual == [2] * 12
+    assert expected == [2] * 12
     assert images == [2] * 13  # one more for the correction
 
 
 def test_the_mask_canvas_was_hidden_in_the_new_renderer(hands, corrected, run_node, settings):
-    """frontend#7615: the preview is a picture of the node's output and asks no script of the page."""
+    """frontend#7615: the preview is an image in the node's output and needs no script in the page."""
     from comfy_execution.utils import CurrentNodeContext
 
     report = corrected(with_artifact(hands.eps), settings=settings)[2]
@@ -111,7 +112,7 @@ def test_the_mask_canvas_was_hidden_in_the_new_renderer(hands, corrected, run_no
 
 
 def test_a_bad_image_is_cancelled_on_the_fly_and_the_queue_goes_on(hands, corrected, settings):
-    """ComfyUI#3425: people stop a run that goes wrong; the next one must be as if it had never been."""
+    """ComfyUI#3425: people cancel a run that goes wrong; the next one must not be affected."""
     import comfy.model_management
 
     model = with_artifact(hands.eps)

@@ -1,4 +1,4 @@
-"""What users of such packs saw elsewhere, second part: what has to be measured in the picture, or in the process."""
+"""Complaints from users of similar packs, part two: those to be measured in the image or in the process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WINDOW = {"mode": "robust", "max_area": 10000, "expand": 0, "start_percent": 0.2
 
 @pytest.fixture(scope="module")
 def pictures(host, hands, run_node):
-    """Four hands with no planted artifact, sensitive settings: stock's and the corrected ones, decoded.
+    """Four hands without a planted artifact, sensitive settings: stock and corrected, decoded.
 
     ``regions`` holds image and corrected area of each hand that was corrected.
     """
@@ -42,30 +42,30 @@ def pictures(host, hands, run_node):
 
 
 def _seam(picture, area):
-    """Mean jump of colour over the area's edge."""
+    """Mean color jump across the area's edge."""
     down, right = (picture.diff(dim=d).abs().mean(-1) for d in (0, 1))
     over_down, over_right = (area.diff(dim=d) for d in (0, 1))
     return float(torch.cat([down[over_down], right[over_right]]).mean())
 
 
 def test_a_corrected_hand_is_not_a_featureless_blob(pictures):
-    """ADetailer#88: inside of the corrected area there is about as much structure as in stock's image."""
+    """ADetailer#88: inside the corrected area there is about as much structure as in the stock image."""
     for i, area in pictures.regions:
         assert not torch.equal(pictures.after[i], pictures.before[i])
         assert pictures.after[i][area].std(0).mean() > 0.6 * pictures.before[i][area].std(0).mean()
 
 
 def test_a_corrected_region_has_no_square_seam(pictures):
-    """ADetailer#798: the area's edge jumps no more than edges of the picture do, and far less than a pasted one."""
+    """ADetailer#798: the area's edge jumps no more than the image's own edges, and far less than a pasted one."""
     for i, area in pictures.regions:
-        seam, usual = _seam(pictures.after[i], area), _seam(pictures.before[i], area)
-        assert seam < 1.5 * max(usual, float(pictures.before[i].diff(dim=0).abs().mean()))
+        seam, stock = _seam(pictures.after[i], area), _seam(pictures.before[i], area)
+        assert seam < 1.5 * max(stock, float(pictures.before[i].diff(dim=0).abs().mean()))
         pasted = _seam(torch.where(area[..., None], pictures.foreign[i], pictures.before[i]), area)
-        assert seam - usual < 0.25 * (pasted - usual)  # what the picture itself jumps there is no seam
+        assert seam - stock < 0.25 * (pasted - stock)  # the image's own jump there is not a seam
 
 
 def test_no_black_patches(pictures):
-    """ADetailer: what was drawn anew keeps stock's brightness; black or emptied areas do not."""
+    """ADetailer: what was redrawn keeps the stock brightness; black or emptied areas do not."""
     assert pictures.after.isfinite().all()
     for i, area in pictures.regions:
         assert (pictures.after[i][area].mean(0) - pictures.before[i][area].mean(0)).abs().max() < 0.1
@@ -73,7 +73,7 @@ def test_no_black_patches(pictures):
 
 
 def test_the_mask_is_seen_without_a_canvas(hands, corrected, run_node, pack, settings):
-    """frontend#7615: the files that the node shows are the mask itself, and no script of ours has a hand in them."""
+    """frontend#7615: the files that the node shows are the mask itself, and none of our scripts is involved."""
     import folder_paths
     from PIL import Image
 
@@ -88,7 +88,7 @@ def test_the_mask_is_seen_without_a_canvas(hands, corrected, run_node, pack, set
 
 
 def test_a_seed_does_not_leak_into_other_workflows(hands, stock, corrected, run_node, settings):
-    """ComfyUI#2841, #2416: after a corrected run and its views, every global generator is where stock leaves it."""
+    """ComfyUI#2841, #2416: after a corrected run and its views, every global generator is in the same state as after stock."""
     model = with_artifact(hands.eps)
 
     def drawn():
@@ -110,7 +110,7 @@ def test_a_seed_does_not_leak_into_other_workflows(hands, stock, corrected, run_
 
 
 def test_nothing_stays_after_bypass(hands, stock, run_node, settings):
-    """PuLID-Flux2#12, KJNodes#173: neither the model nor the host's modules keep anything of ours."""
+    """PuLID-Flux2#12, KJNodes#173: neither the model nor ComfyUI's modules keep anything of ours."""
     model = with_artifact(hands.eps)
 
     def state():
@@ -132,9 +132,9 @@ def test_nothing_stays_after_bypass(hands, stock, run_node, settings):
 
 
 def test_image_size_and_latent_size_masks_meet(hands, stock, corrected, core_node, settings):
-    """NAG-Extended#9: at eight pixels a cell, the MASK that comes out is of image size, and goes into an inpaint."""
+    """NAG-Extended#9: at eight pixels per cell, the output MASK has image size and works for inpainting."""
     model = with_artifact(hands.eps)
-    model.model = copy.copy(model.model)  # else the format would stay with all models of this test run
+    model.model = copy.copy(model.model)  # otherwise the format would stay with all models of this test run
     eight_pixels = type("EightPixels", (type(model.model.latent_format),), {"pixels_per_cell": 8})
     model.model.latent_format = eight_pixels()
     latent, mask, report = corrected(model, settings=settings)
@@ -153,7 +153,7 @@ def test_image_size_and_latent_size_masks_meet(hands, stock, corrected, core_nod
 
 
 def test_batches_larger_than_one_work(hands, stock, corrected, run_node, settings):
-    """Impact-Pack#61, #75: five images, two of them with an artifact; all others keep every bit."""
+    """Impact-Pack#61, #75: five images, two of them with an artifact; the others are bit-for-bit identical."""
     model = with_artifact(hands.eps, images=(1, 3))
     before = stock(model, batch=5)
     after, mask, report = corrected(model, batch=5, settings=settings)
@@ -161,13 +161,13 @@ def test_batches_larger_than_one_work(hands, stock, corrected, run_node, setting
     assert [image.corrected for image in report.images] == touched
     assert [bool(m.any()) for m in mask] == touched
     assert [not torch.equal(a, b) for a, b in zip(after, before, strict=True)] == touched
-    assert not torch.equal(after[1] - before[1], after[3] - before[3])  # each has noise of its own
+    assert not torch.equal(after[1] - before[1], after[3] - before[3])  # each has its own noise
     drawn, _ = run_node("ASCED_Overlay", report=report, image=hands.vae.decode(after), opacity=0.5)
     assert len(drawn) == 5
 
 
 def test_a_bad_image_is_cancelled_by_the_button(hands, corrected, settings, monkeypatch):
-    """ComfyUI#3425: the host stops at the progress bar, wherever the corrected run is then."""
+    """ComfyUI#3425: ComfyUI stops at the progress bar, wherever the corrected run is then."""
     import comfy.model_management
     import comfy.utils
 

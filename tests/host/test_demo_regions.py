@@ -1,6 +1,6 @@
-"""What the default detector marks in the demo's sixteen images: no release changes it unnoticed.
+"""What the default detector marks in the demo's sixteen images, so that no release changes it unnoticed.
 
-The run is that of ``make demo``, up to T_c. ``ASCED_WRITE_REGIONS=1`` writes the snapshot again.
+The run is that of ``make demo``, up to T_c. ``ASCED_WRITE_REGIONS=1`` rewrites the snapshot.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEPS, CFG, SEED, AFTER_T_C = 25, 2.0, 2, 14
 
 
 @pytest.mark.parametrize("variant", ["pixel", "latent"])
-def test_the_default_detector_marks_the_demo_as_ever(run_node, variant):
+def test_the_default_detector_marks_the_same_regions_in_the_demo(run_node, variant):
     model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn", variant=variant)
     shape, options = ((16, 3, 64, 64), {}) if variant == "pixel" else ((16, 4, 16, 16), {"space": "vae", "vae": vae})
     report = run_node(
@@ -35,6 +35,6 @@ def test_the_default_detector_marks_the_demo_as_ever(run_node, variant):
     with np.load(SNAPSHOT) as known:
         labels, expected = known[f"{variant}_labels"], known[f"{variant}_scores"]
     assert (labels > 0).any()
-    # another processor rounds in another way: a cell at the threshold may fall on its other side
+    # other processors round differently: a cell at the threshold may fall on the other side
     assert np.mean(report.labels != labels) < 1e-4
     np.testing.assert_allclose(scores, expected, rtol=0.01)

@@ -1,4 +1,4 @@
-"""What must hold in any host (ALGORITHM, Sec. 4), over whatever an artist may choose."""
+"""What must always hold (ALGORITHM, Sec. 4), for any settings an artist may choose."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ EXAMPLES = settings(
 
 @st.composite
 def _runs(draw):
-    """A run: sampler, scheduler, steps, shape, batch, mask, cfg, denoise, seed and model; names by number, since the
-    host is not yet there when tests are collected."""
+    """A run: sampler, scheduler, steps, shape, batch, mask, cfg, denoise, seed and model; names by number, since
+    ComfyUI is not yet loaded when tests are collected."""
     return {
         "sampler": draw(st.integers(0, 10**6)), "scheduler": draw(st.integers(0, 10**6)),
         "steps": draw(st.integers(2, 16)), "cfg": draw(st.sampled_from([1.0, 2.0, 5.0])),
@@ -32,7 +32,7 @@ def _runs(draw):
 
 @pytest.fixture
 def play(hands, stock, corrected, run_node):
-    """Plays a run on the host's KSampler (``watched=None``), or watched with these widgets."""
+    """Plays a run on ComfyUI's KSampler (``watched=None``), or watched with these widgets."""
     import comfy.samplers
 
     def play(run, watched=None, model=None, **correct):
@@ -66,7 +66,7 @@ def play(hands, stock, corrected, run_node):
 
 
 def _same(a, b):
-    return torch.equal(a.nan_to_num(nan=7.0), b.nan_to_num(nan=7.0))  # some choices break down in stock, too
+    return torch.equal(a.nan_to_num(nan=7.0), b.nan_to_num(nan=7.0))  # some settings break down in stock, too
 
 
 @EXAMPLES
@@ -86,7 +86,7 @@ def test_1_nothing_detected_or_nothing_done_is_bit_identical(play, run, how):
 
 @EXAMPLES
 @given(run=_runs(), other=_runs())
-def test_2_same_seed_same_result_and_the_global_rng_is_as_if_we_were_not_there(play, run, other):
+def test_2_same_seed_same_result_and_the_global_rng_is_left_alone(play, run, other):
     play(run)
     state = torch.get_rng_state()
     first, _, report = play(run, {})
@@ -100,7 +100,7 @@ def test_2_same_seed_same_result_and_the_global_rng_is_as_if_we_were_not_there(p
 @EXAMPLES
 @given(run=_runs(), longer=st.integers(2, 6))
 def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
-    """A detector holds a few maps and at most KEPT of the frames and the last one, however many came."""
+    """A detector holds a few maps, at most KEPT frames and the last one, however many it was shown."""
     from asced.asced_core import DetectionSettings
     from asced.asced_core.detect.lasting import KEPT, LastingChange
 
@@ -123,7 +123,7 @@ def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
 
 @EXAMPLES
 @given(run=_runs(), when=st.integers(1, 20), interrupt=st.booleans())
-def test_4_a_run_that_breaks_off_anywhere_leaves_nothing(play, hands, run, when, interrupt):
+def test_4_a_run_that_breaks_off_anywhere_leaves_nothing_behind(play, hands, run, when, interrupt):
     import comfy.model_management
 
     run = {**run, "denoise": 1.0}

@@ -1,4 +1,4 @@
-"""What is left of a run when it is over: nothing, in every way that it may end, in a server that goes on."""
+"""Nothing is left of a run when it is over, however it ends, in a server that keeps running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_memory_is_flat_over_fifty_queues(hands, corrected, settings):
         report = corrected(model, settings=settings, seed=seed, steps=8, side=16, batch=1)[2]
         assert report.images[0].corrected
 
-    for seed in range(5):  # caches of torch and the host fill
+    for seed in range(5):  # caches of torch and ComfyUI fill
         queue(seed)
     tensors, resident = _tensor_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(50):
@@ -35,7 +35,7 @@ def test_memory_is_flat_over_fifty_queues(hands, corrected, settings):
 
 
 def test_one_patched_model_serves_samplers_of_other_length_and_size_and_again(hands, stock, run_node, settings):
-    """The MODEL is a cached output: the host hands the same object to every sampler, in every queue."""
+    """The MODEL is a cached output: ComfyUI passes the same object to every sampler, in every queue."""
     model = with_artifact(hands.eps)
     patched, run = run_node("ASCED_ApplyToModel", model=model, **settings)
     uses = [{"steps": 12, "side": 32}, {"steps": 20, "side": 24, "sampler": "dpmpp_2m"}, {"steps": 10, "side": 40}]
@@ -55,12 +55,12 @@ def test_a_clone_of_a_patched_model_is_patched_and_bypass_is_stock(hands, stock,
     changed = stock(patched)
     assert not torch.equal(changed, plain)
     assert torch.equal(stock(patched.clone()), changed)
-    assert torch.equal(stock(model), plain)  # the node bypassed: the graph hands on what came in
+    assert torch.equal(stock(model), plain)  # the node is bypassed: the graph passes its input through
 
 
 @pytest.mark.parametrize("call", [2, 7, 8, 11])
-def test_out_of_memory_in_mid_run_and_once_more_gives_what_it_would_have_given(hands, corrected, settings, call):
-    """As a user does who frees memory and queues again; call 8 is the one that the correction adds."""
+def test_a_run_repeated_after_out_of_memory_gives_the_same_result(hands, corrected, settings, call):
+    """As when a user frees memory and queues again; call 8 is the one that the correction adds."""
     import comfy.model_management
 
     model = with_artifact(hands.eps)
@@ -83,7 +83,7 @@ def test_out_of_memory_in_mid_run_and_once_more_gives_what_it_would_have_given(h
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_wrapper_that_samples_a_second_time_gets_a_second_run(hands, stock, run_node, settings, inside):
-    """A pack that retries with less memory calls the sampler again inside of the same run."""
+    """A pack that retries with less memory calls the sampler again inside the same run."""
     import comfy.model_management
     from comfy.patcher_extension import WrappersMP
 
@@ -116,8 +116,8 @@ def test_a_wrapper_that_samples_a_second_time_gets_a_second_run(hands, stock, ru
     assert report.images[0].corrected and report.run.extra_model_calls == 1
 
 
-def test_a_sampler_object_of_the_graph_is_itself_inside_and_after_a_run(hands, settings, run_node):
-    """Its function keeps its name while it is watched; others ask it for that."""
+def test_a_sampler_object_keeps_its_name_in_a_run_and_is_restored_after_it(hands, settings, run_node):
+    """Its function keeps its name while it is watched, because other code reads it."""
     import comfy.sample
     import comfy.samplers
 

@@ -1,4 +1,4 @@
-"""How a run may end, second part: every call that may fail, memory that runs short, a button in a real server."""
+"""How a run may end, part two: failing calls, low memory, and the cancel button of a real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _no_thread_left():
 
 
 def _with_wrapper(model, wrapper):
-    """A clone with a wrapper around each evaluation of the network, as other packs have them."""
+    """A clone with a wrapper around each evaluation of the network, as other packs add them."""
     from comfy.patcher_extension import WrappersMP
 
     clone = model.clone()
@@ -47,7 +47,7 @@ def _tensors() -> int:
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
-def test_an_error_in_any_call_leaves_no_tensor_and_the_next_run_is_as_ever(hands, corrected, settings, sampler):
+def test_an_error_in_any_call_leaves_no_tensor_and_the_next_run_is_unaffected(hands, corrected, settings, sampler):
     model = with_artifact(hands.eps)
     small = {"settings": settings, "sampler": sampler, "side": 16}
     expected, _, report = corrected(model, **small)
@@ -62,8 +62,8 @@ def test_an_error_in_any_call_leaves_no_tensor_and_the_next_run_is_as_ever(hands
     assert torch.equal(corrected(model, **small)[0], expected)
 
 
-def test_out_of_memory_that_another_pack_catches_is_not_noticed(hands, corrected, settings):
-    """The same evaluation asked once more: neither a step nor the correction is counted twice."""
+def test_out_of_memory_that_another_pack_catches_changes_nothing(hands, corrected, settings):
+    """The same evaluation is run again: neither a step nor the correction is counted twice."""
     from comfy.model_management import OOM_EXCEPTION
 
     model = with_artifact(hands.eps)
@@ -81,8 +81,8 @@ def test_out_of_memory_that_another_pack_catches_is_not_noticed(hands, corrected
         assert torch.equal(latent, expected) and report.run.model_calls == plain.run.model_calls
 
 
-def test_out_of_memory_as_the_host_handles_it(hands, corrected, settings):
-    """The host unloads all models behind the failed node; the user queues again."""
+def test_out_of_memory_as_comfyui_handles_it(hands, corrected, settings):
+    """ComfyUI unloads all models after the failed node; the user queues again."""
     import comfy.model_management as management
 
     model = with_artifact(hands.eps)
@@ -95,7 +95,7 @@ def test_out_of_memory_as_the_host_handles_it(hands, corrected, settings):
 
 @pytest.mark.parametrize("below", [1e9, 2.0])
 def test_little_memory_splits_the_batch_as_in_stock(hands, stock, corrected, settings, monkeypatch, below):
-    """The host evaluates both sides of guidance one after the other then; from the start, or from mid-run on."""
+    """ComfyUI then evaluates positive and negative one after the other, from the start or from mid-run on."""
     import comfy.model_management as management
 
     sizes, real, now = [], management.get_free_memory, [1e10]
@@ -112,18 +112,18 @@ def test_little_memory_splits_the_batch_as_in_stock(hands, stock, corrected, set
     model.set_model_sampler_post_cfg_function(sigma_of)
     monkeypatch.setattr(management, "get_free_memory", lambda *a, **k: 1.0 if now[0] < below else real(*a, **k))
     now[0] = 1e8
-    before, usual = stock(model), sizes.copy()
+    before, expected = stock(model), sizes.copy()
     sizes.clear()
     now[0] = 1e8
     after, _, report = corrected(model, settings=settings)
-    assert set(usual) == ({2} if below == 1e9 else {2, 4})
-    assert sum(sizes) == sum(usual) + 4  # one evaluation more: two images, two sides
+    assert set(expected) == ({2} if below == 1e9 else {2, 4})
+    assert sum(sizes) == sum(expected) + 4  # one more evaluation: two images, positive and negative
     assert [image.corrected for image in report.images] == [True, False]
     assert torch.equal(after[1], before[1]) and not torch.equal(after[0], before[0])
 
 
 def test_a_lora_on_a_clone_of_a_patched_model_stays_on_that_clone(hands, stock, run_node, settings):
-    """Both are sampled in turn; the host swaps the weights."""
+    """Both are sampled in turn; ComfyUI swaps the weights."""
     model = with_artifact(hands.eps)
     patched, run = run_node("ASCED_ApplyToModel", model=model, **settings)
     clone = patched.clone()
@@ -136,9 +136,9 @@ def test_a_lora_on_a_clone_of_a_patched_model_stays_on_that_clone(hands, stock, 
     assert torch.equal(stock(patched), plain) and torch.equal(stock(clone), lora)
 
 
-@pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+@pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI is not set; run the tests with `make test`")
 def test_the_cancel_button_of_a_real_server_in_mid_run(tmp_path):
-    """The second half of a long run, when the corrected run goes along; then the same queue as before."""
+    """In the second half of a long run, while the corrected run is active; then the same queue as before."""
     steps, seen = 300, []
     with tool.ComfyServer(tmp_path, options=("--cpu", "--cache-lru", "1")) as server:
         first = server.run(_graph(seed=31))
@@ -152,7 +152,7 @@ def test_the_cancel_button_of_a_real_server_in_mid_run(tmp_path):
         with pytest.raises(tool.PromptError, match="interrupted"):
             server.run(_graph(seed=32, steps=steps), press)
         assert steps * 2 // 3 in seen and steps not in seen
-        server.run(_graph(seed=33))  # the one result that the cache keeps is this one's
+        server.run(_graph(seed=33))  # the cache keeps only this result
         again = server.run(_graph(seed=31))
         assert np.array_equal(_latent(server, again), _latent(server, first))
         assert "Traceback" not in server.log_text().split("To see the GUI go to")[-1]

@@ -1,4 +1,4 @@
-"""Masks that go in, and the mask that comes out, on the latent demo."""
+"""Input masks and the output mask, on the latent demo."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ def test_protect_and_only_here_take_masks_of_every_accepted_shape(sample, loud, 
 
 
 def test_both_masks_together_at_two_sizes(sample, loud):
-    """Only the upper half of one image, but for its left part: what is left holds a part of the artifact."""
+    """Only the upper half of one image except its left part; what remains holds a part of the artifact."""
     only, protect = torch.zeros(2, 16, 16), torch.zeros(64, 64)
     only[0, :8] = 1
-    protect[:, :27] = 1  # ends inside of cell 6
+    protect[:, :27] = 1  # ends inside cell 6
     report = sample(loud, {"only_here": only, "protect": protect, "min_width": 8, "min_area": 300})[2]
     assert [image.corrected for image in report.images] == [True, False]
     assert not report.masks[0][8:].any() and not report.masks[0][:, :7].any()
 
 
-def test_all_of_it_protected_is_bit_identical_to_stock(sample, loud):
+def test_a_fully_protected_image_is_bit_identical_to_stock(sample, loud):
     latent, mask, report = sample(loud, {"protect": torch.ones(64, 64)})
     assert torch.equal(latent["samples"], sample(loud, None)["samples"])
     assert not mask.any() and report.summary().startswith("Clean")
 
 
 @pytest.mark.parametrize(
-    ("mask", "words"),
+    ("mask", "message"),
     [
-        (torch.ones(3, 64, 64), "3 masks but the run has 2 images"),
+        (torch.ones(3, 64, 64), "3 masks, but the run has 2 images"),
         (torch.ones(64, 256), "same proportions"),
         (torch.ones(64), r"\[H,W\] or \[B,H,W\]"),
         (torch.ones(0, 64, 64), r"\[H,W\] or \[B,H,W\]"),
     ],
 )
-def test_a_mask_that_does_not_fit_gets_one_sentence(sample, loud, mask, words):
+def test_a_mask_that_does_not_fit_gets_one_clear_error(sample, loud, mask, message):
     for name in ("protect", "only_here"):
-        with pytest.raises(ValueError, match=words) as error:
+        with pytest.raises(ValueError, match=message) as error:
             sample(loud, {name: mask})
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_mask_serves_as_noise_mask_and_in_the_hosts_mask_nodes(sample, demo, loud, run_node, core_node):
+def test_the_mask_works_as_noise_mask_and_in_comfyuis_mask_nodes(sample, demo, loud, run_node, core_node):
     latent, _, report = sample(loud, {})
     image = demo.vae.decode(latent["samples"])
     picture, mask = run_node("ASCED_MaskPreview", report=report, image=image, grow_px=3, feather_px=4, min_score=0.0)
@@ -63,7 +63,7 @@ def test_the_mask_serves_as_noise_mask_and_in_the_hosts_mask_nodes(sample, demo,
     (masked,) = core_node("SetLatentNoiseMask", samples=latent, mask=mask)
     redone = sample(demo.model, None, latent=masked, denoise=0.6)["samples"]
     still = torch.nn.functional.max_pool2d(mask, 4) == 0
-    still = torch.nn.functional.max_pool2d((~still).float(), 3, 1, 1) == 0  # the host smooths the mask's edge
+    still = torch.nn.functional.max_pool2d((~still).float(), 3, 1, 1) == 0  # ComfyUI smooths the mask's edge
     moved = (redone - latent["samples"]).abs().amax(1)
     assert moved[still].max() < 1e-4 and moved[0].max() > 0.05 and moved[1].max() < 1e-4
     for node, inputs in (
@@ -80,7 +80,7 @@ def test_the_mask_serves_as_noise_mask_and_in_the_hosts_mask_nodes(sample, demo,
     assert filled["noise_mask"].shape[-2:] == (64, 64)
 
 
-def test_weak_regions_can_be_left_out_of_the_mask(sample, demo, loud, run_node):
+def test_weak_regions_can_be_excluded_from_the_mask(sample, demo, loud, run_node):
     _, _, report = sample(loud, {"threshold": 1.5, "min_area": 50, "min_width": 0}, {"method": "none"}, steps=20)
     scores = sorted({r.score for image in report.images for r in image.regions})
     assert len(scores) > 1

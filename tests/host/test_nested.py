@@ -1,4 +1,4 @@
-"""Audio beside video: the host packs such latents flat while it samples."""
+"""Video with audio: ComfyUI packs such latents flat during sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class _FlatNet(torch.nn.Module):
-    """A mock: the host's versions that run here bring no model of audio and video. It takes the packed form."""
+    """A mock that takes packed latents: the ComfyUI versions tested here have no model of audio and video."""
 
     def __init__(self, **_):
         super().__init__()
@@ -21,15 +21,15 @@ class _FlatNet(torch.nn.Module):
 
 @pytest.fixture
 def audio_and_video(hands):
-    """A ModelPatcher for nested latents, and one of them: video [B,4,2,8,8] beside audio [B,2,20]."""
-    nested = pytest.importorskip("comfy.nested_tensor", reason="this ComfyUI knows no nested latents")
+    """A ModelPatcher for nested latents, and such a latent: video [B,4,2,8,8] with audio [B,2,20]."""
+    nested = pytest.importorskip("comfy.nested_tensor", reason="this ComfyUI has no nested latents")
     import comfy.latent_formats
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models_base
 
     class Config(comfy.supported_models_base.BASE):
-        unet_config = {"in_channels": 4}  # noqa: RUF012 - the host's form
+        unet_config = {"in_channels": 4}  # noqa: RUF012 - as in ComfyUI
         unet_extra_config = {}  # noqa: RUF012
         latent_format = comfy.latent_formats.LatentFormat
         memory_usage_factor = 1.0
@@ -40,7 +40,7 @@ def audio_and_video(hands):
 
 
 def test_nested_audio_and_video_latents_pass_through_with_one_warning(audio_and_video, host, hands, run_node, caplog):
-    """What broke patches elsewhere (RES4LYF#234)."""
+    """These latents broke patches elsewhere (RES4LYF#234)."""
     model, latent = audio_and_video
     widgets = (3, 12, 1.0, "euler", "normal", hands.positive, hands.negative, latent)
     (stock,) = host.common_ksampler(model, *widgets)

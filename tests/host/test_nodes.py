@@ -1,4 +1,4 @@
-"""The nodes as a graph uses them: settings, patched models, views, wrong inputs."""
+"""The nodes as a graph uses them: settings, patched models, views, invalid inputs."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _schema(pack):
     return json.loads(json.dumps(out))
 
 
-def test_ids_names_order_and_defaults_are_as_ever(pack):
-    """Saved workflows hold widget values by position: new inputs go last, and old ones stay.
+def test_ids_names_order_and_defaults_are_unchanged(pack):
+    """Saved workflows store widget values by position: new inputs go last, and old ones stay.
 
-    ``ASCED_WRITE_SCHEMA=1`` writes the snapshot anew; read the difference before you commit it.
+    ``ASCED_WRITE_SCHEMA=1`` rewrites the snapshot; review the diff before committing it.
     """
     if os.environ.get("ASCED_WRITE_SCHEMA"):
         SNAPSHOT.write_text(json.dumps(_schema(pack), indent=1) + "\n", encoding="utf-8")
@@ -96,7 +96,7 @@ def test_one_patched_model_through_two_samplers_gives_each_its_own_mask(applied,
 
 
 def test_a_cached_latent_still_finds_its_run(applied, stock, run_node):
-    """The host answers from its cache with an old latent after newer runs of the same model."""
+    """ComfyUI returns an old latent from its cache after newer runs of the same model."""
     model, run = applied
     old = stock(model, seed=1)
     masks = run_node("ASCED_CollectRun", samples={"samples": old}, run=run)[1]
@@ -133,11 +133,11 @@ def test_patched_twice_the_last_one_counts(hands, applied, stock, run_node):
     assert torch.equal(sampled, stock(with_artifact(hands.eps)))
     with pytest.raises(ValueError, match="did not come from"):
         run_node("ASCED_CollectRun", samples={"samples": sampled}, run=first_run)
-    assert stock(model).isfinite().all()  # the first patch is as it was
+    assert stock(model).isfinite().all()  # the first patch is unchanged
 
 
-def test_custom_samplers_of_the_host_are_corrected_too(hands, applied, latent, run_node):
-    """SamplerCustomAdvanced with a guider of the host, by the patched model."""
+def test_comfyui_custom_sampling_is_corrected_too(hands, applied, latent, run_node):
+    """A ComfyUI guider with the patched model, as in SamplerCustomAdvanced."""
     import comfy.sample
     import comfy.samplers
 
@@ -154,7 +154,7 @@ def test_custom_samplers_of_the_host_are_corrected_too(hands, applied, latent, r
     assert report.images[0].corrected and report.run.sampler == "heun"
 
 
-def test_mask_preview_gives_masks_at_image_size_and_words(corrected, hands, run_node, pack):
+def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands, run_node, pack):
     from types import SimpleNamespace
 
     _, mask, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
@@ -164,28 +164,28 @@ def test_mask_preview_gives_masks_at_image_size_and_words(corrected, hands, run_
     image, shown = out.args
     assert torch.equal(shown, mask) and image.shape == (*mask.shape, 3)
     assert len(out.ui["images"]) == 2
-    told = json.loads(out.ui["asced_report"][0])
-    assert told["images"][0]["flagged"] and told["summary"] == report.summary()
+    sent = json.loads(out.ui["asced_report"][0])
+    assert sent["images"][0]["flagged"] and sent["summary"] == report.summary()
     odd = cls.execute(report=report, image=torch.zeros(2, 77, 131, 3)).args[1]
     assert odd.shape == (2, 77, 131) and odd[0].any() and not odd[1].any()
 
 
-def test_mask_preview_leaves_regions_out_and_says_which_are_not_there(corrected, hands, run_node, monkeypatch):
+def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands, run_node, monkeypatch):
     from asced.nodes.page import status
 
-    told = []
-    monkeypatch.setattr(status, "announce", lambda _, text: told.append(text))
+    texts = []
+    monkeypatch.setattr(status, "announce", lambda _, text: texts.append(text))
     model = with_artifact(hands.eps, images=(0, 1))
     _, mask, report = corrected(model, settings={"detection": _detection(run_node)})
     assert [len(image.regions) for image in report.images] == [1, 1]
     out = run_node("ASCED_MaskPreview", report=report, exclude="1:1, 0:7")[1]
     assert torch.equal(out[0], mask[0]) and not out[1].any()
-    assert told[-1] == f"{report.summary()} There is no region 0:7 to leave out."
+    assert texts[-1] == f"{report.summary()} There is no region 0:7 to exclude."
     with pytest.raises(ValueError, match="exclude says '1'; image:region was expected"):
         run_node("ASCED_MaskPreview", report=report, exclude="1")
 
 
-def test_mask_preview_gives_its_panel_pictures_and_facts(corrected, hands, run_node, pack):
+def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, run_node, pack):
     from types import SimpleNamespace
 
     import folder_paths
@@ -232,7 +232,7 @@ def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
     assert torch.equal(by_score, first) and by_score.ndim == 4
     with pytest.raises(ValueError, match="no image 5"):
         run_node("ASCED_Dynamics", report=report, index=5)
-    with pytest.raises(ValueError, match=r"about 2 image\(s\) but 3 came in"):
+    with pytest.raises(ValueError, match=r"covers 2 image\(s\), but 3 are connected"):
         run_node("ASCED_Overlay", report=report, image=torch.zeros(3, 32, 32, 3), opacity=0.5)
 
 
@@ -245,7 +245,7 @@ def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
         ({"negative": []}, "negative conditioning is empty"),
     ],
 )
-def test_wrong_inputs_get_one_clear_sentence(hands, latent, run_node, corrected, change, sentence):
+def test_invalid_inputs_get_one_clear_error(hands, latent, run_node, corrected, change, sentence):
     inputs = {
         "model": hands.eps, "seed": 1, "steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal",
         "positive": hands.positive, "negative": hands.negative, "latent_image": latent(1), "denoise": 1.0,
@@ -256,7 +256,7 @@ def test_wrong_inputs_get_one_clear_sentence(hands, latent, run_node, corrected,
     assert run_node("ASCED_KSampler", **inputs)[0]["samples"].isfinite().all()
 
 
-def test_settings_out_of_range_get_one_clear_sentence(run_node):
+def test_settings_out_of_range_get_one_clear_error(run_node):
     with pytest.raises(ValueError, match="must be smaller than end_percent"):
         _detection(run_node, start_percent=0.6, end_percent=0.5)
     with pytest.raises(ValueError, match="must be smaller than max_area"):
@@ -280,8 +280,8 @@ def test_packed_latents_pass_through_with_one_sentence(hands, run_node):
     assert "3 dimensions" in report.summary() and report.masks.shape == (1, 1, 1)
 
 
-def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node):
-    """Three fingers and a fist differ more between digits than between guidance scales of one digit."""
+def test_the_demo_model_shows_the_requested_digit(hands, host, run_node):
+    """Images differ more between digits than between guidance scales of one digit."""
     empty = {"samples": torch.zeros(2, 4, 64, 64)}
 
     def sample(digit, cfg):
@@ -293,7 +293,7 @@ def test_the_demo_model_shows_the_digit_that_is_asked_for(hands, host, run_node)
 
 
 @pytest.mark.parametrize("load", ["load_pixel_model", "load_latent_model"])
-def test_loading_a_demo_model_draws_from_no_generator_of_the_host(pack, load):
+def test_loading_a_demo_model_leaves_the_global_rng_alone(pack, load):
     from asced.nodes import hand_models
 
     state = torch.get_rng_state()
@@ -301,28 +301,28 @@ def test_loading_a_demo_model_draws_from_no_generator_of_the_host(pack, load):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_every_node_names_words_for_the_search_where_the_host_takes_them(pack, monkeypatch):
+def test_every_node_has_search_aliases_if_comfyui_supports_them(pack, monkeypatch):
     from comfy_api.latest import io
 
-    if "search_aliases" not in io.Schema.__dataclass_fields__:  # an older host: its schema, with the newer field
+    if "search_aliases" not in io.Schema.__dataclass_fields__:  # an older ComfyUI: its schema with the newer field
         for node in pack.values():
             assert not hasattr(node.define_schema(), "search_aliases")
         field = ("search_aliases", list, dataclasses.field(default_factory=list))
         monkeypatch.setattr(io, "Schema", dataclasses.make_dataclass("Schema", [field], bases=(io.Schema,)))
     for node in pack.values():
         schema = node.define_schema()
-        words = schema.search_aliases
-        assert len(words) >= 2 and len(set(words)) == len(words), schema.node_id
-        assert all(word == word.lower() and word not in schema.display_name.lower() for word in words), words
+        aliases = schema.search_aliases
+        assert len(aliases) >= 2 and len(set(aliases)) == len(aliases), schema.node_id
+        assert all(alias == alias.lower() and alias not in schema.display_name.lower() for alias in aliases), aliases
 
 
-def test_in_turn_the_images_of_a_batch_show_the_digits(hands, run_node):
+def test_each_in_turn_gives_the_images_of_a_batch_all_digits(hands, run_node):
     label = run_node("ASCED_DemoModel", digit="each in turn")[2][0][1]
     assert next(iter(label.values())).tolist() == list(range(10))
 
 
-def test_noise_levels_are_the_hosts_own(hands):
-    """The level asked of the host's way to add noise, against the formulas; percents against the core's schedule."""
+def test_noise_levels_equal_comfyuis(hands):
+    """Levels measured on ComfyUI's noise scaling against the formulas; percents against the core's schedule."""
     from asced.asced_core import edm_level, flow_level
     from asced.asced_core.noise import DiscreteSchedule
     from asced.demo.hand_unet import alphas_cumprod

@@ -1,4 +1,4 @@
-"""keep_original: the run without a correction comes out beside the corrected one, bit by bit as the host makes it."""
+"""keep_original: the uncorrected run is returned next to the corrected one, bit-for-bit identical to ComfyUI's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from .models import with_artifact
 from .test_sampling import _correction, _detection
 
-# single-step, multistep, with noise, twice a step, with hooks of their own behind guidance, with a past
+# single-step, multistep, stochastic, two calls per step, with their own post-CFG hooks, with a history
 SAMPLERS = [
     "euler", "ddim", "dpmpp_2m", "dpmpp_sde", "euler_ancestral_cfg_pp", "res_multistep_cfg_pp", "heun", "uni_pc",
     "sa_solver_pece", "dpmpp_3m_sde",
@@ -17,7 +17,7 @@ SAMPLERS = [
 
 @pytest.fixture
 def kept(hands, latent, run_node):
-    """ASCED_KSampler with keep_original on or off; gives all four outputs."""
+    """ASCED_KSampler with keep_original on or off; returns all four outputs."""
 
     def sample(model=None, keep=True, sampler="euler", given=None, steps=12, **correction):
         return run_node(
@@ -33,7 +33,7 @@ def kept(hands, latent, run_node):
 @pytest.mark.parametrize(
     ("sampler", "masked"), [(s, False) for s in SAMPLERS] + [(s, True) for s in ("euler", "dpmpp_sde", "dpmpp_2m")]
 )
-def test_the_original_is_stock_and_the_corrected_latent_is_as_without_it(hands, latent, stock, kept, sampler, masked):
+def test_the_original_is_stock_and_the_corrected_latent_is_unaffected(hands, latent, stock, kept, sampler, masked):
     given = latent(2)
     if masked:
         given["noise_mask"] = torch.zeros(2, 32, 32)
@@ -48,7 +48,7 @@ def test_the_original_is_stock_and_the_corrected_latent_is_as_without_it(hands, 
     assert torch.equal(out["samples"], without["samples"])
     assert not torch.equal(out["samples"][0], original["samples"][0])
     assert torch.equal(mask, torch.from_numpy(plain.image_masks()))
-    # told as it is: a call more for each step behind the correction
+    # reported as it is: one more call for each step after the correction
     doubled = report.run.extra_model_calls - plain.run.extra_model_calls
     assert doubled == report.run.model_calls - plain.run.model_calls > 0
 
@@ -67,12 +67,12 @@ def test_nothing_found_gives_the_same_latent_and_costs_nothing(hands, kept):
 
 
 @pytest.mark.parametrize("method", ["clip", "sargd"])
-def test_methods_that_steer_say_that_there_is_no_original(hands, kept, method):
+def test_methods_that_steer_report_that_there_is_no_original(hands, kept, method):
     out, _, report, original = kept(method=method)
-    assert original is out and f"No uncorrected run with method {method}" in report.summary()
+    assert original is out and f"keep_original has no effect with method {method}" in report.summary()
 
 
-def test_a_patched_model_hands_the_original_to_collect_run(hands, stock, run_node):
+def test_a_patched_model_passes_the_original_to_collect_run(hands, stock, run_node):
     patched, run = run_node(
         "ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=_detection(run_node),
         correction=_correction(run_node, keep_original=True),
@@ -83,7 +83,7 @@ def test_a_patched_model_hands_the_original_to_collect_run(hands, stock, run_nod
     assert torch.equal(original["samples"], stock(with_artifact(hands.eps)))
 
 
-def test_a_custom_sampler_gives_the_original_and_its_own_denoised(core_node, hands, latent, run_node):
+def test_a_custom_sampler_returns_the_original_and_its_own_denoised(core_node, hands, latent, run_node):
     import comfy.sample
     import comfy.samplers
 

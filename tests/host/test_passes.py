@@ -34,7 +34,7 @@ def test_a_second_artifact_is_corrected_in_the_second_round(sample, demo, sample
 
 
 def test_a_video_is_watched_frame_by_frame(pack, host, run_node, tmp_path):
-    """Wan 2.1 through the host's own loader, random weights: 9 latent frames, the square in some of them."""
+    """Wan 2.1 through ComfyUI's own loader, random weights: 9 latent frames, the square in some of them."""
     from .families import FAMILIES, load_family
 
     family = FAMILIES["Wan 2.1 video, flow"]
@@ -53,14 +53,14 @@ def test_a_video_is_watched_frame_by_frame(pack, host, run_node, tmp_path):
         assert torch.equal(out["samples"][0], stock[0]) and not torch.equal(out["samples"][1], stock[1])
         decoded = torch.zeros(
             2 * 33, 128, 128, 3
-        )  # as its VAE would give it: four frames to a latent one, but for the first
+        )  # as its VAE would return it: four frames per latent frame, except the first
         shown = run_node("ASCED_MaskPreview", report=report, image=decoded)[1]
         assert shown.shape == (66, 128, 128) and not shown[:33].any() and shown[33:].flatten(1).any(1).all()
         assert run_node("ASCED_Overlay", report=report, image=decoded, opacity=0.4)[0].shape[0] == 66
 
 
-def test_a_tile_loop_gives_one_stitched_report(sample, demo, loud, run_node, host):
-    """Four tiles, four runs by one patched model, put together as a tile upscaler does."""
+def test_a_tiled_upscale_gets_one_stitched_report(sample, demo, loud, run_node, host):
+    """Four tiles, four runs of one patched model, merged as a tiled upscaler does."""
     detection = run_node("ASCED_Detection", **STRICT)[0]
     model, run = run_node("ASCED_ApplyToModel", model=loud, detection=detection)
     whole = torch.zeros(1, 128, 120, 3)

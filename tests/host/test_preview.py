@@ -1,4 +1,4 @@
-"""What a run shows while it samples, by the host's own callback, progress bar and words."""
+"""What a run shows while it samples, through ComfyUI's own callback, progress bar and status text."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ CLIENT = "a browser tab"
 
 @pytest.fixture
 def screen(host, monkeypatch):
-    """What a client would see: pictures by step, and words by node; previews on."""
+    """What a client would see: pictures by step and status texts by node; previews are on."""
     import comfy.utils
     from comfy.cli_args import LatentPreviewMethod, args
     from comfy_execution.utils import CurrentNodeContext
 
-    seen = SimpleNamespace(frames=[], words=[], bars=0, settings={})
+    seen = SimpleNamespace(frames=[], texts=[], bars=0, settings={})
     server = SimpleNamespace(
         client_id=CLIENT,
         sockets_metadata={CLIENT: {"feature_flags": {}}},
-        send_progress_text=lambda text, node_id: seen.words.append((node_id, text)),
+        send_progress_text=lambda text, node_id: seen.texts.append((node_id, text)),
     )
     monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
@@ -58,15 +58,15 @@ def _pictures(screen):
     return [np.asarray(preview[1]).astype(int) for _, _, preview in screen.frames]
 
 
-def test_pictures_and_words_of_a_run(screen, hands, corrected, settings):
+def test_pictures_and_status_texts_of_a_run(screen, hands, corrected, settings):
     model = with_artifact(hands.eps)
     samples, mask, report = corrected(model, settings=settings)
-    words = [text for node, text in screen.words if node == "7"]
+    texts = [text for node, text in screen.texts if node == "7"]
     first, last = report.window
-    assert words[0] == f"Watching starts at step {first + 1} of {STEPS}"
-    assert words[1:-1] == [f"Watching, step {step + 1} of {STEPS}" for step in range(first, last + 1)]
-    assert words[-1] == f"1 region, corrected at step {report.decision + 1}"
-    # the host's own bar, one update a step, each with a picture
+    assert texts[0] == f"Watching starts at step {first + 1} of {STEPS}"
+    assert texts[1:-1] == [f"Watching, step {step + 1} of {STEPS}" for step in range(first, last + 1)]
+    assert texts[-1] == f"1 region, corrected at step {report.decision + 1}"
+    # ComfyUI's own bar, one update per step, each with a picture
     assert screen.bars == 1
     assert [(value, total) for value, total, _ in screen.frames] == [(i + 1, STEPS) for i in range(STEPS)]
     assert all(kind == "JPEG" and side == screen.args.preview_size for _, _, (kind, _, side) in screen.frames)
@@ -94,8 +94,8 @@ def test_any_sampler_with_a_patched_model_shows_it_too(screen, hands, stock, run
     patched = run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), **settings)[0]
     stock(patched, sampler="dpmpp_2m")
     assert screen.bars == 1 and len(screen.frames) == STEPS
-    assert screen.words[-1][0] == "7" and ", corrected at step " in screen.words[-1][1]
-    assert {np.asarray(p[1]).shape[0] for _, _, p in screen.frames} == {32, 256}  # plain, and enlarged to be drawn on
+    assert screen.texts[-1][0] == "7" and ", corrected at step " in screen.texts[-1][1]
+    assert {np.asarray(p[1]).shape[0] for _, _, p in screen.frames} == {32, 256}  # plain, and enlarged for drawing
 
 
 def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, run_node, core_node, latent, settings):
@@ -118,7 +118,7 @@ def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, ru
         assert torch.equal(a["samples"], b["samples"])
 
 
-def test_nothing_of_the_callback_changes_where_previews_are_off(screen, hands):
+def test_the_callback_is_unchanged_if_previews_are_off(screen, hands):
     import latent_preview
 
     live = sys.modules["asced.nodes.page.preview"].Preview()
@@ -175,14 +175,17 @@ def test_color_and_opacity_are_the_clients(screen):
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ([], "live is None; true or false was expected."),
-        ({"live": 1, "color": "#ff4000", "opacity": 0.4}, "live is 1; true or false was expected."),
-        ({"live": True, "color": "red", "opacity": 0.4}, "color is 'red'; six hexadecimal digits behind # were"),
-        ({"live": True, "color": "#ff4000", "opacity": 2}, "opacity is 2; a number from 0 to 1 was expected."),
-        ({"live": True, "color": "#ff4000", "opacity": True}, "opacity is True; a number from 0 to 1 was expected."),
+        ([], "live must be true or false, got None."),
+        ({"live": 1, "color": "#ff4000", "opacity": 0.4}, "live must be true or false, got 1."),
+        (
+            {"live": True, "color": "red", "opacity": 0.4},
+            "color must be # and six hexadecimal digits, such as #ff4000, got 'red'.",
+        ),
+        ({"live": True, "color": "#ff4000", "opacity": 2}, "opacity must be a number between 0 and 1, got 2."),
+        ({"live": True, "color": "#ff4000", "opacity": True}, "opacity must be a number between 0 and 1, got True."),
     ],
 )
-def test_wrong_settings_are_told_in_one_sentence(pack, sent, sentence):
+def test_invalid_settings_get_one_clear_error(pack, sent, sentence):
     with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
         _view_settings().read_settings(sent)
 

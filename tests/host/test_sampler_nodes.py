@@ -1,4 +1,4 @@
-"""The nodes in place of the host's own: the same result where nothing is found, corrected where it is."""
+"""The nodes in place of ComfyUI's own: the same result if nothing is found, corrected if something is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def detection(run_node):
 
 @pytest.fixture
 def noise_of():
-    """A NOISE as the host's RandomNoise node gives it."""
+    """A NOISE as from ComfyUI's RandomNoise node."""
     import comfy.sample
 
     class Noise:
@@ -52,7 +52,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("part", "reaches"), PARTS)
-def test_ksampler_advanced_does_every_part_of_a_run_as_the_hosts_node_does(
+def test_ksampler_advanced_samples_every_part_of_a_run_like_comfyuis_node(
     host, hands, latent, run_node, detection, part, reaches
 ):
     model = with_artifact(hands.eps)
@@ -75,8 +75,8 @@ def test_ksampler_advanced_does_every_part_of_a_run_as_the_hosts_node_does(
     assert torch.equal(out["samples"][0], stock["samples"][0]) != reaches
 
 
-def test_a_split_run_is_corrected_by_the_part_that_does_the_middle(host, hands, latent, run_node, detection):
-    """First node to step 10 with its noise left in, second node for the rest: as one run, corrected."""
+def test_a_split_run_is_corrected_by_the_part_that_samples_the_middle(host, hands, latent, run_node, detection):
+    """First node to step 10 with leftover noise, second node for the rest: the same as one corrected run."""
     model = with_artifact(hands.eps)
     common = {"model": model, "positive": hands.positive, "negative": hands.negative, "detection": detection}
     whole = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **_advanced())[0]["samples"]
@@ -91,7 +91,7 @@ def test_a_split_run_is_corrected_by_the_part_that_does_the_middle(host, hands, 
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_ancestral"])
-def test_sampler_custom_advanced_takes_any_guider_and_leaves_it_as_it_was(
+def test_sampler_custom_advanced_takes_any_guider_and_leaves_it_unchanged(
     core_node, hands, latent, run_node, detection, noise_of, sampler
 ):
     import comfy.samplers
@@ -119,7 +119,7 @@ def test_sampler_custom_advanced_takes_any_guider_and_leaves_it_as_it_was(
 
 
 @pytest.mark.parametrize(("steps", "start"), [(0, 0), (STEPS, 9)])
-def test_sampler_custom_advanced_without_steps_in_the_window_gives_the_hosts_result(
+def test_sampler_custom_advanced_without_steps_in_the_window_equals_comfyuis(
     core_node, hands, latent, run_node, noise_of, steps, start
 ):
     import comfy.samplers
@@ -137,8 +137,8 @@ def test_sampler_custom_advanced_without_steps_in_the_window_gives_the_hosts_res
     assert report.summary().startswith("Not watched") and not mask.any() and mask.shape == (2, 32, 32)
 
 
-def test_a_patched_model_in_front_of_a_node_that_watches_is_watched_once(hands, stock, corrected, run_node, detection):
-    """Two patches stacked: the last one counts, whichever node it sits in."""
+def test_a_patched_model_in_an_asced_sampler_is_watched_once(hands, stock, corrected, run_node, detection):
+    """Two stacked patches: the last one counts, whichever node made it."""
     model = with_artifact(hands.eps)
     settings = {"detection": detection}
     expected, _, single = corrected(model, settings=settings)

@@ -1,4 +1,4 @@
-"""Entering a sampler's function in mid-run, without an edit, has to lead to the same end."""
+"""Starting a sampler's function in mid-run, without an edit, has to lead to the same result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _denoise(x, sigma, **_):
 
 @pytest.mark.parametrize("evaluations", [9, 10, 11, 24, 25, 26])
 @pytest.mark.parametrize("end", [0.0, 0.5])
-def test_dpm_fast_goes_on_over_the_rest_of_its_own_grid(pack, evaluations, end):
+def test_dpm_fast_continues_on_the_rest_of_its_own_grid(pack, evaluations, end):
     sigmas = torch.cat([torch.linspace(10, 1, evaluations), torch.tensor([end])])
     function = _function("dpm_fast", sigmas)
     states = []
@@ -38,7 +38,7 @@ def test_dpm_fast_goes_on_over_the_rest_of_its_own_grid(pack, evaluations, end):
 
 
 @pytest.mark.parametrize(("name", "last"), [("euler", 8), ("uni_pc", 7), ("dpmpp_2m_sde_gpu", 8)])
-def test_others_go_on_over_the_rest_of_what_they_were_given(pack, name, last):
+def test_others_continue_on_the_rest_of_their_noise_levels(pack, name, last):
     sigmas = torch.linspace(9, 0, 10)
     function = _function(name, sigmas)
     assert function.can_enter(last) and not function.can_enter(last + 1)
@@ -48,10 +48,10 @@ def test_others_go_on_over_the_rest_of_what_they_were_given(pack, name, last):
     assert sigmas[3] == 6
 
 
-def test_a_sampler_with_a_loop_of_its_own_is_not_watched(pack):
+def test_a_sampler_with_its_own_loop_is_not_watched(pack):
     from asced.nodes.sampling.sampler_function import SamplerFunction
 
     class OwnLoop:
         pass
 
-    assert "OwnLoop brings a loop of its own" in SamplerFunction(OwnLoop(), torch.linspace(1, 0, 5)).obstacle()
+    assert "OwnLoop has its own sampling loop" in SamplerFunction(OwnLoop(), torch.linspace(1, 0, 5)).obstacle()

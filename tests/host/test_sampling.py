@@ -1,4 +1,4 @@
-"""The promise to the host: nothing found, nothing changed; found, and only that changes."""
+"""The promise: if nothing is found, nothing changes; if something is, only that changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _correction(run_node, **widgets):
 
 @pytest.fixture
 def artifact(hands, run_node):
-    """A model with an artifact in image 0, and settings that see it and nothing else."""
+    """A model with an artifact in image 0, and settings that find it and nothing else."""
 
     def make(form="eps", images=(0,), **widgets):
         return with_artifact(getattr(hands, form), images), {"detection": _detection(run_node, **widgets)}
@@ -62,7 +62,7 @@ def test_watching_without_correcting_is_bit_identical_to_stock(artifact, stock, 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_flagged_image_is_corrected_and_its_neighbour_left(artifact, stock, corrected, form, sampler):
+def test_the_flagged_image_is_corrected_and_its_neighbor_left_alone(artifact, stock, corrected, form, sampler):
     model, settings = artifact(form)
     before = stock(model, sampler=sampler)
     after, mask, report = corrected(model, sampler=sampler, settings=settings)
@@ -87,7 +87,7 @@ def test_model_is_called_once_more_for_a_correction(artifact, corrected, run_nod
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_an_image_does_not_depend_on_its_batch_mates(artifact, corrected, latent, batch):
-    """The correction's noise belongs to the image: alone or in company, the region gets the same."""
+    """The correction's noise belongs to the image: alone or in a batch, the region gets the same."""
     model, settings = artifact(images=tuple(range(batch)))
     alone = corrected(model, settings=settings, batch=1)[2]
     report = corrected(model, settings=settings, batch=batch)[2]
@@ -95,8 +95,8 @@ def test_an_image_does_not_depend_on_its_batch_mates(artifact, corrected, latent
     assert report.images[0].regions[0].box == alone.images[0].regions[0].box
 
 
-def test_batch_index_of_the_latent_tells_which_noise_an_image_gets(artifact, corrected, latent, monkeypatch):
-    """An image that is sampled again by its index alone gets the correction that it had in the batch."""
+def test_the_latents_batch_index_decides_which_noise_an_image_gets(artifact, corrected, latent, monkeypatch):
+    """An image that is sampled again by its index gets the same correction as in the batch."""
     from asced.asced_core.correct import corrector
 
     drawn = []
@@ -118,7 +118,7 @@ def test_same_seed_same_image_and_other_seeds_between_leave_no_trace(artifact, c
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_global_rng_is_where_stock_leaves_it(artifact, stock, corrected, sampler):
+def test_the_global_rng_is_in_the_same_state_as_after_stock(artifact, stock, corrected, sampler):
     model, settings = artifact()
     stock(model, sampler=sampler)
     state = torch.get_rng_state()
@@ -137,7 +137,7 @@ def test_patched_then_unpatched_equals_never_patched(hands, artifact, stock, cor
     assert repr(hands.eps.model_options) == options
 
 
-def test_nothing_outside_of_an_inpaint_mask_moves(artifact, stock, corrected, latent):
+def test_nothing_outside_an_inpaint_mask_changes(artifact, stock, corrected, latent):
     model, settings = artifact()
     painted = stock(seed=9)
     mask = torch.zeros(1, 32, 32)
@@ -152,10 +152,10 @@ def test_nothing_outside_of_an_inpaint_mask_moves(artifact, stock, corrected, la
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "lms", "ipndm", "deis", "dpmpp_3m_sde", "sa_solver", "er_sde"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_region_that_is_cut_by_the_inpaint_mask_moves_inside_of_it_alone(artifact, stock, corrected, form, sampler):
+def test_a_region_cut_by_the_inpaint_mask_changes_only_inside_it(artifact, stock, corrected, form, sampler):
     model, settings = artifact(form)
     mask = torch.zeros(1, 32, 32)
-    mask[..., 10:, :] = 1  # the artifact begins here, and what is corrected around it goes over the edge
+    mask[..., 10:, :] = 1  # the artifact begins here, and the corrected area crosses the edge
     given = {"samples": stock(seed=9), "noise_mask": mask}
     before = stock(model, latent=given, sampler=sampler)
     after, found, report = corrected(model, settings=settings, latent=given, sampler=sampler)
@@ -174,7 +174,7 @@ def test_the_window_is_at_the_same_noise_level_on_every_schedule(artifact, corre
 
 
 def test_a_sampler_of_another_pack_is_corrected_by_its_signature(hands, artifact, host, run_node):
-    """Its noise is its own: what it draws without a word to us stays as it is in the first run."""
+    """Its noise is its own: what it draws from the global generator stays as it is in the first run."""
     import comfy.sample
     import comfy.samplers
 
@@ -216,7 +216,7 @@ def test_samplers_with_brownian_noise_share_one_tree(artifact, corrected, sample
     assert report.images[0].corrected and latent.isfinite().all()
 
 
-def test_a_sampler_that_chooses_its_steps_on_the_way_is_not_watched_and_says_so(artifact, stock, corrected):
+def test_a_sampler_that_picks_its_own_steps_is_not_watched_and_says_so(artifact, stock, corrected):
     sampler = "dpm_adaptive"
     model, settings = artifact()
     latent, mask, report = corrected(model, sampler=sampler, settings=settings)
@@ -253,12 +253,12 @@ def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, 
     assert report.window[0] == 0 and middle > report.decision_sigma > end
 
 
-def test_uni_pc_that_is_too_near_to_its_end_only_observes(artifact, stock, corrected, run_node):
+def test_uni_pc_too_close_to_its_end_only_observes(artifact, stock, corrected, run_node):
     model, _ = artifact()
     late = {"detection": _detection(run_node, start_percent=0.2, end_percent=0.84)}
     latent, _, report = corrected(model, sampler="uni_pc", settings=late)
     assert report.decision == len(report.sigmas) - 2
-    assert any("near to its end" in note for note in report.notes)
+    assert any("close to the end" in note for note in report.notes)
     assert torch.equal(latent, stock(model, sampler="uni_pc"))
 
 
@@ -288,8 +288,8 @@ def test_an_error_or_interrupt_in_mid_run_leaves_nothing_behind(hands, artifact,
     assert torch.equal(corrected(model, settings=settings)[0], before)
 
 
-def test_a_sampler_object_is_itself_again_after_an_error(hands, artifact, host):
-    """A SAMPLER of the graph is cached by the host and used again; our loop must not stay in it."""
+def test_a_sampler_object_is_restored_after_an_error(hands, artifact, host):
+    """ComfyUI caches a SAMPLER and uses it again; our loop must not stay in it."""
     import comfy.sample
     import comfy.samplers
 
@@ -313,7 +313,7 @@ def test_a_sampler_object_is_itself_again_after_an_error(hands, artifact, host):
     assert sampler.sampler_function is function
 
 
-def test_no_tensor_stays_behind_a_run(artifact, corrected):
+def test_no_tensor_outlives_a_run(artifact, corrected):
     model, settings = artifact()
     corrected(model, settings=settings)
 
@@ -328,7 +328,7 @@ def test_no_tensor_stays_behind_a_run(artifact, corrected):
 
 
 def test_progress_counts_every_step_once(artifact, host, corrected, monkeypatch):
-    """The host's own progress bar must run 1…n also over a restart."""
+    """ComfyUI's own progress bar must count 1…n, even across a restart."""
     import latent_preview
 
     seen = []

@@ -1,4 +1,4 @@
-"""Compare, Gate, Best of Batch and Save Report: go on with what a run found."""
+"""Compare, Gate, Best of Batch and Save Report: use what a run found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _sampled(hands, latent, run_node, detection):
 
 @pytest.fixture
 def found(hands, latent, run_node):
-    """Nothing is marked but the artifact."""
+    """Only the artifact is marked."""
     out = _sampled(hands, latent, run_node, _detection(run_node, threshold=4.5))
     assert [image.flagged for image in out.report.images] == [False, True, False]
     return out
@@ -36,7 +36,7 @@ def found(hands, latent, run_node):
 
 @pytest.fixture
 def marked(hands, latent, run_node):
-    """By lower settings all have regions. The artifact has the highest score, and the smallest marked area."""
+    """At a lower threshold all images have regions. The artifact has the highest score and the smallest area."""
     out = _sampled(hands, latent, run_node, _detection(run_node, threshold=2.25, min_area=100, min_width=5))
     scores, areas = [i.score for i in out.report.images], out.report.masks.mean((1, 2))
     assert (
@@ -51,7 +51,7 @@ def _blocked(value):
     return isinstance(value, ExecutionBlocker) and value.message is None
 
 
-def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
+def test_gate_splits_the_batch_with_masks_and_indices(found, run_node):
     kept, rejected, score, regions, clean, summary, report = run_node(
         "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=0.0
     )
@@ -61,24 +61,24 @@ def test_gate_parts_the_batch_with_masks_and_indices(found, run_node):
     assert score == found.report.images[1].score > 1 and regions == 1 and clean is False
     assert summary == found.report.summary()
     assert [image.index for image in report.images] == [0, 1] and not any(i.flagged for i in report.images)
-    assert found.latent["batch_index"] == [4, 5, 6]  # what came in is as it was
+    assert found.latent["batch_index"] == [4, 5, 6]  # the input is unchanged
 
 
-def test_images_are_judged_by_how_much_of_them_is_marked(marked, run_node, caplog):
+def test_images_are_selected_by_marked_area(marked, run_node, caplog):
     caplog.set_level("INFO", logger="ASCED")
     given = {"samples": marked.latent, "report": marked.report}
     kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given, max_marked_percent=5.0)
     assert kept["batch_index"] == [5] and rejected["batch_index"] == [4, 6] and clean is False
     assert score == report.images[0].score == marked.report.images[1].score
     areas = [f"{100 * area:.1f}" for area in marked.report.masks.mean((1, 2))]
-    assert f"1 kept ({areas[1]} % marked), 2 rejected ({areas[0]} to {areas[2]} % marked)." in caplog.messages
+    assert f"1 kept ({areas[1]}% marked), 2 rejected ({areas[0]} to {areas[2]}% marked)." in caplog.messages
     limit = 100 * float(marked.report.masks[0].mean())
     assert run_node("ASCED_Gate", **given, max_marked_percent=limit + 0.01)[0]["batch_index"] == [4, 5]
     assert run_node("ASCED_BestOfBatch", **given, count=3)[2] == "1, 0, 2"
-    assert f"3 taken ({areas[1]} to {areas[2]} % marked): 1, 0, 2." in caplog.messages
+    assert f"3 picked ({areas[1]} to {areas[2]}% marked): 1, 0, 2." in caplog.messages
 
 
-def test_what_is_empty_stops_what_is_behind_it(found, run_node):
+def test_an_empty_output_blocks_downstream_nodes(found, run_node):
     kept, rejected, _, _, clean, _, _ = run_node(
         "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=100
     )
@@ -92,7 +92,7 @@ def test_what_is_empty_stops_what_is_behind_it(found, run_node):
     assert rejected["batch_index"] == [0]
 
 
-def test_best_of_batch_gives_the_cleanest_first(found, run_node):
+def test_best_of_batch_returns_the_cleanest_first(found, run_node):
     best, report, indices, score = run_node("ASCED_BestOfBatch", samples=found.latent, report=found.report, count=2)
     assert indices == "0, 2" and score == 0.0 and best["batch_index"] == [4, 6]
     assert torch.equal(best["samples"], found.latent["samples"][[0, 2]])
@@ -101,7 +101,7 @@ def test_best_of_batch_gives_the_cleanest_first(found, run_node):
     assert len(every["samples"]) == 3 and len(report.images) == 2
 
 
-def test_a_mask_for_all_and_a_latent_without_indices(found, run_node):
+def test_one_mask_for_all_and_a_latent_without_indices(found, run_node):
     given = {"samples": found.latent["samples"], "noise_mask": torch.ones(1, 32, 32)}
     best = run_node("ASCED_BestOfBatch", samples=given, report=found.report, count=1)[0]
     assert best["noise_mask"] is given["noise_mask"] and best["batch_index"] == [0]
@@ -147,33 +147,33 @@ def test_compare_shows_both_and_names_their_files(found, pack):
 
 
 @pytest.mark.parametrize(
-    ("after", "words"),
+    ("after", "message"),
     [
-        (torch.zeros(2, 32, 32, 3), "Before is 3 images of 32×32 but after is 2 images of 32×32"),
-        (torch.zeros(3, 16, 24, 3), "but after is 3 images of 24×16: connect images"),
+        (torch.zeros(2, 32, 32, 3), "before has 3 images of 32×32, but after has 2 images of 32×32"),
+        (torch.zeros(3, 16, 24, 3), "but after has 3 images of 24×16: connect images"),
     ],
 )
-def test_compare_refuses_what_does_not_belong_together(found, pack, after, words):
-    with pytest.raises(ValueError, match=words):
+def test_compare_rejects_images_that_do_not_match(found, pack, after, message):
+    with pytest.raises(ValueError, match=message):
         _execute(pack, "ASCED_Compare", before=found.images, after=after)
 
 
-def test_save_report_saves_as_save_image_and_the_findings_beside(found, pack, host):
+def test_save_report_saves_like_save_image_and_adds_the_report(found, pack, host):
     from asced.asced_core import Report
 
     done = _execute(pack, "ASCED_SaveReport", image=found.images, report=found.report, filename_prefix="folder/hands")
     saved = done.ui["images"]
     assert [s["filename"] for s in saved] == [f"hands_{i:05}_.png" for i in (1, 2, 3)]
     assert all(s["subfolder"] == "folder" and s["type"] == "output" for s in saved)
-    usual = host.SaveImage().save_images(found.images, "usual", {"1": {"class_type": "ASCED_SaveReport"}},
+    stock = host.SaveImage().save_images(found.images, "stock", {"1": {"class_type": "ASCED_SaveReport"}},
                                          {"workflow": {"nodes": []}})["ui"]["images"]  # fmt: skip
-    for place, (ours, theirs) in enumerate(zip(saved, usual, strict=True)):
+    for place, (ours, theirs) in enumerate(zip(saved, stock, strict=True)):
         with Image.open(_file(ours)) as picture, Image.open(_file(theirs)) as expected:
             assert np.array_equal(np.asarray(picture), np.asarray(expected))
             texts = dict(picture.text)
-            told = json.loads(texts.pop("asced"))
+            sent = json.loads(texts.pop("asced"))
             assert texts == expected.text
-        assert bool(told["images"][0]["regions"]) == (place == 1) and told["summary"]
+        assert bool(sent["images"][0]["regions"]) == (place == 1) and sent["summary"]
         with open(_file(ours).replace(".png", ".json"), encoding="utf-8") as file:
             report = Report.from_json(file.read())
         assert np.array_equal(report.masks[0], found.report.masks[place])
@@ -191,7 +191,7 @@ def test_without_metadata_the_png_holds_no_text(found, pack, monkeypatch):
 
 
 def test_save_report_refuses_images_of_another_run(found, pack):
-    with pytest.raises(ValueError, match=r"about 3 image\(s\) but 2 came in"):
+    with pytest.raises(ValueError, match=r"covers 3 image\(s\), but 2 are connected"):
         _execute(pack, "ASCED_SaveReport", image=torch.zeros(2, 8, 8, 3), report=found.report, filename_prefix="x")
 
 
@@ -204,6 +204,4 @@ def test_overlay_draws_in_every_style(found, run_node, style):
     assert drawn[0].shape == (3, 256, 516 if style == "side by side" else 256, 3)
     assert torch.equal(drawn[1], plain[1])
     assert (drawn[0][1, :, :256] != plain[0][1]).any()  # the label is gone, if nothing else
-    assert torch.equal(drawn[0][0, :, :256], plain[0][0]) != (
-        style == "heat"
-    )  # a clean image is left alone, but for grey
+    assert torch.equal(drawn[0][0, :, :256], plain[0][0]) != (style == "heat")  # a clean image is only turned gray

@@ -1,4 +1,4 @@
-"""A real ComfyUI server as a child process: graphs by its API, wrong inputs, and the demo command itself."""
+"""A real ComfyUI server as a child process: graphs through its API, invalid inputs, and the demo command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.numpy import load
 
 from .conftest import COMFYUI, ROOT
 
-SENTENCE = 300  # characters that one clear sentence needs at the most
+SENTENCE = 300  # the most characters that one clear error may have
 
 
 def _module():
@@ -25,7 +25,7 @@ def _module():
 
 
 tool = _module() if COMFYUI else None
-pytestmark = pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+pytestmark = pytest.mark.skipif(not COMFYUI, reason="ASCED_COMFYUI is not set; run the tests with `make test`")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def _latent(server, outputs):
     return load(server.view(outputs["latent"]["latents"][0]))["latent_tensor"]
 
 
-def test_the_server_knows_every_node_and_a_graph_runs(server):
+def test_the_server_has_every_node_and_a_graph_runs(server):
     known = server.get("/object_info")
     assert sum(name.startswith("ASCED_") for name in known) == 20
     seen = []
@@ -86,7 +86,7 @@ def test_help_pages_are_served(server):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"start_percent": 0.6, "end_percent": 0.4}, "must be smaller than end_percent"),
         ({"min_area": 500, "max_area": 400}, "must be smaller than max_area"),
@@ -94,8 +94,8 @@ def test_help_pages_are_served(server):
         ({"mode": "best"}, "mode must be one of"),
     ],
 )
-def test_wrong_settings_get_one_clear_sentence_and_the_queue_goes_on(server, change, words):
-    with pytest.raises(tool.PromptError, match=words) as error:
+def test_invalid_settings_get_one_clear_error_and_the_queue_goes_on(server, change, message):
+    with pytest.raises(tool.PromptError, match=message) as error:
         server.run(_graph(**change))
     assert len(str(error.value)) < SENTENCE
     assert _latent(server, server.run(_graph(seed=6))).shape == (2, 3, 32, 32)
@@ -110,22 +110,22 @@ def test_missing_conditioning_is_named_and_the_queue_goes_on(server):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"steps": 1}, "1 step "),
         ({"sampler": "dpm_adaptive"}, "dpm_adaptive"),
         ({"denoise": 0.0}, "no step"),
     ],
 )
-def test_runs_that_cannot_be_watched_give_the_image_and_the_reason(server, change, words):
+def test_runs_that_cannot_be_watched_return_the_image_and_the_reason(server, change, message):
     outputs = server.run(_graph(**change))
-    told = _report(outputs)["summary"]
-    assert told.startswith("Not watched") and words in told
+    summary = _report(outputs)["summary"]
+    assert summary.startswith("Not watched") and message in summary
     assert np.isfinite(_latent(server, outputs)).all()
 
 
 def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
-    """Runs before it, of another seed or broken off, leave no trace in a warm server."""
+    """Earlier runs, with another seed or failed, leave no trace in a warm server."""
     server.run(_graph(seed=21))
     with pytest.raises(tool.PromptError):
         server.run(_graph(seed=22, threshold=-3.0))
@@ -136,8 +136,8 @@ def test_a_second_queue_equals_a_fresh_process(server, tmp_path):
     assert any(image["corrected"] for image in _report(warm_outputs)["images"])
 
 
-def test_offload_and_cache_settings_of_the_host_change_nothing(server, tmp_path):
-    """``--lowvram`` and its kin exclude ``--cpu``; these settings free models and outputs at once, as they do."""
+def test_comfyuis_offload_and_cache_settings_change_nothing(server, tmp_path):
+    """``--lowvram`` and the like exclude ``--cpu``; these options free models and outputs at once, as they do."""
     expected = server.run(_graph(seed=31))
     options = ("--cpu", "--cache-none", "--disable-smart-memory")
     with tool.ComfyServer(tmp_path, options=options) as other:

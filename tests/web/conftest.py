@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-SHOTS = ROOT / "output" / "web"  # what the tests saw, to be looked at
+SHOTS = ROOT / "output" / "web"  # screenshots of the tests, to look at
 
 
 def _tool(name):
-    """A module of tools/, by its path: the checkout stays off sys.path."""
+    """A module of tools/, loaded by path: the checkout stays off sys.path."""
     spec = importlib.util.spec_from_file_location(f"asced_{name}", ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -32,7 +32,7 @@ def read(name):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     if not os.environ.get("ASCED_COMFYUI"):
-        pytest.skip("ASCED_COMFYUI names no ComfyUI; run the tests by `make test`")
+        pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
     options = ("--cpu", "--preview-method", "latent2rgb")
     with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui"), options=options) as running:
         yield running
@@ -40,7 +40,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def node_info(server):
-    """The nodes that the server has, by type."""
+    """The server's nodes by type."""
     return server.get("/object_info")
 
 

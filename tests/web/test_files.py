@@ -38,7 +38,7 @@ def _inputs(info):
 
 
 def _widget_values(info):
-    """The input behind each value that the page saves for a node; None for the choice behind a seed."""
+    """The input of each value that the page saves for a node; None for the control after a seed."""
     values = []
     for name in [*info["input_order"].get("required", []), *info["input_order"].get("optional", [])]:
         kind, *rest = _inputs(info)[name]
@@ -52,7 +52,7 @@ def _widget_values(info):
 def test_all_templates_are_listed_and_served(server):
     assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 13
     for name in TEMPLATES:
-        assert name.isascii()  # names live in addresses and archives
+        assert name.isascii()  # the names are used in URLs and archives
         assert _fetch(server, f"/api/workflow_templates/asced/{name}.json")
         picture = _fetch(server, f"/api/workflow_templates/asced/{name}.jpg")
         assert picture[:3] == b"\xff\xd8\xff"
@@ -75,11 +75,11 @@ def test_nodes_inputs_and_values_fit_the_schemas(node_info, name):
         for value, widget in zip(values, expected, strict=True):
             if widget is None:
                 seeds = "increment" if "another seed" in node.get("title", "") else "fixed"
-                assert value == seeds  # or else a template shows the same picture each time
+                assert value == seeds  # fixed unless the title says otherwise
                 continue
             label, kind, options = widget
             choices = kind if isinstance(kind, list) else options.get("options")
-            if choices:  # the list of model files is each user's own
+            if choices:  # model files differ from user to user
                 assert value in choices or label in MODEL_FILES, (node["type"], label, value)
             elif kind in ("INT", "FLOAT"):
                 assert options.get("min", value) <= value <= options.get("max", value), (node["type"], label, value)
@@ -98,7 +98,7 @@ def test_any_checkpoint_holds_the_defaults(node_info):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_links_join_what_they_say(name):
+def test_links_connect_matching_sockets(name):
     graph = read(name)
     nodes = {node["id"]: node for node in graph["nodes"]}
     assert len(nodes) == len(graph["nodes"])
@@ -142,7 +142,7 @@ def test_help_page_names_all_inputs_and_outputs(server, node_info, node_id):
     assert rows == [*_inputs(info), *info["output_name"]]
 
 
-def test_the_samplers_page_names_those_that_are_not_corrected():
+def test_the_sampler_page_names_the_samplers_that_are_not_corrected():
     text = (DOCS / "ASCED_KSampler.md").read_text(encoding="utf-8")
     for sampler in NOT_CORRECTED:
         assert f"`{sampler}`" in text

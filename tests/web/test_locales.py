@@ -1,4 +1,4 @@
-"""Every language of the page knows every word of the nodes."""
+"""Every language of the page has every text of the nodes."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def tool():
 
 
 @pytest.fixture(scope="module")
-def words(tool):
+def texts(tool):
     return {language: tool.flat(tool.read(language)) for language in tool.LANGUAGES}
 
 
-def test_english_is_what_the_nodes_say(tool, node_info):
+def test_english_equals_the_texts_of_the_nodes(tool, node_info):
     assert tool.read("en") == tool.english(node_info), "run python tools/locales.py"
 
 
 @pytest.mark.parametrize("language", ["zh", "ja", "ko", "fr", "de", "es", "ru"])
-def test_a_language_has_all_words_and_no_others(words, language):
-    assert list(words[language]) == list(words["en"])
-    for path, text in words[language].items():
-        said = words["en"][path]
+def test_a_language_has_all_texts_and_no_others(texts, language):
+    assert list(texts[language]) == list(texts["en"])
+    for path, text in texts[language].items():
+        english = texts["en"][path]
         assert text.strip() == text and text, path
         if path[-1] in ("tooltip", "description"):  # names such as LATENT are the same everywhere
-            assert text != said, path
+            assert text != english, path
             assert re.search(NOT_LATIN.get(language, ""), text), path
-            assert set(re.findall(r"\d+", said)) <= set(re.findall(r"\d+", text)), path
+            assert set(re.findall(r"\d+", english)) <= set(re.findall(r"\d+", text)), path
 
 
-def test_the_server_hands_them_to_the_page(server, words):
+def test_the_server_passes_them_to_the_page(server, texts):
     served = server.get("/i18n")
-    for language in words:
+    for language in texts:
         assert served[language]["nodeDefs"]["ASCED_Gate"]["display_name"]
 
 
-def test_what_changed_is_emptied_and_what_is_known_is_used_again(tool):
+def test_changed_texts_are_emptied_and_known_translations_are_reused(tool):
     before = {"A": {"x": "seed", "y": "old"}, "B": {"x": "gone"}}
     translated = {"A": {"x": "Startwert", "y": "alt"}, "B": {"x": "weg"}}
     now = {"A": {"x": "seed", "y": "new"}, "C": {"z": "seed", "w": "unknown"}}

@@ -1,8 +1,8 @@
-"""The templates for models of one's own run through, with small files of random weights in the place of large ones.
+"""The templates for your own models run to the end, with small files of random weights in place of large ones.
 
-Names of files, the text encoder's loader and sizes are all that is changed. SDXL's and Flux's networks have one size
-only, of gigabytes; an SD 1.5 checkpoint and an SD 3 model stand in for them behind the same nodes. That SDXL, Flux and
-their kin are corrected at all is measured in docs/compatibility.md.
+Only file names, the text encoder's loader and sizes are changed. SDXL's and Flux's networks exist in one size only, of
+gigabytes; an SD 1.5 checkpoint and an SD 3 model stand in for them in the same nodes. That SDXL, Flux and similar
+models are corrected at all is measured in docs/compatibility.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .conftest import open_page, read
 TEXT = {"class_type": "CLIPLoader", "inputs": {"clip_name": "tiny_clip_l.safetensors", "type": "sd3"}}
 CHECKPOINT = {"ckpt_name": "tiny_sd15.safetensors"}
 SMALL = {"width": 128, "height": 128, "length": 9}
-# By template: files, and sizes of the pictures that its nodes save or show; frames of a video in one file.
+# By template: files, and sizes of the images that its nodes save or show; the frames of a video are in one file.
 CASES = {
     "ASCED - any checkpoint": (CHECKPOINT, {"SaveImage": 128, "PreviewImage": 256, "ASCED_MaskPreview": 128}),
     "ASCED - SDXL and hires": (CHECKPOINT, {"SaveImage": 192, "PreviewImage": 256}),
@@ -40,14 +40,14 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def files(server):
-    """The files, in the server's models folder."""
+    """The model files, in the server's models folder."""
     stubs = {"PYTHONPATH": os.environ.get("ASCED_STUBS", "")}
     command = [sys.executable, Path(__file__).with_name("tiny_files.py"), os.environ["ASCED_COMFYUI"]]
     subprocess.run([*command, server.base / "models"], check=True, cwd=server.base, env=os.environ | stubs)
 
 
 def _substituted(prompt, names):
-    """The template's graph with small files and sizes, and a node that tells each report."""
+    """The template's graph with small files and sizes, and a node that outputs each report."""
     for key, node in list(prompt.items()):
         kind, inputs = node["class_type"], node["inputs"]
         if kind in ("DualCLIPLoader", "CLIPLoader"):
@@ -71,7 +71,7 @@ def prompts(server, browser):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_runs_through_and_gives_images_masks_and_reports(server, prompts, files, name):
+def test_it_runs_to_the_end_and_returns_images_masks_and_reports(server, prompts, files, name):
     names, sizes = CASES[name]
     prompt = _substituted(prompts[name], names)
     with ThreadPoolExecutor() as pool:  # the browser's event loop holds this thread

@@ -1,4 +1,4 @@
-"""Templates in the real page: they load, keep their values, run, and errors are told in words."""
+"""Templates in the real page: they load, keep their values and run, and errors are readable."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def _values(graph):
 def _open_by_hand(page, name):
     page.page.get_by_role("button", name="Templates").first.click()
     page.page.get_by_test_id(f"template-workflow-{name}").wait_for()
-    page.page.wait_for_timeout(500)  # the pictures of the cards
+    page.page.wait_for_timeout(500)  # the images on the cards
     page.screenshot(SHOTS / "templates.png", whole_graph=False)
-    page.errors.clear()  # the host's, about templates of its own that this machine may not have
+    page.errors.clear()  # ComfyUI's, about its own templates that may not be installed
     page.page.get_by_test_id(f"template-workflow-{name}").click()
     page.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=len(read(name)["nodes"]))
     page.page.wait_for_timeout(500)
@@ -67,7 +67,7 @@ def _open_by_hand(page, name):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_loads_and_keeps_its_values(page, name):
-    page.errors.clear()  # from before the pack had its turn: favicon, user.css
+    page.errors.clear()  # from before the pack was loaded: favicon, user.css
     template = read(name)
     page.load(template)
     page.screenshot(SHOTS / f"{name}.png")
@@ -91,15 +91,15 @@ def test_first_look_opens_and_runs_by_hand(page):
     for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
         assert widths[title] == [256] * 4, title
     assert len(widths["How it formed"]) == 1
-    told = {str(node["id"]): node["type"] for node in read(FIRST_LOOK)["nodes"]}
-    texts = {told[node]: text for node, text in page.texts().items()}
+    types = {str(node["id"]): node["type"] for node in read(FIRST_LOOK)["nodes"]}
+    texts = {types[node]: text for node, text in page.texts().items()}
     assert set(texts) == {"ASCED_KSampler", "ASCED_MaskPreview"}
     assert "of 4 images" in texts["ASCED_KSampler"]
     shown = """() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.find(
       (w) => w.type === 'progressText').value"""
-    assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node when the run has ended
+    assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node after the run has ended
     before, after = _values(read(FIRST_LOOK)), _values(page.graph())
-    for node, values in before.items():  # the page saves the words that it shows behind a node's own values
+    for node, values in before.items():  # the page saves the status text after a node's own values
         assert after[node][: len(values)] == values
     assert page.errors == []
 
@@ -110,7 +110,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
     page.load(read(name))
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{name}, run.png")
-    assert page.page.evaluate(OVERLAPS, TITLE) == []  # a node grows by its words and its preview
+    assert page.page.evaluate(OVERLAPS, TITLE) == []  # a node grows with its status text and its preview
     widths = dict(page.page.evaluate(PICTURES))
     for title, expected in RUNS[name].items():
         assert widths[title] == expected, title
@@ -118,7 +118,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
     assert page.errors == []
 
 
-def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
+def test_the_gate_of_best_of_batch_splits_the_batch(page):
     page.load(read("ASCED - best of batch"))
     for limit, kept in ((100.0, 8), (2.0, 4)):
         page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_marked_percent", limit])
@@ -131,7 +131,7 @@ def test_the_gate_of_best_of_batch_shares_the_batch_out(page):
         assert any(f"{kept} kept (" in text and f"% marked), {8 - kept} rejected" in text for text in texts), texts
 
 
-def test_a_wrong_setting_is_told_in_one_sentence_and_the_next_run_works(page):
+def test_an_invalid_setting_gets_one_clear_error_and_the_next_run_works(page):
     page.errors.clear()
     page.load(read(FIRST_LOOK))
     page.page.evaluate(ADD_DETECTION)

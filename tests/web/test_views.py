@@ -1,4 +1,4 @@
-"""What the web part shows: live preview, the panel, the slider and the settings, in both of the page's renderers."""
+"""What the frontend part shows: live preview, panel, slider and settings, in both of the page's renderers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from .conftest import ROOT, SHOTS, open_page
 
 RENDERERS = ("canvas", "nodes 2.0")
-# A graph of the demo model in the page; the detector is so keen that it marks several regions.
+# A graph of the demo model in the page; the detector is sensitive enough to mark several regions.
 BUILD = """([batch, compare]) => {
   app.graph.clear()
   const made = {}
@@ -52,9 +52,9 @@ BUILD = """([batch, compare]) => {
     link('invert', 'IMAGE', 'compare', 'after')
   }
 }"""
-# Counts blue pixels of each picture by node, and collects words by node, in their order.
+# Counts the blue pixels of each picture by node, and collects the status texts by node, in order.
 RECORD = """() => {
-  window.ascedSeen = { blue: {}, words: [] }
+  window.ascedSeen = { blue: {}, texts: [] }
   app.api.addEventListener('b_preview_with_metadata', async ({ detail }) => {
     const of = (ascedSeen.blue[detail.nodeId] ??= [])
     const place = of.push(0) - 1
@@ -64,7 +64,7 @@ RECORD = """() => {
     const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height)
     for (let i = 0; i < data.length; i += 4) of[place] += data[i] < 60 && data[i + 1] < 60 && data[i + 2] > 180
   })
-  app.api.addEventListener('progress_text', ({ detail }) => ascedSeen.words.push([String(detail.nodeId), detail.text]))
+  app.api.addEventListener('progress_text', ({ detail }) => ascedSeen.texts.push([String(detail.nodeId), detail.text]))
 }"""
 NODE = "(type) => app.graph.nodes.find((n) => n.type === type)"
 WIDGET = f"([type, name]) => ({NODE})(type).widgets.find((w) => w.name === name).value"
@@ -84,17 +84,17 @@ MASK = f"""async () => {{
 
 @pytest.fixture(scope="module")
 def page(server, browser):
-    """One page for all of these tests: to open one takes longer than most of them."""
+    """One page for all of these tests: opening one takes longer than most of them."""
     with open_page(server, browser) as opened:
         yield opened
 
 
 @pytest.fixture
 def view(page, request):
-    """The page with the renderer of the test's parameter; the classic one without."""
+    """The page in the renderer of the test's parameter; the classic one by default."""
     renderer = getattr(request, "param", RENDERERS[0])
     page.page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", renderer == "nodes 2.0"])
-    page.errors.clear()  # from before the pack had its turn
+    page.errors.clear()  # from before the pack was loaded
     page.renderer = renderer
     yield page
     assert page.errors == []
@@ -110,7 +110,7 @@ def _build(view, batch=2, compare=False):
     )
 
 
-def test_live_preview_paints_and_speaks_until_it_is_switched_off(view):
+def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     _build(view)
     sampler = str(view.page.evaluate(f"({NODE})('ASCED_KSampler').id"))
     view.page.evaluate(RECORD)
@@ -121,25 +121,25 @@ def test_live_preview_paints_and_speaks_until_it_is_switched_off(view):
     assert view.run() == "success"
     seen = view.page.evaluate("ascedSeen")
     blue = seen["blue"][sampler]
-    assert len(blue) == 25  # one picture a step
-    assert blue[0] == 0 and max(blue[6:12]) > 0  # of hands, that are not blue
-    words = [text for node, text in seen["words"] if node == sampler]
-    assert words[0] == "Watching starts at step 6 of 25"
-    assert words[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
-    assert words[8].endswith(", corrected at step 13")
-    assert words[9].endswith("corrected at step 13 of 25.") and len(words) == 10  # the node's own last word
+    assert len(blue) == 25  # one picture per step
+    assert blue[0] == 0 and max(blue[6:12]) > 0  # the hands themselves are not blue
+    texts = [text for node, text in seen["texts"] if node == sampler]
+    assert texts[0] == "Watching starts at step 6 of 25"
+    assert texts[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
+    assert texts[8].endswith(", corrected at step 13")
+    assert texts[9].endswith("corrected at step 13 of 25.") and len(texts) == 10  # the node's own final status
     view.page.evaluate(SETTING, ["ASCED.Live", False])
     view.page.wait_for_timeout(300)
-    view.page.evaluate("() => { ascedSeen.blue = {}; ascedSeen.words = [] }")
+    view.page.evaluate("() => { ascedSeen.blue = {}; ascedSeen.texts = [] }")
     view.page.evaluate(SET, ["ASCED_KSampler", "seed", 9])
     assert view.run() == "success"
     seen = view.page.evaluate("ascedSeen")
     assert seen["blue"][sampler] == [0] * 25
-    assert len([text for node, text in seen["words"] if node == sampler]) == 1
+    assert len([text for node, text in seen["texts"] if node == sampler]) == 1
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
-def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
+def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     page = view.page
     _build(view)
     page.get_by_text("Run to see regions and steps.").wait_for()
@@ -168,7 +168,7 @@ def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
     view.load(saved)
     before, after = ({n["id"]: n.get("widgets_values") for n in g["nodes"]} for g in (saved, view.graph()))
     assert after[shown][:4] == [0, 0, 0, first]
-    for node, values in after.items():  # words that the page showed stand behind a node's own values
+    for node, values in after.items():  # the page saves its status text after a node's own values
         assert (before[node] or [])[: len(values or [])] == (values or [])
     assert view.run() == "success"  # the panel of the loaded node is the one that is seen
     assert regions.first.get_attribute("aria-pressed") == "true"
@@ -177,7 +177,7 @@ def test_regions_are_left_out_by_a_click_and_by_a_key_and_it_is_saved(view):
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
-def test_steps_are_walked_by_pointer_and_keys(view):
+def test_steps_are_browsed_by_pointer_and_keys(view):
     page = view.page
     _build(view)
     assert view.run() == "success"
@@ -205,7 +205,7 @@ def test_steps_are_walked_by_pointer_and_keys(view):
     assert page.locator(".asced-panel .asced-pager .asced-words").inner_text() != first
 
 
-def test_a_removed_node_lets_go_of_its_panel(view):
+def test_a_removed_node_takes_its_panel_along(view):
     page = view.page
     _build(view)
     assert view.run() == "success"
@@ -215,7 +215,7 @@ def test_a_removed_node_lets_go_of_its_panel(view):
     assert page.locator(".asced-panel").count() == 0
 
 
-def test_settings_are_on_their_page_and_the_badge_on_its(view):
+def test_the_settings_page_and_the_about_page_show_asced(view):
     page = view.page
     page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
     page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()

@@ -1,8 +1,8 @@
-"""Writes small model files with random weights, such as the templates for models of one's own ask for.
+"""Writes small model files with random weights, as the templates for your own models need them.
 
-``python tiny_files.py COMFYUI FOLDER``: in a process of its own, because the tests of the page import no ComfyUI. The
-networks are those of ``tests/host/families.py``, and the host's own loaders decide what they are. The text encoder has
-its full size: no loader takes a smaller one.
+``python tiny_files.py COMFYUI FOLDER``, in its own process, because the web tests do not import ComfyUI. The networks
+are those of ``tests/host/families.py``, identified by ComfyUI's own loaders. The text encoder has its full size: no
+loader accepts a smaller one.
 """
 
 from __future__ import annotations
