@@ -37,8 +37,8 @@ class ASCED_PALDetector(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=files_with(".pt", ".torchscript") or [NO_FILE],
-                    tooltip="TorchScript file in models/asced. Takes a normalized 1x3x512x512 image and returns a label "
-                    "map, 1 for artifact.",
+                    tooltip="TorchScript file in models/asced. Takes a normalized 1x3x512x512 image and returns a "
+                    "label map, 1 for artifact.",
                 ),
                 io.Image.Input("image", optional=True, tooltip="Images to check. Without them, the mask is empty."),
             ],

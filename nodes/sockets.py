@@ -20,9 +20,9 @@ Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")
 
 
-def found_by(*words: str) -> dict[str, list[str]]:
+def found_by(*terms: str) -> dict[str, list[str]]:
     """Search terms for a node, besides its name; none in ComfyUI versions whose schema has no such field."""
-    return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
+    return {"search_aliases": list(terms)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 
 def report_output() -> Any:

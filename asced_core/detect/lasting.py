@@ -1,8 +1,8 @@
 """Lasting change: a cell's prediction changes more than its surroundings and then stays changed.
 
 Changes of single steps are compared with the median of the image, which is that of the calm background: a whole moving
-object exceeds it and hides what is wrong inside it. Here the mean change of the wide surroundings is subtracted, and the
-rest is divided by the local contrast, both measured with the covariance of the image's own channels (Mahalanobis
+object exceeds it and hides what is wrong inside it. Here the mean change of the wide surroundings is subtracted, and
+the rest is divided by the local contrast, both measured with the covariance of the image's own channels (Mahalanobis
 distance, as in the detector of Reed and Yu 1990). So an object may move as a whole, an outline may move far before it
 counts, a smear on a plain background counts early, and the unit means the same for images and latents.
 """

@@ -88,7 +88,7 @@ def test_the_mask_is_seen_without_a_canvas(hands, corrected, run_node, pack, set
 
 
 def test_a_seed_does_not_leak_into_other_workflows(hands, stock, corrected, run_node, settings):
-    """ComfyUI#2841, #2416: after a corrected run and its views, every global generator is in the same state as after stock."""
+    """ComfyUI#2841, #2416: a corrected run and its views leave every global generator in the same state as stock."""
     model = with_artifact(hands.eps)
 
     def drawn():

@@ -134,7 +134,7 @@ def test_a_wrong_vae_gets_one_clear_error_before_anything_is_sampled(sample, dem
             ValueError, match=r"VAE for latents with 3 channels, but this model's latents have 4: .*\.$"
         ):
             sample(demo.model, {**where, "vae": hands.vae})
-    with pytest.raises(ValueError, match="^perturb_in pixel needs a VAE"):
+    with pytest.raises(ValueError, match=r"^perturb_in pixel needs a VAE"):
         sample(demo.model, {}, {"perturb_in": "pixel", "gamma": 0.2})
     with pytest.raises(ValueError, match="3 channels"):
         sample(demo.model, {}, {"perturb_in": "pixel", "gamma": 0.2, "vae": hands.vae})

@@ -1,4 +1,4 @@
-"""Every language of the page has every text of the nodes."""
+"""Every language has every text of the nodes."""
 
 from __future__ import annotations
 
