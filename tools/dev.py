@@ -23,7 +23,8 @@ from server import link_folder
 SUITES = ("host", "core", "web")  # the longest one first
 LANES = 2
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
-MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations")
+MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
+           "registry_images")  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
     "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup",

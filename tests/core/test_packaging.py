@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import cv2
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
@@ -45,3 +48,12 @@ def test_pip_finds_every_file_of_the_core():
         if path.suffix != ".pyc":
             assert (path.parent / "__init__.py").is_file(), path
             assert path.suffix in (".py", *names), path
+
+
+@pytest.mark.parametrize(("key", "size"), [("Icon", (400, 400)), ("Banner", (540, 1260))])
+def test_the_registry_finds_the_pictures_of_its_entry(key, size):
+    """It takes icons up to 400 x 400 and banners of 21:9, by URL."""
+    url = re.search(rf'^{key} = "(.+)"', PYPROJECT, re.M)[1]
+    path = url.removeprefix("https://raw.githubusercontent.com/asced/comfyui-asced/main/")
+    assert cv2.imread(str(ROOT / path)).shape == (*size, 3)
+    assert (ROOT / path).stat().st_size < 150_000
