@@ -21,9 +21,11 @@ from matrix import write_tables
 from server import link_folder
 
 SUITES = ("host", "core", "web")  # the longest one first
+OLDER = "older"  # host tests on the older version of ComfyUI
 LANES = 2
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
-MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations")
+MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
+           "registry_images")  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
     "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup",
@@ -31,6 +33,7 @@ COMMANDS = [
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 DEVELOPMENT = ("test", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
+NEED_CLONE = ("test", "matrix", "spaces", "lint", *BENCHMARKS)  # .gitattributes keeps their files out of archives
 GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
@@ -78,17 +81,19 @@ def lint(env: Environment) -> int:
     return max(checks)
 
 
-def test(env: Environment, extra: list[str]) -> int:
+def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout.
 
     Two of them at a time: each keeps to one core, because contended threads are far slower on tiny models.
+    Chosen suites run without the linters.
     """
-    prepare_bench(env.python)
-    failed = lint(env) != 0
+    if not chosen or "core" in chosen:
+        prepare_bench(env.python)
+    failed = not chosen and lint(env) != 0
     totals, words = [0, 0, 0], []
     host = ROOT / "tests" / "host"
-    suites: list[Suite] = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES]
-    if not env.own_comfyui:
+    suites: list[Suite] = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES if suite in (chosen or SUITES)]
+    if OLDER in chosen or not (chosen or env.own_comfyui):
         older = prepare(True, OLDER_VERSION)
         suites.append((f"host on {OLDER_VERSION}", older, [host / name for name in ON_OLDER]))
     for suite, (code, counts) in zip([name for name, *_ in suites], _side_by_side(suites, extra), strict=True):
@@ -194,6 +199,8 @@ def _counts(junit: Path) -> list[int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--suite", choices=(*SUITES, OLDER), action="append", default=[],
+                        help="of test: this suite alone, without the linters; can be repeated")  # fmt: skip
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     parser.add_argument("--quick", action="store_true", help="of the benchmarks: few images, printed only")
     own, extra = _split(sys.argv[1:])
@@ -203,7 +210,9 @@ def main() -> int:
     try:
         if args.command == "clean":
             return clean()
-        return run(args.command, prepare(args.command in DEVELOPMENT), args.port, extra)
+        if args.command in NEED_CLONE and not (ROOT / "benchmarks").is_dir():
+            raise SetupError("tests and benchmarks are not part of the download: clone the repository with git.")
+        return run(args.command, prepare(args.command in DEVELOPMENT), args.port, args.suite, extra)
     except SetupError as error:
         print(f"asced: {error}", file=sys.stderr)
         return 1
@@ -211,10 +220,10 @@ def main() -> int:
         return 0 if args.command == "serve" else INTERRUPTED
 
 
-def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
+def run(command: str, env: Environment, port: int, suites: list[str], extra: list[str]) -> int:
     """One command; its exit code."""
     if command == "test":
-        return test(env, extra)
+        return test(env, extra, suites)
     if command == "matrix":
         return matrix(extra)
     if command == "lint":
