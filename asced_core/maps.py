@@ -7,6 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+if not hasattr(cv2, "connectedComponentsWithStats"):  # two wheels share the folder: removing one empties it
+    raise ImportError(
+        "OpenCV is damaged, because one of its packages was removed while another was installed: run "
+        "python -m pip install --force-reinstall --no-deps opencv-python-headless"
+    )
+
 BoolMap = NDArray[np.bool_]
 Picture = NDArray[np.uint8]  # RGB [H,W,3]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from asced_core import DetectionSettings, DiscreteSchedule
 from asced_core.maps import BoolMap
-from asced_core.noise import DiscreteSchedule
 from benchmarks.hands import HandSampler, Recording, record, to_uint8
 from benchmarks.judges import stray_components
 from benchmarks.table2 import plant
@@ -61,9 +61,9 @@ class Truth:
     masks: BoolMap
 
 
-def window(sampler: HandSampler, run: Recording, settings: object) -> Tensor:
+def window(sampler: HandSampler, run: Recording, settings: DetectionSettings) -> Tensor:
     """The predictions between T_d and T_c, [N,B,C,H,W]."""
-    return torch.stack([run.predictions[step] for step in sampler.watched(settings)])  # type: ignore[arg-type]
+    return torch.stack([run.predictions[step] for step in sampler.watched(settings)])
 
 
 def boxed(boxes: list[list[tuple[int, int, int, int]]], side: int) -> BoolMap:

@@ -1,6 +1,8 @@
 """What pip, ComfyUI Manager, the registry and GitHub hand out."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -73,3 +75,10 @@ def test_the_registry_leaves_out_what_github_leaves_out():
     for path in archive:
         assert (ROOT / path.strip("/")).exists(), path
         assert any(path.startswith(line) for line in registry if line.startswith("/")), path
+
+
+def test_an_emptied_opencv_is_named_with_what_to_do():
+    """pip shares one folder among four wheels; uninstalling one of two leaves a cv2 without a single function."""
+    code = "import sys, types; sys.modules['cv2'] = types.ModuleType('cv2'); import asced_core"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "ImportError: OpenCV is damaged" in done.stderr and "--force-reinstall" in done.stderr

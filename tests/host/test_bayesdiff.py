@@ -48,7 +48,7 @@ def test_a_saved_posterior_gives_the_same_result_and_rejects_another_model(bayes
     assert file.name == "hands.laplace.safetensors"
     again = bayes(posterior=file.name, images=None, vae=None, cfg=cfg)
     assert torch.equal(first[2], again[2]) and first[3] == again[3]
-    with pytest.raises(ValueError, match="fit it anew"):
+    with pytest.raises(ValueError, match="fit it again"):
         bayes(
             model=demo.model, posterior=file.name, positive=demo.positive, negative=demo.negative,
             latent_image={"samples": torch.zeros(1, 4, 16, 16)},

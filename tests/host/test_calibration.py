@@ -63,17 +63,17 @@ def test_a_calibration_ships_for_each_demo_model(run_node, demo):
 def test_a_mismatch_gets_one_clear_error(sample, run_node, asced_models):
     report = sample(1, threshold=0.1)
     run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
-    with pytest.raises(ValueError, match=r"learns from mode robust at threshold 0\.1; set both in ASCED Detection"):
+    with pytest.raises(ValueError, match=r"needs mode robust at threshold 0\.1: set both in ASCED Detection"):
         run_node("ASCED_Calibrate", report=sample(1), name="hands", start_over=False)
     with pytest.raises(ValueError, match=r"name is '\.\./hands': enter a name without folders"):
         run_node("ASCED_Calibrate", report=report, name="../hands", start_over=False)
     other = sample(1, threshold=0.1, min_area=300)
-    with pytest.raises(ValueError, match=r"earlier runs had min_area 100 and not 300 of this run"):
+    with pytest.raises(ValueError, match=r"earlier runs used other settings than this run \(min_area 100 instead of 300\)"):
         run_node("ASCED_Calibrate", report=other, name="hands", start_over=False)
     own = {"threshold": 3.0, "calibration": f"hands{ENDING}"}
-    with pytest.raises(ValueError, match="8 images cannot tell what 5 % of them exceed: 19 or more are needed"):
+    with pytest.raises(ValueError, match="8 images cannot give a threshold for 5%: calibrate with 19 images or more"):
         run_node("ASCED_Detection", marked_percent=5.0, **own)
-    with pytest.raises(ValueError, match=r"calibration had start_percent 0\.2 and not 0\.3 of ASCED Detection"):
+    with pytest.raises(ValueError, match=r"calibration used other settings than ASCED Detection \(start_percent 0\.2 instead of 0\.3\)"):
         run_node("ASCED_Detection", start_percent=0.3, marked_percent=20.0, **own)
     with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another one, or none"):
         run_node("ASCED_Detection", threshold=3.0, calibration="gone.safetensors")

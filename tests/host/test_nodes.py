@@ -181,7 +181,7 @@ def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands
     out = run_node("ASCED_MaskPreview", report=report, exclude="1:1, 0:7")[1]
     assert torch.equal(out[0], mask[0]) and not out[1].any()
     assert texts[-1] == f"{report.summary()} There is no region 0:7 to exclude."
-    with pytest.raises(ValueError, match="exclude says '1'; image:region was expected"):
+    with pytest.raises(ValueError, match="exclude contains '1', but expects image:region"):
         run_node("ASCED_MaskPreview", report=report, exclude="1")
 
 

@@ -136,7 +136,7 @@ def test_an_invalid_setting_gets_one_clear_error_and_the_next_run_works(page):
     page.load(read(FIRST_LOOK))
     page.page.evaluate(ADD_DETECTION)
     page.page.evaluate(SET_WIDGET, ["ASCED_Detection", "start_percent", 0.7])
-    sentence = "start_percent (0.7) must be smaller than end_percent (0.5): watching starts before it ends."
+    sentence = "start_percent (0.7) must be smaller than end_percent (0.5): watching must start before it ends."
     assert page.run().strip() == sentence
     page.screenshot(SHOTS / "error.png", whole_graph=False)
     dialog = page.page.get_by_role("dialog")
