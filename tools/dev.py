@@ -13,12 +13,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environment, SetupError, prepare, prepare_bench
+from environment import (
+    COMFYUI_WHEELS,
+    HOST,
+    OLDER_VERSION,
+    ROOT,
+    VENV,
+    Environment,
+    SetupError,
+    prepare,
+    prepare_bench,
+    with_oldest_packages,
+)  # fmt: skip
 from matrix import write_tables
 from server import link_folder
 from suites import Suite, end, run_alone, run_side_by_side
 
 COVERAGE = ("--cov=asced_core", "--cov-report=term")
+# The benchmarks' parts run on packages of their own, which are built for a newer numpy; no user has the two together.
+NO_BENCH = ("--ignore=tests/core/test_bench.py",)
+VERSIONS = (
+    "import cv2, matplotlib, numpy, safetensors; modules = numpy, matplotlib, cv2, safetensors;"
+    "print(*(f'{module.__name__} {module.__version__}' for module in modules), sep=', ')"
+)
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
@@ -65,7 +82,8 @@ def lint(env: Environment) -> int:
 def test(env: Environment, extra: list[str]) -> int:
     """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout.
 
-    Two of them at a time: each keeps to one core, because contended threads are far slower on tiny models.
+    Packages are the newest that pip finds at set-up, and for one more run of core the oldest that are allowed.
+    Two suites at a time: each keeps to one core, because contended threads are far slower on tiny models.
     """
     prepare_bench(env.python)
     failed = lint(env) != 0
@@ -78,6 +96,12 @@ def test(env: Environment, extra: list[str]) -> int:
     if not env.own_comfyui:
         older = prepare(True, OLDER_VERSION)
         suites.append(Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+    if VENV in env.python.parents:
+        oldest = with_oldest_packages(env)
+        suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
+        print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
+    else:
+        print("Left out: core on the oldest packages, which are listed for the Pythons of .venv.")
     totals, words = [0, 0, 0], []
     for suite, result in zip(suites, run_side_by_side(suites, extra), strict=True):
         failed |= result.code not in (0, 5) or (result.code == 5 and not extra)
@@ -89,6 +113,10 @@ def test(env: Environment, extra: list[str]) -> int:
         print("Failed outside of the tests: see above.")
     print(_counted(totals))
     return 1 if failed else 0
+
+
+def _versions(env: Environment) -> str:
+    return subprocess.check_output([str(env.python), "-c", VERSIONS], env=env.variables(), text=True).strip()
 
 
 def _counted(counts: list[int]) -> str:
@@ -165,7 +193,7 @@ def run(command: str, env: Environment, port: int, extra: list[str]) -> int:
 
 def clean() -> int:
     """Removes what the set-up and the tests made. ``.host/base`` stays: ``serve`` keeps the user's models there."""
-    made = [VENV, *HOST.glob("comfyui-*"), HOST / "mypy", HOST / "results"]
+    made = [VENV, *HOST.glob("comfyui-*"), *(HOST / name for name in ("mypy", "oldest", "results"))]
     for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
