@@ -6,26 +6,43 @@ What stands behind ``--`` goes on to pytest (test), to ComfyUI (serve) or to the
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from environment import COMFYUI_WHEELS, HOST, OLDER_VERSION, ROOT, VENV, Environment, SetupError, prepare, prepare_bench
+from environment import (
+    COMFYUI_WHEELS,
+    HOST,
+    OLDER_VERSION,
+    ROOT,
+    VENV,
+    Environment,
+    SetupError,
+    prepare,
+    prepare_bench,
+    with_oldest_packages,
+)  # fmt: skip
 from matrix import write_tables
 from server import link_folder
+from suites import Suite, end, run_alone, run_side_by_side
 
-SUITES = ("host", "core", "web")  # the longest one first
 OLDER = "older"  # host tests on the older version of ComfyUI
-LANES = 2
+SUITES = ("host", "core", "web", OLDER)
+COVERAGE = ("--cov=asced_core", "--cov-report=term")
+# The benchmarks' parts run on packages of their own, which are built for a newer numpy; no user has the two together.
+NO_BENCH = ("--ignore=tests/core/test_bench.py",)
+VERSIONS = (
+    "import cv2, matplotlib, numpy, safetensors; modules = numpy, matplotlib, cv2, safetensors;"
+    "print(*(f'{module.__name__} {module.__version__}' for module in modules), sep=', ')"
+)
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
-MODULES = ("dev", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
-           "registry_images")  # fmt: skip
+MODULES = (
+    "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
+    "registry_images",
+)  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
     "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup",
@@ -34,7 +51,6 @@ COMMANDS = [
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 DEVELOPMENT = ("test", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
 NEED_CLONE = ("test", "matrix", "spaces", "lint", *BENCHMARKS)  # .gitattributes keeps their files out of archives
-GRACE_SECONDS = 4
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
 
@@ -44,22 +60,8 @@ def _call(env: Environment, *command: str | Path, cwd: Path = ROOT) -> int:
     try:
         return child.wait()
     except KeyboardInterrupt:
-        _end(child)
+        end(child)
         raise
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Lets a child end its own server: killed at once, it would leave a ComfyUI behind.
-
-    Ctrl-C in a terminal has reached the child already; a signal to this process alone has not.
-    """
-    told = [child.terminate] if os.name == "nt" else [lambda: child.send_signal(signal.SIGINT), child.terminate]
-    for tell in (*told, child.kill):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_SECONDS)
-            return
-        tell()
-    child.wait()
 
 
 def lint(env: Environment) -> int:
@@ -84,85 +86,50 @@ def lint(env: Environment) -> int:
 def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout.
 
-    Two of them at a time: each keeps to one core, because contended threads are far slower on tiny models.
+    Packages are the newest that pip finds at set-up, and for one more run of core the oldest that are allowed.
+    Two suites at a time: each keeps to one core, because contended threads are far slower on tiny models.
     Chosen suites run without the linters.
     """
     if not chosen or "core" in chosen:
         prepare_bench(env.python)
     failed = not chosen and lint(env) != 0
-    totals, words = [0, 0, 0], []
-    host = ROOT / "tests" / "host"
-    suites: list[Suite] = [(suite, env, [ROOT / "tests" / suite]) for suite in SUITES if suite in (chosen or SUITES)]
+    tests = ROOT / "tests"
+    suites = [
+        Suite("host", env, [tests / "host"]),  # the longest one first
+        Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE),
+        Suite("web", env, [tests / "web"]),
+    ]
+    suites = [suite for suite in suites if suite.name in (chosen or SUITES)]
     if OLDER in chosen or not (chosen or env.own_comfyui):
         older = prepare(True, OLDER_VERSION)
-        suites.append((f"host on {OLDER_VERSION}", older, [host / name for name in ON_OLDER]))
-    for suite, (code, counts) in zip([name for name, *_ in suites], _side_by_side(suites, extra), strict=True):
-        failed |= code not in (0, 5) or (code == 5 and not extra)
+        suites.append(Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+    if chosen and "core" not in chosen:
+        pass
+    elif VENV in env.python.parents:
+        oldest = with_oldest_packages(env)
+        suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
+        print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
+    else:
+        print("Left out: core on the oldest packages, which are listed for the Pythons of .venv.")
+    totals, words = [0, 0, 0], []
+    for suite, result in zip(suites, run_side_by_side(suites, extra), strict=True):
+        failed |= result.code not in (0, 5) or (result.code == 5 and not extra)
+        counts = [result.passed, result.failed, result.skipped]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
-        words.append(f"{suite}: {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+        words.append(f"{suite.name}: {_counted(counts)}")
     print("\n" + " · ".join(words))
     if failed and not totals[1]:
         print("Failed outside of the tests: see above.")
-    print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
+    print(_counted(totals))
     return 1 if failed else 0
 
 
-Suite = tuple[str, Environment, list[Path]]
+def _versions(env: Environment) -> str:
+    return subprocess.check_output([str(env.python), "-c", VERSIONS], env=env.variables(), text=True).strip()
 
 
-def _side_by_side(suites: list[Suite], extra: list[str]) -> list[tuple[int, list[int]]]:
-    """Exit code and counts of each; what a suite says is printed when it has ended."""
-    waiting, results = list(suites), {}
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < min(LANES, os.cpu_count() or 1):
-                name, env, paths = waiting.pop(0)
-                running[name] = _start_pytest(env, name, paths, extra, HOST / "results" / f"{name}.log")
-            for name, child in list(running.items()):
-                if child.poll() is not None:
-                    del running[name]
-                    results[name] = child.returncode, _counts(_junit(name))
-                    log = (HOST / "results" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-                    print(f"\n== {name}\n{log}", flush=True)
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        for child in running.values():
-            _end(child)
-        raise
-    return [results[name] for name, *_ in suites]
-
-
-def _pytest(env: Environment, name: str, paths: list[Path], extra: list[str]) -> tuple[int, list[int]]:
-    """A pytest run of its own; exit code and counts."""
-    child = _start_pytest(env, name, paths, extra, None)
-    try:
-        return child.wait(), _counts(_junit(name))
-    except KeyboardInterrupt:
-        _end(child)
-        raise
-
-
-def _junit(name: str) -> Path:
-    return HOST / "results" / f"{name}.xml"
-
-
-def _start_pytest(
-    env: Environment, name: str, paths: list[Path], extra: list[str], log: Path | None
-) -> subprocess.Popen[bytes]:
-    _junit(name).parent.mkdir(exist_ok=True)
-    _junit(name).unlink(missing_ok=True)
-    core = name == "core"  # the others must not see the checkout
-    own: list[str | Path] = ["-o", "pythonpath=."] if core else []
-    if core and not extra:
-        own += ["--cov=asced_core", "--cov-report=term"]
-    command = [env.python, "-m", "pytest", *paths, "-q", *own, f"--rootdir={ROOT}", "-c", ROOT / "pyproject.toml",
-               f"--junitxml={_junit(name)}", *extra]  # fmt: skip
-    with log.open("wb") if log else contextlib.nullcontext() as out:
-        return subprocess.Popen(
-            [str(word) for word in command], cwd=ROOT if core else _junit(name).parent, env=env.variables(),
-            stdout=out, stderr=subprocess.STDOUT if log else None,
-        )  # fmt: skip
+def _counted(counts: list[int]) -> str:
+    return f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped"
 
 
 def matrix(extra: list[str]) -> int:
@@ -174,7 +141,8 @@ def matrix(extra: list[str]) -> int:
         print(f"\n== ComfyUI {version}", flush=True)
         env = prepare(True, version)
         os.environ["ASCED_MATRIX"] = str(rows / f"{version}.json")
-        code, _ = _pytest(env, f"matrix {version}", [ROOT / "tests" / "host" / "test_compatibility.py"], extra)
+        table = Suite(f"matrix {version}", env, [ROOT / "tests" / "host" / "test_compatibility.py"])
+        code = run_alone(table, extra).code
         if code:
             print("A row got worse, or could not be measured: the tables stay as they are.")
             return code
@@ -184,22 +152,10 @@ def matrix(extra: list[str]) -> int:
     return 0
 
 
-def _counts(junit: Path) -> list[int]:
-    """Passed, failed and skipped tests of a pytest run; a run that wrote no result counts as one failure."""
-    if not junit.is_file():
-        return [0, 1, 0]
-    number = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
-        for key in number:
-            number[key] += int(suite.get(key, 0))
-    bad = number["failures"] + number["errors"]
-    return [number["tests"] - bad - number["skipped"], bad, number["skipped"]]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--suite", choices=(*SUITES, OLDER), action="append", default=[],
+    parser.add_argument("--suite", choices=SUITES, action="append", default=[],
                         help="of test: this suite alone, without the linters; can be repeated")  # fmt: skip
     parser.add_argument("--port", type=int, default=8188, help="of serve")
     parser.add_argument("--quick", action="store_true", help="of the benchmarks: few images, printed only")
@@ -250,7 +206,7 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
 
 def clean() -> int:
     """Removes what the set-up and the tests made. ``.host/base`` stays: ``serve`` keeps the user's models there."""
-    made = [VENV, *HOST.glob("comfyui-*"), HOST / "mypy", HOST / "results"]
+    made = [VENV, *HOST.glob("comfyui-*"), *(HOST / name for name in ("mypy", "oldest", "results"))]
     for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import venv
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,7 @@ HOST = ROOT / ".host"
 VENV = ROOT / ".venv"
 STUBS = Path(__file__).resolve().parent / "stubs"
 BENCH_REQUIREMENTS = ROOT / "tools/requirements-bench.txt"
+OLDEST_REQUIREMENTS = ROOT / "tools/requirements-oldest.txt"
 REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
 
 # ComfyUI is on no package index itself; these wheels carry an unmodified one.
@@ -46,12 +47,14 @@ class Environment:
         comfyui: folder of a ComfyUI, with main.py in it.
         stubs: folder to put on PYTHONPATH, or None where the real packages are there.
         own_comfyui: True if it is the user's own ComfyUI, by COMFYUI_PATH.
+        packages: folder of packages that come before the installed ones, or None.
     """
 
     python: Path
     comfyui: Path
     stubs: Path | None
     own_comfyui: bool
+    packages: Path | None = None
 
     def variables(self) -> dict[str, str]:
         """Environment of child processes."""
@@ -59,6 +62,8 @@ class Environment:
         out["ASCED_COMFYUI"] = str(self.comfyui)
         out["ASCED_STUBS"] = str(self.stubs or "")
         out["PYTHONUTF8"] = "1"
+        if self.packages:
+            out["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.packages), out.get("PYTHONPATH"))))
         out.setdefault("OMP_NUM_THREADS", "1")  # contended threads are far slower on tiny models
         return out
 
@@ -132,6 +137,25 @@ def prepare_bench(python: Path) -> None:
     print("set-up: packages of the benchmarks …", flush=True)
     _must([python, "-m", "pip", "install", "-r", BENCH_REQUIREMENTS], "The benchmarks' packages could not be installed")
     stamp.write_text(wanted)
+
+
+def with_oldest_packages(env: Environment) -> Environment:
+    """The same on the oldest packages that pyproject.toml allows; torch stays."""
+    return replace(env, packages=packages_folder(env.python, "oldest", OLDEST_REQUIREMENTS, "--no-deps"))
+
+
+def packages_folder(python: Path, name: str, requirements: Path, *options: str) -> Path:
+    """A folder of packages that are not installed into the environment itself."""
+    folder = HOST / name
+    stamp = folder / "asced-stamp"
+    wanted = hashlib.sha256(requirements.read_bytes() + str(python).encode()).hexdigest()
+    if not (stamp.is_file() and stamp.read_text() == wanted):
+        print(f"set-up: {requirements.name} …", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        command: list[str | Path] = [python, "-m", "pip", "install", "--only-binary", ":all:", "--target", folder]
+        _must([*command, *options, "-r", requirements], f"The packages of {requirements.name} could not be installed")
+        stamp.write_text(wanted)
+    return folder
 
 
 def _check_version(good: bool) -> None:

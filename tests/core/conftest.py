@@ -1,8 +1,8 @@
-"""Core tests know no host. Results of the authors' code lie outside of the checkout and may be absent."""
+"""Core tests know no host."""
 
 from __future__ import annotations
 
-import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +13,14 @@ from asced_core import RunFacts
 
 from .runs import feed, trajectory_of
 
-SHARED = Path(os.environ.get("ASCED_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-ORACLE = SHARED / "oracle"
+AUTHORS = Path(__file__).resolve().parent / "authors"
 
 
 @pytest.fixture(scope="session")
 def oracle():
-    """Loads a file of the authors' results; skips where they are absent."""
-
-    def load(name: str) -> dict[str, np.ndarray]:
-        if not ORACLE.is_dir():
-            pytest.skip(f"results of the authors' code are absent: no folder {ORACLE.parent.name}/{ORACLE.name}")
-        with np.load(ORACLE / f"{name}.npz", allow_pickle=False) as data:
-            return dict(data)
-
-    return load
+    """Gives the authors' recorded results of a case, see authors/README.md."""
+    cases = runpy.run_path(str(AUTHORS / "packing.py"))["unpack"]()
+    return lambda name: {key: value.copy() for key, value in cases[name].items()}
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """Equality with results of the authors' code: detection, correction, and a whole loop."""
 
+import lzma
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ from asced_core import (
     DetectionSettings,
     NoiseLevel,
     detect,
+    find_window,
     renoise,
     vp_level,
 )
@@ -117,16 +122,17 @@ def test_the_whole_loop_is_followed_step_by_step(oracle):
         if trajectory.is_due(step):
             decision = trajectory.decide()
             assert decision.acts
+            before = [torch.from_numpy(case[f"call{image}_before"]) for image in range(2)]
             for image in range(2):
                 assert np.array_equal(trajectory.detections[image].mask, case["masks"][image])
                 assert np.array_equal(trajectory.detections[image].mask, case[f"call{image}_mask"])
-                before = torch.from_numpy(case[f"call{image}_before"])
-                torch.testing.assert_close(x[image : image + 1], before, atol=5e-6, rtol=0)
+                torch.testing.assert_close(x[image : image + 1], before[image], atol=5e-6, rtol=0)
             noise = torch.from_numpy(np.stack([case["call0_q"], case["call1_q"]]))
             perturbation = torch.from_numpy(np.stack([case["call0_ptb"], case["call1_ptb"]]))
             x = trajectory.correct(decision, x, None, noise, perturbation)
             for image in range(2):
                 after = torch.from_numpy(case[f"call{image}_after"])
+                assert (after - before[image]).abs().max() > 0.5  # so the case can fail
                 torch.testing.assert_close(x[image : image + 1], after, atol=5e-6, rtol=0)
         denoised = _toy_denoiser(case, x, index)
         trajectory.observe(step, x, denoised)
@@ -139,4 +145,49 @@ def test_the_whole_loop_is_followed_step_by_step(oracle):
     assert np.mean(frames != case["frames"]) < 1e-4  # truncation to whole numbers at a float32 border
     torch.testing.assert_close(x, torch.from_numpy(case["final"]), atol=2e-5, rtol=0)
     assert list(np.flatnonzero(decision.corrected)) == list(case["corrected_samples"])
-    assert np.abs(case["final"] - case["final_uncorrected"]).max() > 0.05  # so the case can fail
+
+
+def test_the_default_window_is_decided_within_a_step_of_the_authors(oracle):
+    """Their correction happens at index 12 of 25, which is training step 500 of 1000."""
+    case, defaults = oracle("schedule"), DetectionSettings()
+    sigmas = np.sqrt(1 / case["alphas_cumprod_1000"] - 1)
+    start, end = (
+        float(np.exp(np.interp((1 - percent) * 999, np.arange(1000), np.log(sigmas))))  # as ComfyUI has it
+        for percent in (defaults.start_percent, defaults.end_percent)
+    )
+    assert np.array_equal(case["alphas_cumprod"], case["alphas_cumprod_1000"][case["timestep_map"]])
+    window = find_window([*sigmas[case["timestep_map"]][::-1], 0.0], start, end)
+    assert abs(window.decision - 12) <= 1
+    assert abs(case["timestep_map"][::-1][window.decision] - 500) <= 42
+
+
+@pytest.fixture
+def packing():
+    return runpy.run_path(str(Path(__file__).parent / "authors" / "packing.py"))
+
+
+def test_results_come_back_as_they_were_packed(packing, planted, tmp_path):
+    frames = torch.cat(planted(size=24)).add(0.5).mul(255).byte().movedim(1, -1).numpy()
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    case = {
+        "frames": frames,
+        "mask": frames[0, ..., 0] > 100,
+        "x_t": x,
+        "output": np.where(x > 0, x, np.float32(1)),
+        "mad_scale": np.array(3.5),
+        "purpose": np.array("try"),
+    }
+    (tmp_path / "results.xz").write_bytes(packing["pack"]({"1_case": case}))
+    back = packing["unpack"](tmp_path / "results.xz")["1_case"]
+    assert list(back) == list(case)
+    for key, value in case.items():
+        assert back[key].dtype == value.dtype and np.array_equal(back[key], value), key
+
+
+def test_results_read_otherwise_than_recorded_are_an_error(packing, tmp_path):
+    """As where another NumPy gives other random numbers."""
+    packed = packing["pack"]({"1_case": {"x": np.arange(4.0)}})
+    wrong = lzma.decompress(packed).replace(b'"crc32": ', b'"crc32": 1')
+    (tmp_path / "results.xz").write_bytes(lzma.compress(wrong))
+    with pytest.raises(ValueError, match="1_case: x"):
+        packing["unpack"](tmp_path / "results.xz")

@@ -37,10 +37,10 @@ def test_what_comfyui_ships_is_left_to_it():
 
 def test_each_lower_bound_is_the_version_that_is_tested():
     bounds = [line for line in _listed("dependencies") + _listed("standalone") if ">=" in line]
-    oldest = dict(line.split("==") for line in _requirements((ROOT / "tools/requirements-oldest.txt").read_text()))
-    assert sorted(oldest) == sorted(map(_package, bounds))
+    pins = _requirements((ROOT / "tools/requirements-oldest.txt").read_text(encoding="utf-8"))
     for package, bound in (line.split(">=") for line in bounds):
-        assert oldest[package].startswith(f"{bound}."), package
+        oldest = next(pin for pin in pins if _package(pin) == package)
+        assert oldest.startswith(f"{package}=={bound}."), package
 
 
 def test_pip_finds_every_file_of_the_core():
