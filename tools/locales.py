@@ -1,12 +1,14 @@
-"""Updates the nodes' texts in the languages of ComfyUI's page: run ``python tools/locales.py`` after a text changed.
+"""Updates the texts in the languages of ComfyUI's page: run ``python tools/locales.py`` after a text changed.
 
-The English texts come from the nodes. In the other languages, texts whose English is new or has changed are emptied and
-listed, because they need a translation. Texts that no longer exist are removed. Needs ASCED_COMFYUI.
+The English texts come from the nodes and from web/text.js. In the other languages, texts whose English is new or has
+changed are emptied and listed, because they need a translation. Texts that no longer exist are removed. Needs
+ASCED_COMFYUI.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 from server import ROOT, ComfyServer
 
 LOCALES = ROOT / "locales"
-LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es", "ru")
-FILE = "nodeDefs.json"
+LANGUAGES = ("en", "zh", "zh-TW", "ja", "ko", "ru", "fr", "es", "pt-BR")  # all of them offered by ComfyUI's page
+FILES = ("nodeDefs", "main", "settings")  # .json each, as ComfyUI names them
+HEADING = "Artifact map"  # of the settings
 Texts = dict[str, Any]
 
 
@@ -39,8 +42,20 @@ def texts_of(info: dict[str, Any]) -> Texts:
 
 
 def english(node_info: dict[str, Any]) -> Texts:
-    """The texts of all nodes of the pack, by node id."""
-    return {name: texts_of(info) for name, info in sorted(node_info.items()) if name.startswith("ASCED_")}
+    """All texts, by file: of the nodes by node id, of panel and slider by key, of the settings by id."""
+    script = (ROOT / "web" / "text.js").read_text(encoding="utf-8")
+    texts, settings = (script.split(f"const {name} = {{\n")[1].split("\n}\n")[0] for name in ("ENGLISH", "SETTINGS"))
+    entries = re.findall(r'^  "([\w.]+)": \{(.*?)^  \},', settings, re.S | re.M)
+    return {
+        "nodeDefs": {name: texts_of(info) for name, info in sorted(node_info.items()) if name.startswith("ASCED_")},
+        "main": {"settingsCategories": {HEADING: HEADING}, "asced": _table(texts)},
+        "settings": {setting.replace(".", "_"): _table(entry) for setting, entry in entries},
+    }
+
+
+def _table(script: str) -> dict[str, str]:
+    """Keys and texts of an object literal, a line each."""
+    return {key: json.loads(text) for key, text in re.findall(r'^\s+(\w+): (".*"),$', script, re.M)}
 
 
 def flat(texts: Texts, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
@@ -63,16 +78,17 @@ def nested(texts: dict[tuple[str, ...], str]) -> Texts:
 
 
 def read(language: str) -> Texts:
-    """The texts in a language; empty if it has no file yet."""
-    path = LOCALES / language / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The texts in a language, by file; empty if there is none yet."""
+    paths = {file: LOCALES / language / f"{file}.json" for file in FILES}
+    return {file: json.loads(path.read_text(encoding="utf-8")) for file, path in paths.items() if path.is_file()}
 
 
 def write(language: str, texts: Texts) -> None:
-    """Writes the file of a language."""
-    path = LOCALES / language / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(texts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes the files of a language."""
+    folder = LOCALES / language
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, own in texts.items():
+        (folder / f"{file}.json").write_text(json.dumps(own, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def renewed(now: Texts, before: Texts, translated: Texts) -> Texts:

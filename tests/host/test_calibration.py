@@ -68,12 +68,16 @@ def test_a_mismatch_gets_one_clear_error(sample, run_node, asced_models):
     with pytest.raises(ValueError, match=r"name is '\.\./hands': enter a name without folders"):
         run_node("ASCED_Calibrate", report=report, name="../hands", start_over=False)
     other = sample(1, threshold=0.1, min_area=300)
-    with pytest.raises(ValueError, match=r"earlier runs used other settings than this run \(min_area 100 instead of 300\)"):
+    with pytest.raises(
+        ValueError, match=r"earlier runs used other settings than this run \(min_area 100 instead of 300\)"
+    ):
         run_node("ASCED_Calibrate", report=other, name="hands", start_over=False)
     own = {"threshold": 3.0, "calibration": f"hands{ENDING}"}
     with pytest.raises(ValueError, match="8 images cannot give a threshold for 5%: calibrate with 19 images or more"):
         run_node("ASCED_Detection", marked_percent=5.0, **own)
-    with pytest.raises(ValueError, match=r"calibration used other settings than ASCED Detection \(start_percent 0\.2 instead of 0\.3\)"):
+    with pytest.raises(
+        ValueError, match=r"calibration used other settings than ASCED Detection \(start_percent 0\.2 instead of 0\.3\)"
+    ):
         run_node("ASCED_Detection", start_percent=0.3, marked_percent=20.0, **own)
     with pytest.raises(ValueError, match=r"no file gone\.safetensors in models/asced: choose another one, or none"):
         run_node("ASCED_Detection", threshold=3.0, calibration="gone.safetensors")

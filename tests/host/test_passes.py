@@ -1,4 +1,4 @@
-"""More than one image by one pass: rounds, videos, second passes, tile loops."""
+"""More than one image in one pass: videos, second passes, tiled upscaling."""
 
 from __future__ import annotations
 

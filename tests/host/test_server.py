@@ -172,7 +172,7 @@ def test_the_demo_command_writes_what_it_promises(tmp_path):
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
     with (
-        pytest.raises(RuntimeError, match="ended while it started"),
+        pytest.raises(RuntimeError, match="exited during startup"),
         tool.ComfyServer(tmp_path, options=("--nonsense",)),
     ):
         pass

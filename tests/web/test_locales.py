@@ -9,7 +9,8 @@ import pytest
 
 from .conftest import ROOT, _tool
 
-NOT_LATIN = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]",
+HAN = r"[\u4e00-\u9fff]"
+NOT_LATIN = {"zh": HAN, "zh-TW": HAN, "ja": r"[\u3040-\u30ff\u4e00-\u9fff]", "ko": r"[\uac00-\ud7a3]",
              "ru": r"[\u0400-\u04ff]"}  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def test_english_equals_the_texts_of_the_nodes(tool, node_info):
     assert tool.read("en") == tool.english(node_info), "run python tools/locales.py"
 
 
-@pytest.mark.parametrize("language", ["zh", "ja", "ko", "fr", "de", "es", "ru"])
+@pytest.mark.parametrize("language", ["zh", "zh-TW", "ja", "ko", "ru", "fr", "es", "pt-BR"])
 def test_a_language_has_all_texts_and_no_others(texts, language):
     assert list(texts[language]) == list(texts["en"])
     for path, text in texts[language].items():
@@ -40,12 +41,17 @@ def test_a_language_has_all_texts_and_no_others(texts, language):
             assert text != english, path
             assert re.search(NOT_LATIN.get(language, ""), text), path
             assert set(re.findall(r"\d+", english)) <= set(re.findall(r"\d+", text)), path
+        if path[:2] == ("main", "asced"):
+            assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english)), path
+        else:
+            assert not set("@{}|") & set(text), f"{path}: the page's translation library reads these as commands"
 
 
 def test_the_server_passes_them_to_the_page(server, texts):
     served = server.get("/i18n")
     for language in texts:
         assert served[language]["nodeDefs"]["ASCED_Gate"]["display_name"]
+        assert served[language]["settings"]["ASCED_Live"]["name"] and served[language]["asced"]["panel"]
 
 
 def test_changed_texts_are_emptied_and_known_translations_are_reused(tool):
