@@ -164,7 +164,8 @@ class Report:
             float32 [S] each: the threshold ``median + k * 1.4826 * MAD`` of an image's changes, in their unit, and the
             share of cells above it, 0 to 1. In mode ``robust`` the decision uses neither.
         """
-        changes = self.trace[image].astype(np.float32).reshape(len(self.trace_steps), -1)
+        changes = self.trace[image].astype(np.float32)
+        changes = changes.reshape(len(changes), changes[0].size if len(changes) else 1)
         middle = np.median(changes, axis=1)
         mad = np.median(np.abs(changes - middle[:, None]), axis=1)
         threshold = middle + self.detection["mad_scale"] * MAD_TO_SIGMA * mad

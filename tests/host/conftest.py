@@ -155,22 +155,28 @@ def corrected(
     return sample
 
 
+# What sees the planted artifact of ``with_artifact`` and nothing else; the rest are the node's defaults.
+FIRM = {"threshold": 6.0, "min_area": 1200, "min_width": 32}
+# The same for the planted artifact of the latent demo.
+STRICT = {"threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44}
+
+
+@pytest.fixture(scope="session")
+def detection(run_node: Callable[..., tuple]) -> Callable[..., Any]:
+    """DETECTION by widgets; without any, what sees the planted artifact of ``with_artifact`` and nothing else."""
+    return lambda **widgets: run_node("ASCED_Detection", **{**FIRM, **widgets})[0]
+
+
+@pytest.fixture(scope="session")
+def correction(run_node: Callable[..., tuple]) -> Callable[..., Any]:
+    """CORRECTION by widgets."""
+    return lambda **widgets: run_node("ASCED_Correction", **widgets)[0]
+
+
 @pytest.fixture
-def settings(run_node: Callable[..., tuple]) -> dict[str, Any]:
-    """Detection that finds the artifact of ``with_artifact`` and nothing else."""
-    detection = run_node(
-        "ASCED_Detection", mode="robust", threshold=6.0, min_area=1200, max_area=10000, min_width=32, expand=0,
-        start_percent=0.2, end_percent=0.5,
-    )[0]  # fmt: skip
-    return {"detection": detection}
-
-
-# Finds the planted artifact of the latent demo and nothing else.
-STRICT = {
-    "mode": "robust", "threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44, "expand": 0,
-    "start_percent": 0.2, "end_percent": 0.5,
-}  # fmt: skip
-PLAIN = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
+def settings(detection: Callable[..., Any]) -> dict[str, Any]:
+    """Detection that sees the artifact of ``with_artifact`` and nothing else."""
+    return {"detection": detection()}
 
 
 @pytest.fixture(scope="session")
@@ -184,21 +190,21 @@ def demo(run_node):
 
 
 @pytest.fixture
-def sample(demo, run_node, host):
+def sample(demo, run_node, host, detection, correction):
     """ASCED_KSampler on the latent demo, or ComfyUI's KSampler for detection None."""
     import torch
 
-    def run(model=None, detection=(), correction=(), batch=2, height=16, width=16, seed=3, latent=None, **more):
+    def run(model=None, looking=(), acting=(), batch=2, height=16, width=16, seed=3, latent=None, **more):
         given = latent or {"samples": torch.zeros(batch, 4, height, width)}
         options = {"steps": 12, "cfg": 2.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0} | more
         common = {"positive": demo.positive, "negative": demo.negative}
         model = model or demo.model
-        if detection is None:
+        if looking is None:
             denoise = options.pop("denoise")
             return host.common_ksampler(model, seed, *options.values(), *common.values(), given, denoise=denoise)[0]
         chosen = {
-            "detection": run_node("ASCED_Detection", **{**STRICT, **dict(detection)})[0],
-            "correction": run_node("ASCED_Correction", **{**PLAIN, **dict(correction)})[0],
+            "detection": detection(**{**STRICT, **dict(looking)}),
+            "correction": correction(**dict(acting)),
         }
         return run_node("ASCED_KSampler", model=model, seed=seed, latent_image=given, **options, **common, **chosen)[:3]
 

@@ -15,23 +15,21 @@ import torch.nn.functional as F
 from .conftest import ROOT
 from .models import with_artifact
 
-WINDOW = {"mode": "robust", "max_area": 10000, "expand": 0, "start_percent": 0.2, "end_percent": 0.5}
-
 
 @pytest.fixture(scope="module")
-def pictures(host, hands, run_node):
+def pictures(host, hands, run_node, detection):
     """Four hands without a planted artifact, sensitive settings: stock and corrected, decoded.
 
     ``regions`` holds image and corrected area of each hand that was corrected.
     """
     with torch.inference_mode():
-        detection = run_node("ASCED_Detection", threshold=1.1, min_area=100, min_width=5, **WINDOW)[0]
+        sensitive = detection(threshold=1.1, min_area=100, min_width=5)
         common = (16, 2.0, "euler", "normal", hands.positive, hands.negative, {"samples": torch.zeros(4, 3, 64, 64)})
         stock = host.common_ksampler(hands.eps, 0, *common)[0]["samples"]
         other = host.common_ksampler(hands.eps, 1, *common)[0]["samples"]
         names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
         out, mask, report, *_ = run_node(
-            "ASCED_KSampler", model=hands.eps, seed=0, denoise=1.0, detection=detection,
+            "ASCED_KSampler", model=hands.eps, seed=0, denoise=1.0, detection=sensitive,
             **dict(zip(names, common, strict=True)),
         )  # fmt: skip
         area = F.max_pool2d(mask[:, None], 3, 1, 1)[:, 0] > 0  # the correction's own expand, in cells of 64

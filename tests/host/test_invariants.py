@@ -31,7 +31,7 @@ def _runs(draw):
 
 
 @pytest.fixture
-def play(hands, stock, corrected, run_node):
+def play(hands, stock, corrected, detection, correction):
     """Plays a run on ComfyUI's KSampler (``watched=None``), or watched with these widgets."""
     import comfy.samplers
 
@@ -50,16 +50,11 @@ def play(hands, stock, corrected, run_node):
         if watched is None:
             return stock(model, **given)
         widgets = {
-            "mode": "robust", "threshold": 1.0, "min_area": 4, "max_area": 65536, "min_width": 0, "expand": 0,
-            "start_percent": 0.1, "end_percent": 0.6, **watched,
+            "threshold": 1.0, "min_area": 4, "max_area": 65536, "min_width": 0, "start_percent": 0.1,
+            "end_percent": 0.6, **watched,
         }  # fmt: skip
-        correction = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current", **correct}
         return corrected(
-            model, **given,
-            settings={
-                "detection": run_node("ASCED_Detection", **widgets)[0],
-                "correction": run_node("ASCED_Correction", **correction)[0],
-            },
+            model, **given, settings={"detection": detection(**widgets), "correction": correction(**correct)}
         )  # fmt: skip
 
     return play

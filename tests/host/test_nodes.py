@@ -11,16 +11,14 @@ import pytest
 import torch
 
 from .models import with_artifact
-from .test_sampling import _detection
 
 SNAPSHOT = Path(__file__).with_name("schema.json")
 
 
 @pytest.fixture
-def applied(hands, run_node):
+def applied(hands, run_node, detection):
     """A model with an artifact in image 0, patched by ASCED_ApplyToModel."""
-    detection = _detection(run_node)
-    return run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=detection)
+    return run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=detection())
 
 
 def _schema(pack):
@@ -77,11 +75,11 @@ def test_default_widgets_equal_no_settings_node(pack, hands, corrected, run_node
     assert with_nodes[2].detection == without[2].detection and with_nodes[2].correction == without[2].correction
 
 
-def test_patched_model_and_collected_run_equal_the_sampler_node(hands, applied, stock, corrected, run_node):
+def test_patched_model_and_collected_run_equal_the_sampler_node(hands, applied, stock, corrected, run_node, detection):
     model, run = applied
     sampled = stock(model)
     latent, mask, report, *_ = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)
-    direct = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    direct = corrected(with_artifact(hands.eps), settings={"detection": detection()})
     assert torch.equal(sampled, direct[0]) and torch.equal(mask, direct[1])
     assert latent["samples"] is sampled
     assert report.images == direct[2].images
@@ -123,9 +121,9 @@ def test_a_latent_of_another_sampler_is_refused(applied, stock, run_node):
         run_node("ASCED_CollectRun", samples={"samples": stock()}, run=run)
 
 
-def test_patched_twice_the_last_one_counts(hands, applied, stock, run_node):
+def test_patched_twice_the_last_one_counts(hands, applied, stock, run_node, detection):
     model, first_run = applied
-    blind = _detection(run_node, min_area=60000, max_area=65536)
+    blind = detection(min_area=60000, max_area=65536)
     twice, run = run_node("ASCED_ApplyToModel", model=model, detection=blind)
     sampled = stock(twice)
     report = run_node("ASCED_CollectRun", samples={"samples": sampled}, run=run)[2]
@@ -154,10 +152,9 @@ def test_comfyui_custom_sampling_is_corrected_too(hands, applied, latent, run_no
     assert report.images[0].corrected and report.run.sampler == "heun"
 
 
-def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands, run_node, pack):
-    from types import SimpleNamespace
+def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands, run_node, pack, detection):
 
-    _, mask, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    _, mask, report = corrected(with_artifact(hands.eps), settings={"detection": detection()})
     cls = pack["ASCED_MaskPreview"]
     cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
     out = cls.execute(report=report)
@@ -170,13 +167,13 @@ def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands
     assert odd.shape == (2, 77, 131) and odd[0].any() and not odd[1].any()
 
 
-def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands, run_node, monkeypatch):
+def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands, run_node, monkeypatch, detection):
     from asced.nodes.page import status
 
     texts = []
     monkeypatch.setattr(status, "announce", lambda _, text: texts.append(text))
     model = with_artifact(hands.eps, images=(0, 1))
-    _, mask, report = corrected(model, settings={"detection": _detection(run_node)})
+    _, mask, report = corrected(model, settings={"detection": detection()})
     assert [len(image.regions) for image in report.images] == [1, 1]
     out = run_node("ASCED_MaskPreview", report=report, exclude="1:1, 0:7")[1]
     assert torch.equal(out[0], mask[0]) and not out[1].any()
@@ -185,8 +182,7 @@ def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands
         run_node("ASCED_MaskPreview", report=report, exclude="1")
 
 
-def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, run_node, pack):
-    from types import SimpleNamespace
+def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, run_node, pack, detection):
 
     import folder_paths
     from PIL import Image
@@ -196,7 +192,7 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
         with Image.open(os.path.join(folder_paths.get_temp_directory(), file["subfolder"], file["filename"])) as made:
             return made.size
 
-    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": detection()})
     cls = pack["ASCED_MaskPreview"]
     cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
     image = torch.nn.functional.interpolate(hands.vae.decode(latent).movedim(-1, 1), size=(600, 1200)).movedim(1, -1)
@@ -219,8 +215,8 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
     assert panel["decision"] is None and panel["images"][0]["strip"] is None and panel["images"][0]["timeline"] == []
 
 
-def test_overlay_and_dynamics_are_images(corrected, hands, run_node):
-    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": _detection(run_node)})
+def test_overlay_and_dynamics_are_images(corrected, hands, run_node, detection):
+    latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": detection()})
     pixels = hands.vae.decode(latent)
     drawn, mask = run_node("ASCED_Overlay", report=report, image=pixels, opacity=0.5)
     assert drawn.shape == (2, 256, 256, 3) and drawn.min() >= 0 and drawn.max() <= 1
@@ -256,27 +252,38 @@ def test_invalid_inputs_get_one_clear_error(hands, latent, run_node, corrected, 
     assert run_node("ASCED_KSampler", **inputs)[0]["samples"].isfinite().all()
 
 
-def test_settings_out_of_range_get_one_clear_error(run_node):
+def test_settings_out_of_range_get_one_clear_error(run_node, detection):
     with pytest.raises(ValueError, match="must be smaller than end_percent"):
-        _detection(run_node, start_percent=0.6, end_percent=0.5)
+        detection(start_percent=0.6, end_percent=0.5)
     with pytest.raises(ValueError, match="must be smaller than max_area"):
-        _detection(run_node, min_area=200, max_area=100)
+        detection(min_area=200, max_area=100)
 
 
-def test_packed_latents_pass_through_with_one_sentence(hands, run_node):
-    """No audio model is in this suite: the run object alone is asked, with the shape of a packed latent."""
+def test_packed_latents_pass_through_with_one_sentence(hands):
+    """No audio model is in this suite: the wrapper itself is called, with the shape of a packed latent."""
     import comfy.samplers
     from asced.nodes.sampling.options import CorrectionOptions, DetectionOptions
-    from asced.nodes.sampling.patch import _Run
+    from asced.nodes.sampling.patch import KEY, patch_model
+    from comfy.patcher_extension import WrappersMP
 
-    class Guider:
-        model_patcher = hands.eps
+    reports, noise = [], torch.ones(1, 1, 96)
+    patched = patch_model(hands.eps, DetectionOptions(), CorrectionOptions(), lambda *run: reports.append(run[1]))
+    ((watch,),) = [found for key, found in patched.wrappers[WrappersMP.SAMPLER_SAMPLE].items() if key == KEY]
+    sampler = comfy.samplers.sampler_object("euler")
+    function = sampler.sampler_function
 
-    sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 1.0, 0.0])
-    run = _Run(Guider, sampler, sigmas, torch.zeros(1, 1, 96), 0, DetectionOptions(), CorrectionOptions())
-    with run.attached():
-        pass
-    report = run.report()
+    class Executor:
+        class_obj = sampler
+
+        def __call__(self, guider, sigmas, extra_args, callback, noise):
+            assert sampler.sampler_function is function and callback is None
+            return noise
+
+    guider = SimpleNamespace(
+        model_patcher=patched, inner_model=SimpleNamespace(process_latent_out=lambda samples: samples)
+    )
+    assert watch(Executor(), guider, torch.tensor([2.0, 1.0, 0.0]), {}, None, noise) is noise
+    (report,) = reports
     assert "3 dimensions" in report.summary() and report.masks.shape == (1, 1, 1)
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from .models import with_artifact
-from .test_sampling import _correction, _detection
 
 # single-step, multistep, stochastic, two calls per step, with their own post-CFG hooks, with a history
 SAMPLERS = [
@@ -16,15 +15,15 @@ SAMPLERS = [
 
 
 @pytest.fixture
-def kept(hands, latent, run_node):
+def kept(hands, latent, run_node, detection, correction):
     """ASCED_KSampler with keep_original on or off; returns all four outputs."""
 
     def sample(model=None, keep=True, sampler="euler", given=None, steps=12, **correction):
         return run_node(
             "ASCED_KSampler", model=model or with_artifact(hands.eps), seed=3, steps=steps, cfg=2.0,
             sampler_name=sampler, scheduler="normal", positive=hands.positive, negative=hands.negative,
-            latent_image=given or latent(2), denoise=1.0, detection=_detection(run_node),
-            correction=_correction(run_node, keep_original=keep, **correction),
+            latent_image=given or latent(2), denoise=1.0, detection=detection(),
+            correction=correction(keep_original=keep, **correction),
         )  # fmt: skip
 
     return sample
@@ -72,10 +71,10 @@ def test_methods_that_steer_report_that_there_is_no_original(hands, kept, method
     assert original is out and f"keep_original has no effect with method {method}" in report.summary()
 
 
-def test_a_patched_model_passes_the_original_to_collect_run(hands, stock, run_node):
+def test_a_patched_model_passes_the_original_to_collect_run(hands, stock, run_node, detection, correction):
     patched, run = run_node(
-        "ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=_detection(run_node),
-        correction=_correction(run_node, keep_original=True),
+        "ASCED_ApplyToModel", model=with_artifact(hands.eps), detection=detection(),
+        correction=correction(keep_original=True),
     )  # fmt: skip
     sampled = stock(patched)
     latent, _, _, original = run_node("ASCED_CollectRun", samples={"samples": sampled, "batch_index": [0, 1]}, run=run)
@@ -83,7 +82,9 @@ def test_a_patched_model_passes_the_original_to_collect_run(hands, stock, run_no
     assert torch.equal(original["samples"], stock(with_artifact(hands.eps)))
 
 
-def test_a_custom_sampler_returns_the_original_and_its_own_denoised(core_node, hands, latent, run_node):
+def test_a_custom_sampler_returns_the_original_and_its_own_denoised(
+    core_node, hands, latent, run_node, detection, correction
+):
     import comfy.sample
     import comfy.samplers
 
@@ -101,11 +102,11 @@ def test_a_custom_sampler_returns_the_original_and_its_own_denoised(core_node, h
         "latent_image": latent(2),
     }  # fmt: skip
     stock, _ = core_node("SamplerCustomAdvanced", **inputs)
-    chosen = {"detection": _detection(run_node)}
+    chosen = {"detection": detection()}
     results = []
     for keep in (True, False):
-        correction = _correction(run_node, keep_original=keep)
-        results.append(run_node("ASCED_SamplerCustomAdvanced", **inputs, **chosen, correction=correction))
+        options = {**chosen, "correction": correction(keep_original=keep)}
+        results.append(run_node("ASCED_SamplerCustomAdvanced", **inputs, **options))
     kept, plain = results
     assert torch.equal(kept[4]["samples"], stock["samples"])
     for ours, theirs in zip(kept[:2], plain[:2], strict=True):  # output and denoised_output: of the corrected run

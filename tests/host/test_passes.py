@@ -9,30 +9,6 @@ from .conftest import STRICT
 from .models import with_artifact
 
 
-def test_every_round_costs_one_call_and_keeps_what_is_clean(sample, loud):
-    stock = sample(loud, None, steps=25)["samples"]
-    latent, _, report = sample(loud, {}, {"rounds": 2, "last_percent": 0.7}, steps=25)
-    assert report.run.extra_model_calls == len(report.corrected_steps) >= 1
-    kept = [i for i, image in enumerate(report.images) if not image.corrected]
-    assert torch.equal(latent["samples"][kept], stock[kept]) and report.images[0].corrected
-    assert report.corrected_steps[0] == report.decision
-
-
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_ancestral", "heun", "uni_pc"])
-def test_a_second_artifact_is_corrected_in_the_second_round(sample, demo, sampler):
-    """One square appears in image 0 inside the window, another one in image 1 behind T_c."""
-    model = with_artifact(demo.model, strength=2.5, size=0.25, alike=True)
-    model = with_artifact(model, images=(1,), strength=2.5, size=0.25, alike=True, onset=0.65)
-    options = {"steps": 25, "sampler_name": sampler, "batch": 3}
-    stock = sample(model, None, **options)["samples"]
-    latent, _, report = sample(model, {}, {"rounds": 2, "last_percent": 0.75}, **options)
-    assert [image.corrected for image in report.images] == [True, True, False]
-    assert len(report.corrected_steps) == 2 and report.run.extra_model_calls == 2
-    assert torch.equal(latent["samples"][2], stock[2])
-    assert "at step " in report.summary() and " and " in report.summary()
-    assert latent["samples"].isfinite().all()
-
-
 def test_a_video_is_watched_frame_by_frame(pack, host, run_node, tmp_path):
     """Wan 2.1 through ComfyUI's own loader, random weights: 9 latent frames, the square in some of them."""
     from .families import FAMILIES, load_family

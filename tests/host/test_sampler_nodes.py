@@ -11,14 +11,6 @@ STEPS = 12
 
 
 @pytest.fixture
-def detection(run_node):
-    return run_node(
-        "ASCED_Detection", mode="robust", threshold=6.0, min_area=1200, max_area=10000, min_width=32, expand=0,
-        start_percent=0.2, end_percent=0.5,
-    )[0]  # fmt: skip
-
-
-@pytest.fixture
 def noise_of():
     """A NOISE as from ComfyUI's RandomNoise node."""
     import comfy.sample
@@ -63,13 +55,13 @@ def test_ksampler_advanced_samples_every_part_of_a_run_like_comfyuis_node(
     (stock,) = host.KSamplerAdvanced().sample(model=model, **inputs)
     watch = run_node("ASCED_Correction", method="none", gamma=0.0, strength=1.0, expand=5, x0_source="current")[0]
     seen, mask, report, *_ = run_node(
-        "ASCED_KSamplerAdvanced", model=model, detection=detection, correction=watch, **inputs
+        "ASCED_KSamplerAdvanced", model=model, detection=detection(), correction=watch, **inputs
     )
     assert torch.equal(seen["samples"], stock["samples"])
     assert mask.shape == (2, 32, 32)
     assert (report.decision is not None) == reaches
     assert reaches or report.summary().startswith("Not watched")
-    out, mask, report, *_ = run_node("ASCED_KSamplerAdvanced", model=model, detection=detection, **inputs)
+    out, mask, report, *_ = run_node("ASCED_KSamplerAdvanced", model=model, detection=detection(), **inputs)
     assert [image.corrected for image in report.images] == [reaches, False]
     assert torch.equal(out["samples"][1], stock["samples"][1])
     assert torch.equal(out["samples"][0], stock["samples"][0]) != reaches
@@ -78,7 +70,7 @@ def test_ksampler_advanced_samples_every_part_of_a_run_like_comfyuis_node(
 def test_a_split_run_is_corrected_by_the_part_that_samples_the_middle(host, hands, latent, run_node, detection):
     """First node to step 10 with leftover noise, second node for the rest: the same as one corrected run."""
     model = with_artifact(hands.eps)
-    common = {"model": model, "positive": hands.positive, "negative": hands.negative, "detection": detection}
+    common = {"model": model, "positive": hands.positive, "negative": hands.negative, "detection": detection()}
     whole = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **_advanced())[0]["samples"]
     first = _advanced(end_at_step=10, return_with_leftover_noise="enable")
     half, _, report, *_ = run_node("ASCED_KSamplerAdvanced", latent_image=latent(2), **common, **first)
@@ -105,7 +97,7 @@ def test_sampler_custom_advanced_takes_any_guider_and_leaves_it_unchanged(
     }  # fmt: skip
     before = {key: id(value) for key, value in vars(guider).items()}
     stock, stock_denoised = core_node("SamplerCustomAdvanced", **inputs)
-    output, denoised, mask, report, *_ = run_node("ASCED_SamplerCustomAdvanced", detection=detection, **inputs)
+    output, denoised, mask, report, *_ = run_node("ASCED_SamplerCustomAdvanced", detection=detection(), **inputs)
     assert [image.corrected for image in report.images] == [True, False]
     assert mask[0].any() and not mask[1].any()
     for ours, theirs in ((output, stock), (denoised, stock_denoised)):
@@ -140,9 +132,9 @@ def test_sampler_custom_advanced_without_steps_in_the_window_equals_comfyuis(
 def test_a_patched_model_in_an_asced_sampler_is_watched_once(hands, stock, corrected, run_node, detection):
     """Two stacked patches: the last one counts, whichever node made it."""
     model = with_artifact(hands.eps)
-    settings = {"detection": detection}
+    settings = {"detection": detection()}
     expected, _, single = corrected(model, settings=settings)
-    patched, run = run_node("ASCED_ApplyToModel", model=model, detection=detection)
+    patched, run = run_node("ASCED_ApplyToModel", model=model, detection=detection())
     twice, _, report = corrected(patched, settings=settings)
     assert torch.equal(twice, expected)
     assert report.run.model_calls == single.run.model_calls and report.run.extra_model_calls == 1

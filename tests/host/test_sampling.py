@@ -14,34 +14,21 @@ SAMPLERS = ("euler", "ddim", "heun", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sd
 FORMS = ("eps", "flow")
 
 
-def _detection(run_node, **widgets):
-    defaults = {
-        "mode": "robust", "threshold": 6.0, "min_area": 1200, "max_area": 10000, "min_width": 32, "expand": 0,
-        "start_percent": 0.2, "end_percent": 0.5,
-    }  # fmt: skip
-    return run_node("ASCED_Detection", **{**defaults, **widgets})[0]
-
-
-def _correction(run_node, **widgets):
-    defaults = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
-    return run_node("ASCED_Correction", **{**defaults, **widgets})[0]
-
-
 @pytest.fixture
-def artifact(hands, run_node):
+def artifact(hands, run_node, detection):
     """A model with an artifact in image 0, and settings that find it and nothing else."""
 
     def make(form="eps", images=(0,), **widgets):
-        return with_artifact(getattr(hands, form), images), {"detection": _detection(run_node, **widgets)}
+        return with_artifact(getattr(hands, form), images), {"detection": detection(**widgets)}
 
     return make
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run_node, form, sampler):
+def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run_node, form, sampler, detection):
     model = getattr(hands, form)
-    blind = {"detection": _detection(run_node, threshold=20.0, min_area=60000, max_area=65536)}
+    blind = {"detection": detection(threshold=20.0, min_area=60000, max_area=65536)}
     latent, mask, report = corrected(model, sampler=sampler, settings=blind)
     assert report.decision is not None and not any(image.flagged for image in report.images)
     assert report.run.extra_model_calls == 0 and not mask.any()
@@ -50,11 +37,13 @@ def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_watching_without_correcting_is_bit_identical_to_stock(artifact, stock, corrected, run_node, form, sampler):
+def test_watching_without_correcting_is_bit_identical_to_stock(
+    artifact, stock, corrected, run_node, form, sampler, correction
+):
     model, settings = artifact(form)
     for change in ({"method": "none"}, {"strength": 0.0}):
         latent, mask, report = corrected(
-            model, sampler=sampler, settings={**settings, "correction": _correction(run_node, **change)}
+            model, sampler=sampler, settings={**settings, "correction": correction(**change)}
         )
         assert report.images[0].flagged and not report.images[0].corrected and mask[0].any()
         assert torch.equal(latent, stock(model, sampler=sampler))
@@ -76,11 +65,9 @@ def test_the_flagged_image_is_corrected_and_its_neighbor_left_alone(artifact, st
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_model_is_called_once_more_for_a_correction(artifact, corrected, run_node, sampler):
+def test_model_is_called_once_more_for_a_correction(artifact, corrected, run_node, sampler, correction):
     model, settings = artifact()
-    watched = corrected(
-        model, sampler=sampler, settings={**settings, "correction": _correction(run_node, method="none")}
-    )[2]
+    watched = corrected(model, sampler=sampler, settings={**settings, "correction": correction(method="none")})[2]
     acted = corrected(model, sampler=sampler, settings=settings)[2]
     assert acted.run.model_calls - watched.run.model_calls == 1
 
@@ -238,9 +225,9 @@ def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stoc
 
 
 @pytest.mark.parametrize("denoise", [0.7, 0.5, 0.3])
-def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, run_node, latent, denoise):
+def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, run_node, latent, denoise, detection):
     """A run of its own noise levels has a window of its own: hires fix, img2img."""
-    settings = {"detection": _detection(run_node)}
+    settings = {"detection": detection()}
     picture = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
     run = {"steps": 16, "denoise": denoise, "latent": picture}
     model = with_artifact(hands.eps, onset=1 - 0.75 * denoise)  # in the later half of its own window
@@ -253,9 +240,9 @@ def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, 
     assert report.window[0] == 0 and middle > report.decision_sigma > end
 
 
-def test_uni_pc_too_close_to_its_end_only_observes(artifact, stock, corrected, run_node):
+def test_uni_pc_too_close_to_its_end_only_observes(artifact, stock, corrected, run_node, detection):
     model, _ = artifact()
-    late = {"detection": _detection(run_node, start_percent=0.2, end_percent=0.84)}
+    late = {"detection": detection(start_percent=0.2, end_percent=0.84)}
     latent, _, report = corrected(model, sampler="uni_pc", settings=late)
     assert report.decision == len(report.sigmas) - 2
     assert any("close to the end" in note for note in report.notes)
