@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from ... import asced_core
+from ...asced_core import Report
 from .preferences import server
 
 log = logging.getLogger("ASCED")
@@ -25,7 +25,7 @@ def show(node_id: str | None, text: str) -> None:
         running.send_progress_text(text, node_id)
 
 
-def announce_report(node_id: str | None, report: asced_core.Report) -> tuple[torch.Tensor, asced_core.Report]:
+def announce_report(node_id: str | None, report: Report) -> tuple[torch.Tensor, Report]:
     """Shows what a run found; returns the values of the MASK and REPORT outputs."""
     announce(node_id, report.summary())
     return torch.from_numpy(report.image_masks()), report

@@ -97,7 +97,7 @@ def test_the_cost_doubled_at_cfg_1(hands, stock, corrected, settings):
     assert images == [2] * 13  # one more for the correction
 
 
-def test_the_mask_canvas_was_hidden_in_the_new_renderer(hands, corrected, run_node, settings):
+def test_the_mask_canvas_was_hidden_in_the_new_renderer(hands, corrected, settings):
     """frontend#7615: the preview is an image in the node's output and needs no script in the page."""
     from comfy_execution.utils import CurrentNodeContext
 

@@ -70,7 +70,7 @@ def test_no_black_patches(pictures):
         assert pictures.after[i][area].max() > 0.05
 
 
-def test_the_mask_is_seen_without_a_canvas(hands, corrected, run_node, pack, settings):
+def test_the_mask_is_seen_without_a_canvas(hands, corrected, pack, settings):
     """frontend#7615: the files that the node shows are the mask itself, and none of our scripts is involved."""
     import folder_paths
     from PIL import Image

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,7 +105,7 @@ def test_a_cached_latent_still_finds_its_run(applied, stock, run_node):
     assert torch.equal(again, masks)
 
 
-def test_run_log_forgets_the_oldest(hands, run_node):
+def test_run_log_forgets_the_oldest(hands):
     from asced.nodes.sampling.run_log import KEPT, RunLog
 
     log = RunLog()
@@ -152,7 +153,7 @@ def test_comfyui_custom_sampling_is_corrected_too(hands, applied, latent, run_no
     assert report.images[0].corrected and report.run.sampler == "heun"
 
 
-def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands, run_node, pack, detection):
+def test_mask_preview_returns_masks_at_image_size_and_a_summary(corrected, hands, pack, detection):
 
     _, mask, report = corrected(with_artifact(hands.eps), settings={"detection": detection()})
     cls = pack["ASCED_MaskPreview"]
@@ -252,7 +253,7 @@ def test_invalid_inputs_get_one_clear_error(hands, latent, run_node, corrected, 
     assert run_node("ASCED_KSampler", **inputs)[0]["samples"].isfinite().all()
 
 
-def test_settings_out_of_range_get_one_clear_error(run_node, detection):
+def test_settings_out_of_range_get_one_clear_error(detection):
     with pytest.raises(ValueError, match="must be smaller than end_percent"):
         detection(start_percent=0.6, end_percent=0.5)
     with pytest.raises(ValueError, match="must be smaller than max_area"):

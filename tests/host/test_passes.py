@@ -54,7 +54,7 @@ def test_a_tiled_upscale_gets_one_stitched_report(sample, demo, loud, run_node, 
         run_node("ASCED_StitchRuns", image=torch.rand(1, 128, 120, 3), run=run, vae=demo.vae)
 
 
-def test_hires_fix_watches_each_pass_in_its_own_window(sample, demo, run_node, core_node):
+def test_hires_fix_watches_each_pass_in_its_own_window(sample, demo, core_node):
     first, _, low = sample(demo.model, {"threshold": 2.25}, steps=16)
     (bigger,) = core_node("LatentUpscaleBy", samples=first, upscale_method="bislerp", scale_by=1.5)
     second, mask, high = sample(demo.model, {"threshold": 2.25}, steps=16, denoise=0.5, latent=bigger)

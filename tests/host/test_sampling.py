@@ -15,7 +15,7 @@ FORMS = ("eps", "flow")
 
 
 @pytest.fixture
-def artifact(hands, run_node, detection):
+def artifact(hands, detection):
     """A model with an artifact in image 0, and settings that find it and nothing else."""
 
     def make(form="eps", images=(0,), **widgets):
@@ -26,7 +26,7 @@ def artifact(hands, run_node, detection):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run_node, form, sampler, detection):
+def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, form, sampler, detection):
     model = getattr(hands, form)
     blind = {"detection": detection(threshold=20.0, min_area=60000, max_area=65536)}
     latent, mask, report = corrected(model, sampler=sampler, settings=blind)
@@ -37,9 +37,7 @@ def test_nothing_detected_is_bit_identical_to_stock(hands, stock, corrected, run
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_watching_without_correcting_is_bit_identical_to_stock(
-    artifact, stock, corrected, run_node, form, sampler, correction
-):
+def test_watching_without_correcting_is_bit_identical_to_stock(artifact, stock, corrected, form, sampler, correction):
     model, settings = artifact(form)
     for change in ({"method": "none"}, {"strength": 0.0}):
         latent, mask, report = corrected(
@@ -65,7 +63,7 @@ def test_the_flagged_image_is_corrected_and_its_neighbor_left_alone(artifact, st
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_model_is_called_once_more_for_a_correction(artifact, corrected, run_node, sampler, correction):
+def test_model_is_called_once_more_for_a_correction(artifact, corrected, sampler, correction):
     model, settings = artifact()
     watched = corrected(model, sampler=sampler, settings={**settings, "correction": correction(method="none")})[2]
     acted = corrected(model, sampler=sampler, settings=settings)[2]
@@ -225,7 +223,7 @@ def test_runs_without_steps_in_the_window_pass_through_and_say_so(artifact, stoc
 
 
 @pytest.mark.parametrize("denoise", [0.7, 0.5, 0.3])
-def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, run_node, latent, denoise, detection):
+def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, latent, denoise, detection):
     """A run of its own noise levels has a window of its own: hires fix, img2img."""
     settings = {"detection": detection()}
     picture = {"samples": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4)) / 3}
@@ -240,7 +238,7 @@ def test_img2img_is_watched_from_its_start_and_says_so(hands, corrected, stock, 
     assert report.window[0] == 0 and middle > report.decision_sigma > end
 
 
-def test_uni_pc_too_close_to_its_end_only_observes(artifact, stock, corrected, run_node, detection):
+def test_uni_pc_too_close_to_its_end_only_observes(artifact, stock, corrected, detection):
     model, _ = artifact()
     late = {"detection": detection(start_percent=0.2, end_percent=0.84)}
     latent, _, report = corrected(model, sampler="uni_pc", settings=late)

@@ -126,7 +126,7 @@ def test_comfyui_tiles_when_memory_is_short(sample, demo, loud, monkeypatch):
     assert report.images[0].regions[0].box == plain[2].images[0].regions[0].box
 
 
-def test_a_wrong_vae_gets_one_clear_error_before_anything_is_sampled(sample, demo, hands, run_node):
+def test_a_wrong_vae_gets_one_clear_error_before_anything_is_sampled(sample, demo, hands):
     for where in ({"space": "vae"},):
         with pytest.raises(ValueError, match=r"^Detection in space vae needs a VAE: connect .*\.$"):
             sample(demo.model, where)
