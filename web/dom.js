@@ -82,10 +82,10 @@ export class Pager {
     this.index = 0
     this.count = 0
     this.root = element("div", "asced-pager")
-    this.words = element("span", "asced-words")
+    this.label = element("span", "asced-text")
     this.back = this.#arrow("◀", text("previous_image"), -1, onTurn)
     this.forth = this.#arrow("▶", text("next_image"), 1, onTurn)
-    this.root.append(this.back, this.words, this.forth)
+    this.root.append(this.back, this.label, this.forth)
   }
 
   /** @param {number} count */

@@ -41,8 +41,8 @@ export class RegionPanel {
       tabindex: "0",
       "aria-label": text("steps"),
     })
-    this.words = element("div", "asced-words")
-    this.root.append(this.pager.root, this.stage, this.steps, this.words)
+    this.label = element("div", "asced-text")
+    this.root.append(this.pager.root, this.stage, this.steps, this.label)
     this.picture.addEventListener("load", () =>
       this.frame.classList.toggle("asced-small", this.picture.naturalWidth < 256),
     )
@@ -95,7 +95,7 @@ export class RegionPanel {
     const widget = this.#widget(EXCLUDE)
     if (!widget) return
     if (this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === EXCLUDE)?.link != null) {
-      this.words.textContent = text("panel_linked")
+      this.label.textContent = text("panel_linked")
       return
     }
     const names = this.#excluded()
@@ -166,7 +166,7 @@ export class RegionPanel {
       this.change.style.backgroundPosition = `${(place / (line.length - 1)) * 100}% 0`
     }
     const description = step ? describe(step) : ""
-    this.words.textContent = description || text("panel_hint")
+    this.label.textContent = description || text("panel_hint")
     this.steps.setAttribute("aria-valuenow", String(step ? step.step + 1 : 0))
     this.steps.setAttribute("aria-valuetext", description || text("no_step"))
   }
@@ -174,15 +174,15 @@ export class RegionPanel {
   #draw() {
     const { run, image } = this
     this.pager.reset(run?.images.length ?? 0)
-    for (const part of [this.stage, this.steps, this.words]) part.hidden = !image
+    for (const part of [this.stage, this.steps, this.label]) part.hidden = !image
     if (!run || !image) {
-      this.pager.words.textContent = text("panel_empty")
+      this.pager.label.textContent = text("panel_empty")
       return
     }
     const count = image.regions.length
     const found = count ? text("regions", { count, score: image.score.toFixed(1) }) : text("clean")
     const which = text("image_of", { index: image.index, count: run.images.length })
-    this.pager.words.textContent = `${which} · ${found}`
+    this.pager.label.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))
     this.picture.hidden = !image.picture
     this.picture.alt = text("image", { index: image.index })

@@ -71,7 +71,7 @@ export class CompareSlider {
     const count = this.pairs?.before.length ?? 0
     this.pager.reset(count)
     this.frame.hidden = !count
-    this.pager.words.textContent = count ? text("image_of", { index: this.pager.index, count }) : text("slider_empty")
+    this.pager.label.textContent = count ? text("image_of", { index: this.pager.index, count }) : text("slider_empty")
     if (!this.pairs || !count) return
     this.before.src = fileUrl(this.pairs.before[this.pager.index])
     this.after.src = fileUrl(this.pairs.after[this.pager.index])

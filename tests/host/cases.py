@@ -16,7 +16,7 @@ from .models import ONSET, as_flow, as_target, text, tiny_controlnet, tiny_unet,
 SIZES = {"one image": {"batch": 1}, "five images": {"batch": 5}, "odd size 31x45": {"height": 31, "width": 45}}
 VERY_LOUD = 300.0  # predictions of random weights are large
 LOUD = 10.0  # some samplers and schedulers are not made for flow models: stock images are noisy, too
-ANY_ORDER = ("before", "behind")
+ANY_ORDER = ("before", "after")
 OVER_THE_BATCH = "It computes over the whole batch: an image depends on the others, with ASCED or without."
 REMEMBERS = "It remembers its last call, and sees the one that the correction adds."
 COUPLING = {"Mahiro": OVER_THE_BATCH, "APG with momentum": REMEMBERS, "EasyCache": REMEMBERS, "LazyCache": REMEMBERS}

@@ -181,7 +181,7 @@ def test_steps_are_browsed_by_pointer_and_keys(view):
     page = view.page
     _build(view)
     assert view.run() == "success"
-    steps, words = page.locator(".asced-steps"), page.locator(".asced-panel > .asced-words")
+    steps, words = page.locator(".asced-steps"), page.locator(".asced-panel > .asced-text")
     change = page.locator(".asced-change")
     assert change.is_hidden()
     box = steps.bounding_box()
@@ -200,9 +200,9 @@ def test_steps_are_browsed_by_pointer_and_keys(view):
     assert steps.get_attribute("aria-valuetext").startswith("Step 25, Refinement")
     page.keyboard.press("Escape")
     assert change.is_hidden()
-    first = page.locator(".asced-panel .asced-pager .asced-words").inner_text()
+    first = page.locator(".asced-panel .asced-pager .asced-text").inner_text()
     page.get_by_label("Next image").click()
-    assert page.locator(".asced-panel .asced-pager .asced-words").inner_text() != first
+    assert page.locator(".asced-panel .asced-pager .asced-text").inner_text() != first
 
 
 def test_a_removed_node_takes_its_panel_along(view):
