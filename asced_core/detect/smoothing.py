@@ -1,7 +1,8 @@
 """Gaussian smoothing and exact medians that run on any device without a device sync.
 
-A short axis is smoothed by one matrix product, a long one by adding shifted copies. Both beat a single-channel
-convolution on the CPU (``benchmarks/detector.py``). Wide kernels over large maps run on a coarser grid.
+A Gaussian wider than a few cells leaves only the low frequencies of an axis, so a few rows of its cosine transform
+smooth it, whatever the kernel's width. A narrow one is a matrix product on a short axis and a sum of shifted copies on
+a long one, both equal to ``scipy.ndimage``. On the CPU all of them beat a single-channel convolution.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in scipy.ndimage
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
-COARSE_SIGMA = 4.0  # cells; wider kernels over longer axes use a grid on which they are about this wide
-COARSE_CELLS = 6  # fewest cells of the coarse grid along an axis
+SMALLEST_GAIN = 1e-4  # frequencies that a Gaussian damps to less are left out; the kernel's cut is as large
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
@@ -45,11 +44,29 @@ def smoothing_matrix(length: int, sigma: float) -> NDArray[np.float64]:
     return matrix
 
 
+def cosine_rows(length: int, sigma: float) -> NDArray[np.float64]:
+    """The rows A [r,length] with which ``A.T @ A`` is the smoothing of an axis, up to SMALLEST_GAIN.
+
+    Symmetric padding makes the cosine transform (DCT-II) diagonalize the smoothing; a Gaussian's gain at frequency k is
+    ``exp(-(pi k sigma / length)^2 / 2)``.
+    """
+    frequency = np.arange(length)
+    gain = np.exp(-0.5 * (math.pi * frequency * sigma / length) ** 2)
+    kept = frequency[gain > SMALLEST_GAIN]
+    rows = np.cos(math.pi * kept[:, None] * (np.arange(length) + 0.5) / length) * math.sqrt(2 / length)
+    rows[0] /= math.sqrt(2)
+    return rows * np.sqrt(gain[kept])[:, None]
+
+
 class _Axis:
     """Smooths the last or the second-to-last axis of maps."""
 
     def __init__(self, length: int, sigma: float, device: torch.device) -> None:
         self.length, self.matrix = length, None
+        rows = cosine_rows(length, sigma)
+        self.rows = torch.tensor(rows, dtype=torch.float32, device=device) if len(rows) <= length / 2 else None
+        if self.rows is not None:
+            return
         if length <= MATRIX_LENGTH:
             self.matrix = torch.tensor(smoothing_matrix(length, sigma), dtype=torch.float32, device=device)
             return
@@ -57,6 +74,8 @@ class _Axis:
         self.source = torch.tensor(mirrored(length, len(self.kernel) // 2), device=device)
 
     def __call__(self, maps: Tensor, axis: int) -> Tensor:
+        if self.rows is not None:
+            return self.rows.mT @ (self.rows @ maps) if axis == -2 else maps @ self.rows.mT @ self.rows
         if self.matrix is not None:
             return self.matrix @ maps if axis == -2 else maps @ self.matrix.mT
         radius, padded = len(self.kernel) // 2, maps.index_select(axis, self.source)
@@ -79,12 +98,10 @@ class GaussianSmoother:
     """
 
     def __init__(self, size: tuple[int, int], sigma: float, channels: int | None, device: torch.device) -> None:
-        self._active, self._mix, self._size = sigma >= 0.5, None, size
+        self._active, self._mix = sigma >= 0.5, None
         if not self._active:
             return
-        pool = min(int(sigma / COARSE_SIGMA), min(size) // COARSE_CELLS)
-        self._pool = max(1, pool) if max(size) > MATRIX_LENGTH else 1
-        self._height, self._width = (_Axis(math.ceil(n / self._pool), sigma / self._pool, device) for n in size)
+        self._height, self._width = (_Axis(length, sigma, device) for length in size)
         if channels is not None:
             self._mix = torch.tensor(smoothing_matrix(channels, sigma), dtype=torch.float32, device=device)
 
@@ -94,11 +111,7 @@ class GaussianSmoother:
             return maps
         if self._mix is not None:
             maps = (self._mix @ maps.flatten(2)).view_as(maps)
-        if self._pool == 1:
-            return self._height(self._width(maps, -1), -2)
-        coarse = F.avg_pool2d(maps, self._pool, ceil_mode=True)
-        coarse = self._height(self._width(coarse, -1), -2)
-        return F.interpolate(coarse, self._size, mode="bilinear", align_corners=False)
+        return self._height(self._width(maps, -1), -2)
 
 
 class FrameSmoother:

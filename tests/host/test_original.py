@@ -18,12 +18,12 @@ SAMPLERS = [
 def kept(hands, latent, run_node, detection, correction):
     """ASCED_KSampler with keep_original on or off; returns all four outputs."""
 
-    def sample(model=None, keep=True, sampler="euler", given=None, steps=12, **correction):
+    def sample(model=None, keep=True, sampler="euler", given=None, steps=12, **acting):
         return run_node(
             "ASCED_KSampler", model=model or with_artifact(hands.eps), seed=3, steps=steps, cfg=2.0,
             sampler_name=sampler, scheduler="normal", positive=hands.positive, negative=hands.negative,
             latent_image=given or latent(2), denoise=1.0, detection=detection(),
-            correction=correction(keep_original=keep, **correction),
+            correction=correction(keep_original=keep, **acting),
         )  # fmt: skip
 
     return sample
