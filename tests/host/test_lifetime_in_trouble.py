@@ -155,4 +155,7 @@ def test_the_cancel_button_of_a_real_server_in_mid_run(tmp_path):
         server.run(_graph(seed=33))  # the cache keeps only this result
         again = server.run(_graph(seed=31))
         assert np.array_equal(_latent(server, again), _latent(server, first))
-        assert "Traceback" not in server.log_text().split("To see the GUI go to")[-1]
+        log = server.log_text().split("To see the GUI go to")[-1]
+        # ComfyUI's connection to its own database complains if the garbage collector finds it from another thread
+        ours = [t for t in log.split("Traceback")[1:] if "sqlalchemy" not in t and "sqlite3" not in t]
+        assert ours == []
