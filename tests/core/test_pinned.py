@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from asced_core import DetectionSettings, detect, edm_level
+from asced_core import DetectionSettings, detect
 from asced_core.baselines.clipping import ScoreClipping
 from asced_core.detect.detection import to_cpu
 from asced_core.detect.single_steps import PAPER, PLAIN, REFERENCE, SingleSteps
@@ -119,10 +119,8 @@ def test_the_next_prediction_is_compared_with_the_clipped_one():
     assert float(third[inside].max()) < 0.4
 
 
-def test_the_window_includes_t_d_and_excludes_t_c():
-    """T_c < t <= T_d."""
-    from asced_core import find_window
-
-    window = find_window([10.0, 8.0, 6.0, 4.0, 2.0, 0.0], sigma_start=8.0, sigma_end=4.0)
-    assert (window.first, window.last, window.decision) == (1, 2, 3)
-    assert edm_level(8.0).sigma == 8.0
+def test_colors_run_from_cividis_dark_blue_to_yellow():
+    dark, middle, bright = cividis(np.array([[0.0, 0.5, 1.0]]))[0].astype(int)
+    assert dark[2] > dark[0] + 30 and bright[0] > bright[2] + 100  # RGB, not BGR
+    assert np.array_equal(cividis(np.array([[-1.0, 2.0]]))[0], [dark, bright])
+    assert dark.sum() < middle.sum() < bright.sum()
