@@ -79,14 +79,6 @@ def test_requirements_equal_the_projects_dependencies():
     assert not any(line.startswith(("torch", "numpy", "safetensors")) for line in lines)
 
 
-def test_the_oldest_packages_are_those_that_the_project_allows():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    block = re.search(r"^dependencies = \[(.*?)\]", text, re.S | re.M).group(1)
-    oldest = (ROOT / "tools" / "requirements-oldest.txt").read_text(encoding="utf-8")
-    for name, bound in re.findall(r'"([\w-]+)>=([\d.]+)"', block):
-        assert f"\n{name}=={bound}." in oldest, name
-
-
 def test_opencv_wheels_were_in_conflict():
     """Easy-Use#886: two wheels overwrite each other; the headless one has all that is used and no window system."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
