@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 
@@ -287,3 +288,22 @@ def test_the_scripts_are_well_typed():
     if done.returncode and "error TS" not in done.stdout:
         pytest.skip(f"typescript cannot be fetched: {done.stderr[-200:]}")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("language", ["fr", "zh-TW"])
+def test_the_panel_speaks_the_language_of_the_page(server, browser, language):
+    """pt-BR and others that an older page does not offer are in the same files."""
+    texts = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))["asced"]
+    with open_page(server, browser) as page:
+        page.set("Comfy.Locale", language)
+        page.page.wait_for_timeout(1500)
+    with open_page(server, browser) as page:
+        try:
+            page.page.evaluate(BUILD, [1, False])
+            shown = page.page.locator(".asced-panel .asced-pager .asced-text")
+            shown.wait_for(timeout=30_000)
+            assert shown.inner_text() == texts["panel_empty"]
+            assert not [error for error in page.errors if "asced" in error.lower()]
+        finally:
+            page.set("Comfy.Locale", "en")
+            page.page.wait_for_timeout(1500)
