@@ -1,1 +1,6 @@
-"""The correction of detected regions at T_c."""
+"""What is done to the regions at T_c."""
+
+from .corrector import Corrector
+from .renoising import apply_ttc, item_generator
+
+__all__ = ["Corrector", "apply_ttc", "item_generator"]
