@@ -193,7 +193,7 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
     if command == "matrix":
         return matrix(extra)
     if command == "mutants":
-        own = packages_folder(env.python, "mutants", MUTANTS_REQUIREMENTS)
+        own = packages_folder(env.python, "mutants", MUTANTS_REQUIREMENTS, "--no-binary", "yattag")
         return _call(replace(env, packages=own), ROOT / "tools" / "mutants.py", *extra)
     if command == "lint":
         return lint(env)
