@@ -41,7 +41,11 @@ def test_fewer_than_ten_steps_are_few(steps, few):
 @pytest.mark.parametrize(("first", "inside"), [(7.1, True), (7.2, False), (7.3, False), (9.0, False)])
 def test_a_run_that_starts_below_nine_tenths_of_t_d_misses_a_part_of_the_window(first, inside):
     sigmas = [first, *np.linspace(7.0, 1.0, 12), 0.0]
-    assert any("inside the detection window" in note for note in find_window(sigmas, 8.0, 4.0).notes) == inside
+    notes = find_window(sigmas, 8.0, 4.0).notes
+    assert (
+        any(note.startswith(f"This run starts at sigma {first}, inside the detection window") for note in notes)
+        == inside
+    )
     schedule = Schedule.of([edm_level(s) for s in sigmas], DetectionSettings(), lambda p: 10.0 * (1 - p))
     assert any("of the noise schedule" in note for note in schedule.window.notes) == inside
 
@@ -52,3 +56,8 @@ def test_what_is_known_before_a_run_cannot_be_changed():
         window.first = 1
     with pytest.raises(AttributeError):
         Schedule((edm_level(1.0),), window).levels = ()
+
+
+@pytest.mark.parametrize(("sigmas", "text"), [([8.0, 0.0], "1 step ends"), ([8.0, 7.0, 0.0], "2 steps ends")])
+def test_the_reason_counts_the_steps(sigmas, text):
+    assert f"this run of {text} before the detection window" in find_window(sigmas, 8.0, 5.0).notes[0]
