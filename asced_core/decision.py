@@ -46,6 +46,10 @@ class Decision:
         """True if any image will be corrected."""
         return bool(self.cells.any())
 
+    def left_alone(self) -> Decision:
+        """The same detections, with nothing to correct."""
+        return replace(self, masks=np.zeros_like(self.masks), cells=np.zeros_like(self.cells))
+
     def acting(self, items: int) -> list[bool]:
         """For each item of the batch (an image, or a video with all its frames), whether it will be corrected."""
         return [bool(frames.any()) for frames in self.cells.reshape(items, -1)]

@@ -99,6 +99,11 @@ class Trajectory:
         self.watcher.close()
         return self.decision
 
+    def leave_alone(self) -> None:
+        """Takes back the correction: what was detected is still reported."""
+        if self.decision is not None:
+            self.decision = self.decision.left_alone()
+
     def correct(
         self,
         decision: Decision,

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .second_run import SecondRun
+from .noise_tape import NoiseTape
+from .second_run import Asked, SecondRun
+from .side_effects import SideEffects, World
 from .stopwatch import Stopwatch
 
 SAME_SIGMA = 1e-4  # relative tolerance; two runs on one schedule may differ by rounding
+KEPT = 8  # calls of one step; a function that never reports a step must not fill the memory
+ALIKE = 0.01  # relative tolerance for two answers to the same question; GPUs add in changing order
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One model call of the first run.
+
+    Attributes:
+        asked: its arguments; ``sigma`` is the noise level that the model was told.
+        x: the state.
+        denoised: the model's prediction.
+        returned: what the sampler got: the prediction, or a steered one.
+        drawn: number of draws in this step before the call.
+        before: side effects before the call, if they were read.
+    """
+
+    asked: Asked
+    x: Tensor
+    denoised: Tensor
+    returned: Tensor
+    drawn: int = 0
+    before: Any = None
 
 
 @dataclass
 class _Corrected:
     run: SecondRun
-    places: torch.Tensor  # bool: the part of the state that belongs to this run, broadcastable to it
+    places: Tensor  # bool: the part of the state that belongs to this run, broadcastable to it
     skips: int  # number of upcoming calls that this run does not share
+    world: World | None  # for calls of its own; None shares the first run's
 
 
 class WatchedModel:
-    """Wraps the sampler's model and keeps its last input and output; other attributes are passed through.
+    """Wraps the sampler's model and remembers the calls of the current step; other attributes are passed through.
 
     Once there is a corrected run, each call serves both runs: the corrected images take their state from that run, the
     others from the first run.
@@ -30,42 +59,70 @@ class WatchedModel:
     Args:
         model: the sampler's model.
         stopwatch: measures the time spent in the model.
-        keep_first: continue the first run as if nothing had been corrected, with separate model calls.
+        effects: what a model call may change besides its result.
+        tape: records the sampler's noise; the model and everything else runs without it.
+        copies: keeps copies of states and predictions, for samplers that may change them in place.
 
     Attributes:
-        x, denoised: input and output of the last call. A sampler's callback may get a steered prediction, or none;
-            these are the model's own.
         calls, double_calls: number of model evaluations, and of calls in which each run needed its own.
+        step: the calls since the last step, oldest first.
         steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
+        undoable: True reads the side effects before each call, so that the call can be repeated as if for the first
+            time.
+        tolerance: relative difference up to which two noise levels count as the same.
     """
 
-    def __init__(self, model: Any, stopwatch: Stopwatch, keep_first: bool = False) -> None:
-        self._model, self._stopwatch, self._keep_first = model, stopwatch, keep_first
+    def __init__(
+        self,
+        model: Any,
+        stopwatch: Stopwatch,
+        effects: SideEffects,
+        tape: NoiseTape | None = None,
+        copies: bool = False,
+    ) -> None:
+        self._model, self._stopwatch, self._effects, self._tape = model, stopwatch, effects, tape
+        self._copies = copies
         self.calls, self.double_calls = 0, 0
-        self.steer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+        self.step: deque[Call] = deque(maxlen=KEPT)
+        self.steer: Callable[[Any, Tensor], Tensor] | None = None
+        self.undoable = False
+        self.tolerance = SAME_SIGMA
         self._corrected: _Corrected | None = None
-        self._out_of_step: torch.Tensor | None = None
+        self._uneven = False
+        self._apart: Tensor | None = None
+        self._theirs: Tensor | None = None
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        asked = self._asked()
-        if asked is None or self._corrected is None:
-            first = self.call(x, *args, **kwargs)
-            return first if self.steer is None else self.steer(args[0], first)
-        theirs, (sigma, *_), options = asked
+    def __call__(self, x: Tensor, sigma: Any, *args: Any, **options: Any) -> Tensor:
+        with self._tape.paused() if self._tape else nullcontext():
+            first = Asked(x, sigma, args, options)
+            before = self._effects.read() if self.undoable else None
+            denoised = self._predict(first)
+            returned = denoised if self.steer is None else self.steer(sigma, denoised)
+            kept = (x.clone(), denoised.clone()) if self._copies else (x, denoised)
+            self.step.append(Call(first, *kept, returned, self._tape.position if self._tape else 0, before))
+            return returned
+
+    def _predict(self, first: Asked) -> Tensor:
+        """The first run's prediction; the corrected run gets its own from the same call."""
+        theirs, corrected = self._asked(), self._corrected
+        if theirs is None or corrected is None:
+            return self._call(first)
         # stays on the device and is read once, at the end
-        self._out_of_step = self._out_of_step | ((sigma - args[0]).abs() > SAME_SIGMA * sigma).any()
-        state = torch.where(self._corrected.places, theirs, x)
-        if self._keep_first:
-            first = self.call(x, *args, **kwargs)
-            # with its own options: a sampler's hook that reads its guidance must not see the other run's
-            denoised = self.call(state, *args, **options)
-            self.double_calls += 1
+        apart = (torch.as_tensor(theirs.sigma) - first.sigma).abs() > self.tolerance * torch.as_tensor(first.sigma)
+        self._apart = apart.any() if self._apart is None else self._apart | apart.any()
+        both = replace(first, x=torch.where(corrected.places, theirs.x, first.x))
+        if corrected.world is None:
+            denoised = self._theirs = self._call(both)
         else:
-            first = denoised = self.call(state, *args, **kwargs)
-        self._corrected.run.answer(denoised)
-        return first if self.steer is None else self.steer(args[0], first)
+            denoised = self._call(first)
+            # with its own options: a sampler's hook that reads its guidance must not see the other run's
+            with corrected.world.entered():
+                self._theirs = self._call(replace(both, options=theirs.options))
+            self.double_calls += 1
+        corrected.run.answer(self._theirs)
+        return denoised
 
-    def _asked(self) -> tuple[torch.Tensor, tuple, dict[str, Any]] | None:
+    def _asked(self) -> Asked | None:
         """The corrected run's share of this call; None if it has none."""
         corrected = self._corrected
         if corrected is None:
@@ -73,48 +130,89 @@ class WatchedModel:
         if corrected.skips:
             corrected.skips -= 1
             return None
-        return corrected.run.asked()
+        asked = corrected.run.asked()
+        self._uneven |= asked is None
+        return asked
 
-    def call(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Calls the model once, and keeps input and output."""
+    def _call(self, asked: Asked) -> Tensor:
+        """Calls the model once."""
         with self._stopwatch.span("model"):
-            denoised = self._model(x, *args, **kwargs)
+            denoised: Tensor = self._model(asked.x, asked.sigma, *asked.args, **asked.options)
         self.calls += 1
-        self.x, self.denoised = x, denoised
         return denoised
 
-    def follow(self, run: SecondRun, corrected: list[bool], skips: int = 0, area: torch.Tensor | None = None) -> None:
+    def next_step(self) -> None:
+        """Forgets the calls of the last step."""
+        self.step.clear()
+
+    def follow(
+        self,
+        run: SecondRun,
+        call: Call,
+        corrected: Sequence[bool],
+        skips: int = 0,
+        area: Tensor | None = None,
+        separate: bool = False,
+    ) -> Answer:
         """From here on, the corrected images take their states from the second run.
 
         Args:
             run: the corrected run.
+            call: the call of this step that is made again from the corrected state.
             corrected: for each item of the batch, whether it is corrected.
             skips: number of upcoming calls that the second run does not share.
             area: the inpainted area (> 0), same shape as the state; None is the whole image.
+            separate: continue the first run as if nothing had been corrected, with separate model calls.
+
+        Returns:
+            The model's answer to the corrected state.
         """
-        places = torch.tensor(corrected, device=self.x.device).view(-1, *[1] * (self.x.ndim - 1))
-        if area is not None:  # outside the inpainted area nothing changes
-            places = places & (area > 0)
-        self._corrected = _Corrected(run, places, skips)  # set first, so that close() always reaches the run
-        self._out_of_step = torch.zeros((), dtype=torch.bool, device=self.x.device)
-        run.first_step(self.call)
+        items = torch.tensor(corrected, device=call.x.device).view(-1, *[1] * (call.x.ndim - 1))
+        # outside the inpainted area nothing changes
+        places = items if area is None else items & (area > 0)
+        own = self._corrected = _Corrected(run, places, skips, None)  # set first, so that close() always reaches it
+        world = World(self._effects, self._effects.read() if call.before is None else call.before)
+        # what the first run told the model in this step: its own levels may depend on how long the run is
+        told = deque(list(self.step)[self.step.index(call) :])
+        answers: list[Call] = []
+
+        def again(asked: Asked) -> Tensor:
+            if told:
+                asked = replace(asked, sigma=told.popleft().asked.sigma)
+            with world.entered():
+                denoised = self._call(asked)
+            answers.append(Call(asked, asked.x, denoised, denoised))
+            return denoised
+
+        run.first_step(again)
+        own.world = world if separate else None
+        return Answer(answers[0], call, items)
 
     @property
     def out_of_step(self) -> bool:
-        """True if the corrected run used other noise levels than the first run; one device sync."""
-        return self._out_of_step is not None and bool(self._out_of_step)
+        """True if the corrected run made other calls than the first run; one device sync."""
+        return self._uneven or (self._apart is not None and bool(self._apart))
 
-    def shown(self, denoised: torch.Tensor) -> torch.Tensor:
+    def shown(self, denoised: Tensor) -> Tensor:
         """The prediction for the preview: the first run's, with the corrected images inserted."""
-        if not self._keep_first or self._corrected is None:
+        corrected = self._corrected
+        if corrected is None or corrected.world is None or self._theirs is None:
             return denoised
-        return torch.where(self._corrected.places, self.denoised, denoised)
+        return torch.where(corrected.places, self._theirs, denoised)
 
-    def merge(self, samples: torch.Tensor) -> torch.Tensor:
+    def merge(self, samples: Tensor) -> Tensor:
         """The final state, combined from both runs."""
-        if self._corrected is None:
+        corrected = self._corrected
+        if corrected is None:
             return samples
-        return torch.where(self._corrected.places, self._corrected.run.result(self.call), samples)
+        world = World(self._effects, self._effects.read())
+
+        def alone(asked: Asked) -> Tensor:
+            self._uneven = True
+            with world.entered():
+                return self._call(asked)
+
+        return torch.where(corrected.places, corrected.run.result(alone), samples)
 
     def close(self) -> None:
         """Ends the corrected run, if there is one."""
@@ -124,3 +222,29 @@ class WatchedModel:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The model's answer to the corrected state, next to its answer to the uncorrected one.
+
+    Attributes:
+        call: the added call.
+        first: the same call of the first run.
+        items: bool, which images of the batch were corrected; broadcastable to the state.
+    """
+
+    call: Call
+    first: Call
+    items: Tensor
+
+    def read(self) -> tuple[bool, bool]:
+        """Whether the corrected images got a new prediction, and the others the same one as before; one device sync.
+
+        Neither is certain for a model with a memory: it may answer from a cache, or answer each call differently.
+        """
+        old, new = self.first.denoised.float(), self.call.denoised.float()
+        fresh = ((new != old) & self.items).any() | (self.first.x == self.call.x).all()
+        scale = old.abs().mean() * ALIKE
+        alike = (((new - old).abs() <= scale) | self.items | old.isnan()).all()
+        return tuple(torch.stack([fresh, alike]).tolist())

@@ -57,8 +57,9 @@ def patch_model(
             on_run(_finished(guider, samples), unwatched(shape, function.sigmas, *settings, facts, (note,)), None)
             return samples
         run = Run(plan, patcher, sampler, noise, correction.keep_original)
-        with run.attached():
-            samples = executor(guider, sigmas, extra_args, run.preview.painted(callback), noise, *args, **kwargs)
+        # the graph's sampler is left alone: a copy of it takes its place from here on
+        watched = executor.new_class_executor(run.sampler.sample, run.sampler, executor.wrappers, executor.idx)
+        samples = watched(guider, sigmas, extra_args, run.preview.painted(callback), noise, *args, **kwargs)
         original = None
         if run.original is not None:
             # as ComfyUI does after a sampler's function
@@ -76,8 +77,8 @@ def patch_model(
 def patch_guider(guider: Any, *args: Any) -> Any:
     """A copy of a guider whose sampling runs are watched and corrected; further arguments as for patch_model."""
     patched = copy.copy(guider)
+    # its model_options stay: ComfyUI adds the wrappers of the model to them, and a guider may have options of its own
     patched.model_patcher = patch_model(guider.model_patcher, *args)
-    patched.model_options = patched.model_patcher.model_options
     return patched
 
 

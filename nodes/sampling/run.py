@@ -1,15 +1,16 @@
 """One watched run of a sampler, from its start to its report.
 
-A run is watched from inside SAMPLER_SAMPLE: for that one run, our function replaces the sampler's, calls it, and
-sees every model call and every step. At T_c the sampler's function is called a second time, from the corrected state
-on the remaining noise levels; see asced_core/kdiffusion. Editing the state in place would go wrong in most samplers,
-which have already used it or keep a copy.
+A run is watched from inside SAMPLER_SAMPLE: for that one run, a copy of the sampler gets our function in place of its
+own. It calls the sampler's, and sees every model call and every step. At T_c the sampler's function is called a second
+time, from the corrected state on the remaining noise levels; see asced_core/kdiffusion. Editing the state in place
+would go wrong in most samplers, which have already used it or keep a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -17,9 +18,11 @@ import torch
 
 from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFacts, Trajectory, unwatched_report
 from ...asced_core.baselines.steering import Steering
-from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, SecondRun, Stopwatch, WatchedModel
+from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
 from ..page.preview import Preview
+from .live_run import LiveRun, Start
+from .patch_state import PatchState
 from .plan import Plan, image_size
 
 
@@ -29,17 +32,18 @@ class Run:
     Args:
         plan: how it is watched.
         patcher: ComfyUI's ModelPatcher.
-        sampler: ComfyUI's sampler object.
+        sampler: ComfyUI's sampler object; it is never written to.
         noise: of the run, for its shape and device.
         keep_original: also finishes the run without a correction.
 
     Attributes:
+        sampler: a copy of the sampler that is watched when it samples.
         preview: shows the run in the browser.
         original: the sampler's result without a correction, if it was kept and anything was corrected.
     """
 
     def __init__(self, plan: Plan, patcher: Any, sampler: Any, noise: torch.Tensor, keep_original: bool) -> None:
-        self._plan, self._patcher, self._sampler = plan, patcher, sampler
+        self._plan, self._patcher = plan, patcher
         self._shape = tuple(noise.shape)
         self._stopwatch = Stopwatch(noise.device)
         self._keep_original = keep_original
@@ -49,17 +53,9 @@ class Run:
         self._calls, self._restarts, self._double_calls = 0, 0, 0
         self.preview = Preview()
         self.original: torch.Tensor | None = None
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Replaces the sampler's function with ours inside the block, and restores it afterwards, whatever happens."""
-        original = self._plan.function.function
+        self.sampler = copy.copy(sampler)
         # with the name and signature of the original, which other code may read
-        self._sampler.sampler_function = update_wrapper(partial(self._sample), original)
-        try:
-            yield
-        finally:
-            self._sampler.sampler_function = original
+        self.sampler.sampler_function = update_wrapper(partial(self._sample), plan.function.function)
 
     def _sample(
         self,
@@ -75,56 +71,44 @@ class Run:
         # reset, in case ComfyUI samples again after an error
         self._notes = list(self._plan.notes)
         trajectory = self._trajectory = self._plan.trajectory()
-        self._restarts, self.original = 0, None
-        function, area = self._plan.function, (extra_args or {}).get("denoise_mask")
-        watched = WatchedModel(model, self._stopwatch, self._keep_original)
-        self._steer(watched, area)
+        self._calls, self._restarts, self._double_calls, self.original = 0, 0, 0, None
+        function, extra = self._plan.function, extra_args or {}
         own = {"extra_args": extra_args, **options}
-        # a copy, because some functions add their own hooks to it
-        second_own = {**own, "extra_args": dict(extra_args or {})} if self._keep_original else own
-        tape = None
-        if options.get("noise_sampler") is None:
-            source = function.noise_source(x, sigmas, (extra_args or {}).get("seed"))
+        tape, source = NoiseTape() if self._plan.correction.acts else None, None
+        if tape is not None:
+            source = function.noise_source(options.get("noise_sampler"), x, sigmas, extra.get("seed"))
             if source is not None:
-                tape = own["noise_sampler"] = NoiseTape(source)
+                own["noise_sampler"] = tape.source(source)
+        patches = PatchState([extra.get("model_options"), *self._patched()], x.device)
+        watched = WatchedModel(model, self._stopwatch, patches, tape, copies=not function.own)
+        start = Start(sigmas, own, dict(extra), source, self._keep_original)
+        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start)
+        self._steer(watched, start.area)
 
-        def on_step(info: dict[str, Any]) -> None:
-            step = info["i"]
-            corrected = self._watch(trajectory, step, watched)
-            if corrected is not None and trajectory.decision is not None:
-                theirs = {**second_own, "noise_sampler": tape.second()} if tape else second_own
-                second = SecondRun(function.function, watched, corrected, function.entry(step, sigmas), theirs)
-                watched.follow(second, trajectory.decision.acting(len(x)), function.skips, area)
-                self._restarts += 1
-                self._watch(trajectory, step, watched)  # the new prediction replaces the old one
-            self.preview.show(trajectory, step)
-            if callback is not None:
-                callback({**info, "denoised": watched.shown(info["denoised"])})
+        def on_step(report: dict[str, Any]) -> None:
+            with tape.paused() if tape else nullcontext():
+                step = live.on_step(report)
+                if step is not None:
+                    self.preview.show(trajectory, step)
+                if callback is not None:
+                    callback(live.shown(report))
 
         try:
-            first = function.function(watched, x, sigmas, callback=on_step, disable=disable, **own)
+            with tape or nullcontext():
+                first = function.function(watched, x, sigmas, callback=on_step, disable=disable, **own)
             samples = watched.merge(first)
-            if self._keep_original and self._restarts:
+            if self._keep_original and live.acted:
                 self.original = first
-            if watched.out_of_step:
-                self._notes.append(
-                    f"Sampler {function.name} uses other noise levels when it starts in mid-run: corrected images may "
-                    "look wrong. Use another sampler, or correction method none."
-                )
+            live.finish()
+            self._notes += live.notes
             return samples
         finally:
-            self._calls, self._double_calls = watched.calls, watched.double_calls
+            self._restarts, self._calls, self._double_calls = int(live.acted), watched.calls, watched.double_calls
             watched.close()
 
-    def _watch(self, trajectory: Trajectory, step: int, watched: WatchedModel) -> torch.Tensor | None:
-        """Passes the step to the trajectory; returns the corrected state, if there is one."""
-        if step >= trajectory.schedule.steps:
-            return None
-        with self._stopwatch.span("asced"):
-            trajectory.observe(step, watched.x, watched.denoised)
-            if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
-                return trajectory.correct(decision, watched.x, watched.denoised)
-        return None
+    def _patched(self) -> list[Any]:
+        """What packs may have hung on to the model."""
+        return [getattr(self._patcher, "object_patches", {}), self._patcher.model.diffusion_model]
 
     def _steer(self, watched: WatchedModel, area: torch.Tensor | None) -> None:
         """Attaches a method that changes every prediction of the window to the model."""
@@ -165,7 +149,9 @@ class Run:
         if self._trajectory is not None and self._trajectory.decision is not None:
             report = self._trajectory.report(facts, tuple(self._notes))
             return report if self._steering is None else self._steering.finish(report)
-        notes = self._plan.schedule.window.notes if self._trajectory is not None else ()
+        notes = self._plan.schedule.window.notes
+        if self._trajectory is None:
+            notes = (f"Not watched: sampler {self._plan.function.name} did not call its own function.",)
         settings, correction = self._plan.detection.settings, self._plan.correction
         sigmas = self._plan.function.sigmas
         return unwatched(self._shape, sigmas, settings, correction, facts, (*notes, *self._notes))

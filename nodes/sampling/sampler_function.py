@@ -1,21 +1,28 @@
-"""What has to be known about a sampler's function to start it in mid-run. For most samplers, nothing."""
+"""What has to be known about a sampler's function to start it in mid-run. For a foreign one, nothing is."""
 
 from __future__ import annotations
 
-import inspect
 import math
+from collections.abc import Callable
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
+import comfy.extra_samplers.uni_pc as uni_pc
 import comfy.k_diffusion.sampling as k_sampling
+import comfy.samplers
 import torch
 
-# By default these draw Brownian noise; all others that take a noise source draw white noise.
+from ...asced_core.kdiffusion import SAME_SIGMA, SideEffects, obstacle_to_entry
+
+# By default these draw Brownian noise, which depends on the highest and the lowest level of a run.
 BROWNIAN = ("sample_dpmpp_sde", "sample_dpmpp_2m_sde", "sample_dpmpp_2m_sde_heun", "sample_dpmpp_3m_sde")
 FAST = "dpm_fast_function"  # makes its own grid between the first and the last noise level
 ADAPTIVE = "dpm_adaptive_function"
 MIN_STEPS = {"sample_unipc": 2}  # the fewest a function can be started with
 # Evaluates every step but its first twice: a run started in mid-run makes one evaluation less.
 SKIPS = {"sample_sa_solver_pece": 1}
+MODULES = (k_sampling, uni_pc, comfy.samplers)  # where ComfyUI's own functions are defined
 
 
 class SamplerFunction:
@@ -27,6 +34,7 @@ class SamplerFunction:
 
     Attributes:
         function: as ComfyUI calls it; None if the sampler has its own sampling loop.
+        own: True if the function is ComfyUI's own. What is known of those is not applied to any other, however alike.
         name: as shown to users.
         sigmas: noise level of each step that the function reports, and the final one.
         skips: evaluations of a whole run that a run started in mid-run does not make.
@@ -34,8 +42,11 @@ class SamplerFunction:
 
     def __init__(self, sampler: Any, sigmas: torch.Tensor) -> None:
         self.function: Any = getattr(sampler, "sampler_function", None)
-        self._name = getattr(self.function, "__name__", type(sampler).__name__)
-        self.name = self._name.removeprefix("sample_").removesuffix("_function")
+        named = self.function.func if isinstance(self.function, partial) else self.function
+        name = getattr(named, "__name__", type(sampler).__name__)
+        self.name = name.removeprefix("sample_").removesuffix("_function")
+        self.own = _is_own(self.function)
+        self._name = name if self.own else ""
         self._evaluations = len(sigmas) - 1
         self._grid = _fast_grid(sigmas) if self._name == FAST and self._evaluations > 0 else None
         self.sigmas = tuple((sigmas if self._grid is None else self._grid).tolist())
@@ -50,10 +61,39 @@ class SamplerFunction:
         return ""
 
     def can_enter(self, step: int) -> bool:
-        """True if a run can start at this step."""
+        """True if there are enough steps left for a run that starts at this step."""
         if self._grid is not None:
             return self._evaluations - 3 * step >= 1
         return len(self.sigmas) - 1 - step >= MIN_STEPS.get(self._name, 1)
+
+    def obstacle_to_entry(
+        self,
+        model: Any,
+        x: torch.Tensor,
+        sigmas: torch.Tensor,
+        step: int,
+        reported: int,
+        options: dict[str, Any],
+        effects: SideEffects,
+        tolerance: float = SAME_SIGMA,
+    ) -> str:
+        """Why a run cannot start at this step, for a foreign function; see ``rehearsal.obstacle_to_entry``."""
+        if self.own:
+            return ""
+        own = _hooks((options.get("extra_args") or {}).get("model_options"))
+
+        def zeros(x: torch.Tensor, sigma: Any, model_options: Any = None, **_: Any) -> torch.Tensor:
+            """Answers as ComfyUI would, down to the hooks by which a sampler reads the guidance."""
+            out = torch.zeros_like(x)
+            for hook in _hooks(model_options):
+                if hook not in own:  # the sampler's
+                    hook({
+                        "denoised": out, "cond_denoised": out, "uncond_denoised": out, "sigma": sigma, "input": x,
+                        "cond_scale": 1.0, "model_options": model_options, "model": None, "cond": [], "uncond": [],
+                    })  # fmt: skip
+            return out
+
+        return obstacle_to_entry(self.function, model, zeros, x, sigmas, step, reported, options, effects, tolerance)
 
     def entry(self, step: int, sigmas: torch.Tensor) -> torch.Tensor:
         """The noise levels for continuing from a step; a copy, since some functions write into it."""
@@ -63,14 +103,42 @@ class SamplerFunction:
         rest = self._grid[-1:].repeat(self._evaluations - 3 * step)
         return torch.cat([self._grid[step : step + 1], rest])
 
-    def noise_source(self, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Any:
-        """The noise source that the function would create by default; None if it takes none."""
-        if "noise_sampler" not in inspect.signature(self.function).parameters:
-            return None
+    def noise_source(
+        self, given: Any, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None
+    ) -> Callable[..., torch.Tensor] | None:
+        """The noise source that is recorded as a whole; None leaves the function's noise to the tape.
+
+        Args:
+            given: ``noise_sampler`` in the sampler's options.
+            x: the first state.
+            sigmas: noise levels of the run.
+            seed: of the run.
+        """
+        if given is not None:
+            # any callable object may be more than a function to a foreign sampler
+            plain = self.own or isinstance(given, (FunctionType, MethodType, partial))
+            return given if callable(given) and plain else None
         if self._name.removesuffix("_gpu") not in BROWNIAN:
-            return k_sampling.default_noise_sampler(x, seed=seed)
+            return None
         on_cpu = not self._name.endswith("_gpu")
         return k_sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu)
+
+
+def _hooks(model_options: Any) -> list[Any]:
+    return list((model_options or {}).get("sampler_post_cfg_function", []))
+
+
+def _is_own(function: Any) -> bool:
+    """True if a function, and everything that decorates it, is defined by ComfyUI or is torch's ``no_grad``."""
+    decorator = torch.no_grad()(lambda: None).__globals__
+    homes = [vars(module) for module in MODULES] + [decorator]
+    while isinstance(function, FunctionType):
+        if not any(function.__globals__ is home for home in homes):
+            return False
+        if not hasattr(function, "__wrapped__"):
+            return function.__globals__ is not decorator
+        function = function.__wrapped__
+    return False
 
 
 def _fast_grid(sigmas: torch.Tensor) -> torch.Tensor:

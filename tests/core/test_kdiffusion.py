@@ -7,7 +7,9 @@ import threading
 import pytest
 import torch
 
-from asced_core.kdiffusion import NoiseTape, SecondRun, Stopwatch, WatchedModel
+from asced_core.kdiffusion import GlobalGenerators, NoiseTape, SecondRun, Stopwatch, WatchedModel
+
+CPU = torch.device("cpu")
 
 
 def _sampler(model, x, sigmas, callback=None, disable=None, noise_sampler=None, calls=1):
@@ -29,25 +31,42 @@ def _model(x, sigma):
     return torch.tanh(x) * sigma
 
 
-def _steps(calls=1, edit=4.0, model=_model, noise=False):
+def _answer(asked):
+    return _model(asked.x, asked.sigma)
+
+
+def _watched(model=_model, tape=None):
+    return WatchedModel(model, Stopwatch(CPU), GlobalGenerators(CPU), tape)
+
+
+def _steps(calls=1, edit=4.0, model=_model, noise=False, separate=False):
     """A minimal caller: two images, the second one corrected by adding ``edit`` at step 2."""
     generator = torch.Generator().manual_seed(1)
-    tape = NoiseTape(lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
-    watched = WatchedModel(model, Stopwatch(torch.device("cpu")))
+    tape = NoiseTape()
+    source = (lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
+    watched = _watched(model, tape)
     sigmas = torch.linspace(1, 0, 7)
 
     def on_step(info):
-        if info["i"] == 2 and edit is not None:
-            changed = watched.x.clone()
-            changed[1] += edit
-            options = {"calls": calls}
-            if tape:
-                options["noise_sampler"] = tape.second()
-            watched.follow(SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options), [False, True])
+        with tape.paused():
+            if info["i"] == 2 and edit is not None:
+                call = watched.step[-1]
+                changed = call.x.clone()
+                changed[1] += edit
+                replay = tape.replay(call.drawn)
+                options = {"calls": calls}
+                if source:
+                    options["noise_sampler"] = replay.source(source, call.x)
+                run = SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options, replay)
+                watched.follow(run, call, [False, True], separate=separate)
+            watched.next_step()
+            tape.next_step()
 
     x = torch.arange(8.0).reshape(2, 1, 2, 2) / 8
     try:
-        out = _sampler(watched, x, sigmas, callback=on_step, calls=calls, noise_sampler=tape)
+        with tape:
+            recorded = tape.source(source) if source else None
+            out = _sampler(watched, x, sigmas, callback=on_step, calls=calls, noise_sampler=recorded)
         return watched.merge(out), watched.calls
     finally:
         watched.close()
@@ -112,7 +131,7 @@ def test_an_error_in_the_second_run_is_raised_in_the_first():
 
     second = SecondRun(broken, _model, torch.zeros(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
     with pytest.raises(ValueError, match="sampler failed"):
-        second.first_step(_model)
+        second.first_step(_answer)
     second.close()
 
 
@@ -126,8 +145,8 @@ def test_a_second_run_with_more_calls_is_finished_separately():
         return x
 
     second = SecondRun(longer, _model, torch.ones(1, 1, 2, 2), torch.linspace(1, 0, 3), {})
-    second.first_step(_model)
-    out, expected = second.result(_model), torch.ones(1, 1, 2, 2)
+    second.first_step(_answer)
+    out, expected = second.result(_answer), torch.ones(1, 1, 2, 2)
     for _ in range(9):
         expected = torch.tanh(expected)
     assert torch.equal(out, expected)
@@ -137,10 +156,10 @@ def test_a_second_run_with_more_calls_is_finished_separately():
 def test_a_run_at_other_noise_levels_is_noticed():
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):
-        watched = WatchedModel(_model, Stopwatch(torch.device("cpu")))
+        watched = _watched()
         watched(torch.ones(2, 1, 2, 2), sigmas[0])
         second = SecondRun(_sampler, watched, torch.ones(2, 1, 2, 2), sigmas[shift:].clone(), {})
-        watched.follow(second, [True, False])
+        watched.follow(second, watched.step[-1], [True, False])
         for sigma in sigmas[1:4]:
             watched(torch.ones(2, 1, 2, 2), sigma)
         assert bool(watched.out_of_step) == out_of_step

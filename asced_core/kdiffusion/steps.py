@@ -1,0 +1,103 @@
+"""Which step of a run a sampler's report belongs to.
+
+A sampler's own number of a step says little: chained samplers count anew, restarting ones count on, some report before
+their second evaluation and some after it. The noise level that the model was called with says where the run is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .watched_model import SAME_SIGMA, Call
+
+OTHERWISE = 0.25  # relative; up to here a sampler may tell the model another noise level than its own
+
+
+class Steps:
+    """Finds the step and the model call of each report of a sampler.
+
+    Args:
+        sigmas: noise levels of the run's steps, and of the final state.
+
+    Attributes:
+        seen: the steps that were found.
+        last: the latest of them; -1 before the first.
+        went_back: True if the sampler returned to a step that it had reported before.
+        told_otherwise: True if the sampler told the model other noise levels than it reported.
+    """
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        self._sigmas = tuple(sigmas[:-1])
+        self._in_order = True  # every report so far was the next step of this run
+        self.seen: set[int] = set()
+        self.last = -1
+        self.went_back = False
+        self.told_otherwise = False
+
+    def find(self, report: Mapping[str, Any], calls: Sequence[Call]) -> tuple[int, Call] | None:
+        """The step that a report belongs to, and its model call; None if there is none. One device sync.
+
+        Args:
+            report: what the sampler passed to its callback.
+            calls: the model calls since the last report, oldest first.
+        """
+        expected = self.last + 1
+        reported, number = _level(report.get("sigma")), report.get("i")
+        self._in_order &= number == expected
+        call = _named(report, calls)
+        if call is None:
+            call = next((c for c in reversed(calls) if self._is_at(expected, _told(c))), None)
+        if call is None:
+            return None
+        step = self._step_at(_told(call), expected)
+        if step is None and self._in_order and self._is_at(expected, reported) and self._is_near(expected, _told(call)):
+            step, self.told_otherwise = expected, True
+        if step is None:
+            return None
+        self.went_back |= step <= self.last
+        self.last = max(self.last, step)
+        self.seen.add(step)
+        return step, call
+
+    def has_all(self, steps: Iterable[int]) -> bool:
+        """True if these steps were found, and none of them twice."""
+        return not self.went_back and self.seen.issuperset(steps)
+
+    def _step_at(self, level: tuple[float, float] | None, expected: int) -> int | None:
+        """The step at a noise level; the expected one if several share it."""
+        if self._is_at(expected, level):
+            return expected
+        return next((step for step in range(len(self._sigmas)) if self._is_at(step, level)), None)
+
+    def _is_at(self, step: int, level: tuple[float, float] | None) -> bool:
+        if level is None or step >= len(self._sigmas):
+            return False
+        return abs(level[0] - self._sigmas[step]) <= level[1] * self._sigmas[step]
+
+    def _is_near(self, step: int, level: tuple[float, float] | None) -> bool:
+        return level is not None and self._is_at(step, (level[0], OTHERWISE))
+
+
+def _told(call: Call) -> tuple[float, float] | None:
+    return _level(call.asked.sigma)
+
+
+def _level(sigma: Any) -> tuple[float, float] | None:
+    """A noise level and the relative precision of its dtype."""
+    if sigma is None:
+        return None
+    value = torch.as_tensor(sigma).flatten()
+    if not value.numel() or not value.is_floating_point():
+        return None
+    return float(value[0]), max(SAME_SIGMA, torch.finfo(value.dtype).eps)
+
+
+def _named(report: Mapping[str, Any], calls: Sequence[Call]) -> Call | None:
+    """The call whose prediction or state is in the report."""
+    for call in reversed(calls):
+        if report.get("denoised") is call.returned:
+            return call
+    return next((call for call in reversed(calls) if report.get("x") is call.asked.x), None)

@@ -1,0 +1,211 @@
+"""A watched run while its sampler works: steps are matched, the decision is made, the corrected run is started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ...asced_core import Trajectory
+from ...asced_core.kdiffusion import (
+    SAME_SIGMA,
+    Call,
+    GlobalGenerators,
+    NoiseTape,
+    SecondRun,
+    Steps,
+    Stopwatch,
+    WatchedModel,
+)
+from ...asced_core.kdiffusion.steps import OTHERWISE
+from .patch_state import PatchState
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the sampler's function was called.
+
+    Attributes:
+        sigmas: noise levels.
+        options: its keyword arguments, without the callback.
+        extra_args: a copy of those from before the run, because some functions add their own hooks to them.
+        source: noise source among the options that is recorded as a whole; None if there is none.
+        keep_original: also finishes the run without a correction.
+    """
+
+    sigmas: torch.Tensor
+    options: dict[str, Any]
+    extra_args: dict[str, Any]
+    source: Callable[..., torch.Tensor] | None
+    keep_original: bool
+
+    @property
+    def area(self) -> torch.Tensor | None:
+        """The inpainted area (> 0); None is the whole image."""
+        return self.extra_args.get("denoise_mask")
+
+
+@dataclass(eq=False)
+class LiveRun:
+    """Follows one run step by step.
+
+    Attributes:
+        plan, trajectory, watched, stopwatch: of the run.
+        tape: records the sampler's noise; None if nothing is corrected at T_c.
+        patches: what the model's patches remember.
+        start: how the sampler's function was called.
+        acted: True once images were corrected.
+        notes: what the user should know, as sentences.
+    """
+
+    plan: Plan
+    trajectory: Trajectory
+    watched: WatchedModel
+    stopwatch: Stopwatch
+    tape: NoiseTape | None
+    patches: PatchState
+    start: Start
+    acted: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._steps = Steps(self.plan.function.sigmas)
+        self._reported = 0  # steps, before the current one
+        self._second: SecondRun | None = None
+        self._early: Any = None  # what the patches remembered after the first step
+        self._expect()
+
+    def on_step(self, report: dict[str, Any]) -> int | None:
+        """Follows the sampler's report of a step; returns the step, or None if it is not one of this run's."""
+        calls = tuple(self.watched.step)
+        if self.trajectory.decision is None:
+            found = self._steps.find(report, calls)
+            if found is not None:
+                self._watch(*found)
+            step = None if found is None else found[0]
+        else:
+            step = self._steps.last = self._steps.last + 1
+            if calls and step < self.trajectory.schedule.steps:
+                self.trajectory.observe(step, calls[-1].x, calls[-1].denoised)
+        self._reported += 1
+        self.watched.next_step()
+        if self.tape is not None:
+            self.tape.next_step()
+            if self._early is None:
+                self._early = self.patches.read()
+        self._expect()
+        return step
+
+    def _expect(self) -> None:
+        """Before the step of the decision, everything is kept that a corrected call needs."""
+        decision = self.trajectory.schedule.window.decision
+        self.watched.undoable = self.tape is not None and not self.acted and self._steps.last + 1 == decision
+
+    def _watch(self, step: int, call: Call) -> None:
+        trajectory, window = self.trajectory, self.trajectory.schedule.window
+        with self.stopwatch.span("asced"):
+            trajectory.observe(step, call.x, call.denoised)
+            if not trajectory.is_due(step) or not self._steps.has_all(range(window.first, step + 1)):
+                return
+            if not trajectory.decide().acts:
+                return
+        obstacle = self._obstacle(step, call)
+        if obstacle:
+            trajectory.leave_alone()
+            name = self.plan.function.name
+            self.notes.append(
+                f"Not corrected: sampler {name} cannot continue from a corrected state, because {obstacle}."
+            )
+        else:
+            self._correct(step, call)
+
+    def _obstacle(self, step: int, call: Call) -> str:
+        """Why the sampler's function cannot be started at a step; empty if it can."""
+        if self.tape is not None and not self.tape.replayable:
+            return "its noise cannot be repeated"
+        told = OTHERWISE if self._steps.told_otherwise else SAME_SIGMA
+        return self.plan.function.obstacle_to_entry(
+            self.watched,
+            call.x,
+            self.start.sigmas,
+            step,
+            self._reported,
+            {**self.start.options, "extra_args": self.start.extra_args},
+            self._sampler_state(call),
+            told,
+        )
+
+    def _correct(self, step: int, call: Call) -> None:
+        trajectory, function, start = self.trajectory, self.plan.function, self.start
+        decision = trajectory.decision
+        assert decision is not None
+        assert self.tape is not None
+        acting = decision.acting(len(call.x))
+        remembers = self._early is not None and PatchState.changed(self._early, self.patches.read())
+        separate = start.keep_original or (remembers and not all(acting))
+        options = {**start.options, "extra_args": start.extra_args} if separate else dict(start.options)
+        replay = self.tape.replay(call.drawn)
+        if start.source is not None:
+            options["noise_sampler"] = replay.source(start.source, call.x)
+        with self.stopwatch.span("asced"):
+            corrected = trajectory.correct(decision, call.x, call.denoised)
+        entry = function.entry(step, start.sigmas)
+        self._second = SecondRun(
+            function.function, self.watched, corrected, entry, options, replay, self._sampler_state(call)
+        )
+        if self._steps.told_otherwise:
+            self.watched.tolerance = OTHERWISE
+        answer = self.watched.follow(self._second, call, acting, function.skips, start.area, separate)
+        fresh, alike = answer.read()
+        if not fresh:
+            self.watched.close()
+            trajectory.leave_alone()
+            self.notes.append(
+                "Not corrected: the model answers from a cache, so a correction would be undone; remove the node that "
+                "caches its predictions."
+            )
+            return
+        if not alike:
+            self.notes.append(
+                "A patch on this model gives another answer to each call, so the correction may have changed images "
+                "without a region as well."
+            )
+        self.acted = True
+        trajectory.observe(step, answer.call.x, answer.call.denoised)  # in place of the old prediction
+
+    def _sampler_state(self, call: Call) -> GlobalGenerators | PatchState:
+        """What the sampler's function may change besides its own variables."""
+        if self.plan.function.own:
+            return GlobalGenerators(call.x.device)
+        options = {name: value for name, value in self.start.options.items() if name != "extra_args"}
+        return PatchState([self.plan.function.function, options], call.x.device)
+
+    def shown(self, report: dict[str, Any]) -> dict[str, Any]:
+        """The report for ComfyUI's own callback, with the corrected images in its prediction."""
+        if not self.acted or "denoised" not in report:
+            return report
+        return {**report, "denoised": self.watched.shown(report["denoised"])}
+
+    def finish(self) -> None:
+        """Adds what can only be said when the run has ended."""
+        name, window = self.plan.function.name, self.trajectory.schedule.window
+        if self.trajectory.decision is None and window.decision is not None:
+            what = (
+                "goes back to a higher noise level"
+                if self._steps.went_back
+                else ("does not report its predictions at the noise levels of this run's steps")
+            )
+            self.notes.append(f"Not watched: sampler {name} {what}.")
+        if self.watched.out_of_step:
+            self.notes.append(
+                f"Sampler {name} uses other noise levels when it starts in mid-run: corrected images may look wrong. "
+                "Use another sampler, or correction method none."
+            )
+        elif self._second is not None and self._second.replay is not None and self._second.replay.missed:
+            self.notes.append(
+                f"Sampler {name} drew other noise for the corrected images: they may have changed outside of the "
+                "regions as well."
+            )

@@ -1,0 +1,141 @@
+"""Samplers of other packs: the image is theirs where nothing is found, and the other images where something is."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from . import foreign
+from .models import with_artifact
+
+BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
+SHAPE = (2, 3, 32, 32)
+
+# name -> (sampler function and its options, whether its images can be corrected)
+SAMPLERS = {
+    "a default Brownian noise of its own": (lambda: (foreign.own_default(), {}), False),
+    "noise seeded once": (lambda: (foreign.seeded_once(), {}), True),
+    "noise seeded once, reported late": (lambda: (foreign.seeded_once(report="late"), {}), True),
+    "noise seeded at each step": (lambda: (foreign.seeded_each_step, {}), False),
+    "noise of numpy": (lambda: (foreign.of_numpy, {}), False),
+    "global noise of torch": (lambda: (foreign.of_globals("torch"), {}), True),
+    "global noise in place": (lambda: (foreign.of_globals("in place"), {}), True),
+    "global noise of numpy": (lambda: (foreign.of_globals("numpy"), {}), True),
+    "a wrapper of euler_ancestral": (lambda: (foreign.passing_on("euler_ancestral"), {}), True),
+    "a wrapper of dpmpp_2m_sde": (lambda: (foreign.passing_on("dpmpp_2m_sde"), {}), False),
+    "a wrapper of dpmpp_2m": (lambda: (foreign.passing_on("dpmpp_2m"), {}), True),
+    "a wrapper of heun": (lambda: (foreign.passing_on("heun"), {}), True),
+    "a wrapper of euler_ancestral_cfg_pp": (lambda: (foreign.passing_on("euler_ancestral_cfg_pp"), {}), True),
+    "an object that counts": (lambda: (foreign.Counting(), {}), True),
+    "a given function": (lambda: (_ks("euler_ancestral"), {"noise_sampler": _given("function")}), True),
+    "a given list": (lambda: (_ks("dpmpp_2s_ancestral"), {"noise_sampler": _given("list")}), True),
+    "a given object": (lambda: (_ks("euler_ancestral"), {"noise_sampler": _given("object")}), True),
+    "a given function for a foreign sampler": (
+        lambda: (foreign.own_default(), {"noise_sampler": _given("function")}), True),
+    "a given object for a foreign sampler": (
+        lambda: (foreign.own_default(), {"noise_sampler": _given("object")}), True),
+    "sigma by keyword": (lambda: (foreign.euler(keyword=True), {}), True),
+    "a state changed in place": (lambda: (foreign.euler(in_place=True, report="late"), {}), True),
+    "a bare report": (lambda: (foreign.euler(bare=True), {}), True),
+    "a late and bare report": (lambda: (foreign.euler(bare=True, report="late"), {}), True),
+    "Heun that reports late": (lambda: (foreign.heun_that_reports_late, {}), True),
+    "two parts": (lambda: (foreign.chained(2), {}), True),
+    "three parts": (lambda: (foreign.chained(3), {}), True),
+    "a restart before the decision": (lambda: (foreign.restarting(5, 3), {}), False),
+    "a restart after the decision": (lambda: (foreign.restarting(9, 7), {}), False),
+    "other levels for the model": (lambda: (foreign.detailed(), {}), True),
+    "other levels and noise": (lambda: (foreign.detailed(inner="euler_ancestral"), {}), True),
+    "far lower levels": (lambda: (foreign.euler(told=0.5), {}), False),
+}  # fmt: skip
+
+
+def _ks(name):
+    import comfy.k_diffusion.sampling as ks
+
+    return getattr(ks, f"sample_{name}")
+
+
+def _given(kind):
+    return foreign.given_source(kind, SHAPE)
+
+
+def _states():
+    return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+
+
+def _reset():
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+
+
+@pytest.fixture
+def both(hands, core_node, run_node):
+    """Samples with a fresh SAMPLER on SamplerCustomAdvanced, and on ASCED's; returns both latents, report, original."""
+    import comfy.samplers
+
+    def run(make, model=None, guider=None, steps=16, batch=2, sigmas=None, **options):
+        model = model or hands.eps
+        if guider is None:
+            guider = lambda: core_node(  # noqa: E731
+                "CFGGuider", model=model, positive=hands.positive, negative=hands.negative, cfg=2.0)[0]  # fmt: skip
+        if sigmas is None:
+            sigmas = core_node("BasicScheduler", model=model, scheduler="normal", steps=steps, denoise=1.0)[0]
+        latent = {"samples": torch.zeros(batch, *SHAPE[1:])}
+        noise = core_node("RandomNoise", noise_seed=3)[0]
+        outs, states = [], []
+        for node, more in ((core_node, {}), (run_node, options)):
+            function, extra = make()
+            sampler = comfy.samplers.KSAMPLER(function, extra_options=extra)
+            name = "SamplerCustomAdvanced" if node is core_node else "ASCED_SamplerCustomAdvanced"
+            _reset()
+            outs.append(node(name, noise=noise, guider=guider(), sampler=sampler, sigmas=sigmas, latent_image=latent,
+                             **more))  # fmt: skip
+            states.append(_states())
+            assert sampler.sampler_function is function and sampler.extra_options is extra
+        same = all(map(np.array_equal, states[0][:2], states[1][:2])) and states[0][2] == states[1][2]
+        assert same, "a random generator ended elsewhere"
+        stock, ours = outs
+        return stock[0]["samples"], ours[0]["samples"], ours[3], ours[4]["samples"]
+
+    return run
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_my_custom_sampler_made_another_image_although_nothing_was_found(both, detection, name):
+    make, _ = SAMPLERS[name]
+    stock, ours, report, _ = both(make, detection=detection(**BLIND))
+    assert torch.equal(stock, ours)
+    assert not any(image.flagged for image in report.images)
+
+
+@pytest.mark.parametrize("name", ["a default Brownian noise of its own", "a given function", "an object that counts"])
+def test_my_custom_sampler_made_another_image_with_method_none(both, hands, detection, correction, name):
+    make, _ = SAMPLERS[name]
+    stock, ours, _, _ = both(
+        make, with_artifact(hands.eps), detection=detection(), correction=correction(method="none")
+    )
+    assert torch.equal(stock, ours)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_another_image_of_the_batch_changed(both, hands, detection, correction, name, keep):
+    make, correctable = SAMPLERS[name]
+    stock, ours, report, original = both(
+        make, with_artifact(hands.eps), detection=detection(), correction=correction(keep_original=keep)
+    )
+    assert torch.equal(stock[1], ours[1])
+    corrected = report.images[0].corrected
+    assert corrected == correctable, report.summary()
+    assert torch.equal(stock[0], ours[0]) != corrected
+    if keep:
+        assert torch.equal(original, stock)
+    if corrected:
+        assert not report.notes
+        assert report.images[0].flagged and ours.isfinite().all()
+    else:
+        assert report.notes
