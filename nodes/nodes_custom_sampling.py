@@ -66,7 +66,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
             noise=noise, guider=watched, sampler=sampler, sigmas=sigmas, latent_image=latent_image
         )
         output, denoised = getattr(done, "args", done)  # a plain pair in older ComfyUI versions
-        report = run.report_of(output, guider.model_patcher, detection, correction)
+        report = run.report_of(output, guider.model_patcher, detection, correction, idle=not sigmas.numel())
         found = status.announce_report(cls.hidden.unique_id, report)
         return io.NodeOutput(output, denoised, *found, run.original_of(output))
 

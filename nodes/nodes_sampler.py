@@ -154,7 +154,11 @@ def _sample(
     # by name, because `nodes` would be taken for this pack's folder
     sample = importlib.import_module("nodes").common_ksampler
     (latent,) = sample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, **options)
-    found = status.announce_report(cls.hidden.unique_id, run.report_of(latent, model, detection, correction))
+    idle = options.get("denoise", 1.0) <= 0 or options.get("start_step", 0) >= min(
+        options.get("last_step", steps), steps
+    )
+    report = run.report_of(latent, model, detection, correction, idle)
+    found = status.announce_report(cls.hidden.unique_id, report)
     return io.NodeOutput(latent, *found, run.original_of(latent))
 
 

@@ -75,8 +75,18 @@ def patch_model(
 
 
 def patch_guider(guider: Any, *args: Any) -> Any:
-    """A copy of a guider whose sampling runs are watched and corrected; further arguments as for patch_model."""
-    patched = copy.copy(guider)
+    """A copy of a guider whose sampling runs are watched and corrected; further arguments as for patch_model.
+
+    A guider that stands in for another one is returned as it is: an attribute that is set on a copy of it may end up
+    on the one behind it, which belongs to the graph.
+    """
+    own = getattr(guider, "__dict__", {})
+    if "model_patcher" not in own or type(guider).__setattr__ is not object.__setattr__:
+        return guider
+    try:
+        patched = copy.copy(guider)
+    except Exception:  # such as the endless recursion of a plain __getattr__
+        return guider
     # its model_options stay: ComfyUI adds the wrappers of the model to them, and a guider may have options of its own
     patched.model_patcher = patch_model(guider.model_patcher, *args)
     return patched
@@ -103,12 +113,29 @@ class OneRun:
         return with_samples(latent, self._original)
 
     def report_of(
-        self, latent: dict[str, Any], model: Any, detection: DetectionOptions, correction: CorrectionOptions
+        self,
+        latent: dict[str, Any],
+        model: Any,
+        detection: DetectionOptions,
+        correction: CorrectionOptions,
+        idle: bool,
     ) -> Report:
-        """The report of the run, also if ComfyUI had nothing to sample and returned the latent as it was."""
+        """The report of the run, also if there was none.
+
+        Args:
+            latent: what was sampled.
+            model: ComfyUI's ModelPatcher.
+            detection, correction: as requested.
+            idle: True if ComfyUI had nothing to sample, and returned the latent as it was.
+        """
         if self._report is not None:
             return self._report
-        reason = "Not watched: there was no step to sample (denoise 0, or a start step at or after the end step)."
+        reason = (
+            "Not watched: there was no step to sample (denoise 0, or a start step at or after the end step)."
+            if idle
+            else "Not watched: the sampling did not use the MODEL that ASCED patched, because a guider or another node "
+            "samples with one of its own; connect ASCED Apply to Model in front of that."
+        )
         shape = tuple(latent["samples"].shape)
         facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape))
         return unwatched(shape, (), detection.settings, correction.settings, facts, (reason,))

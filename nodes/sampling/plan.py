@@ -9,7 +9,16 @@ from typing import Any
 import comfy.model_management
 import torch
 
-from ...asced_core import CorrectionSettings, Corrector, NoiseLevel, Schedule, Space, Trajectory, Watcher
+from ...asced_core import (
+    CorrectionSettings,
+    Corrector,
+    DetectionSettings,
+    NoiseLevel,
+    Schedule,
+    Space,
+    Trajectory,
+    Watcher,
+)
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.detect.given import FindMasks
 from ...asced_core.maps import BoolMap, frames_of
@@ -106,13 +115,7 @@ def make_plan(
         check_vae(detection.vae, shape, "Detection in space vae")
         looking = make_codec(detection.vae)
     space = make_space(patcher, shape, settings, looking)
-    sampling = patcher.get_model_object("model_sampling")
-    highest = float(sampling.sigma_max)  # 0 percent is infinite in ComfyUI
-
-    def sigma_at(percent: float) -> float:
-        return noise_level(sampling, min(float(sampling.percent_to_sigma(percent)), highest)).sigma
-
-    schedule = Schedule.of([noise_level(sampling, sigma) for sigma in function.sigmas], settings, sigma_at)
+    schedule = _schedule(patcher.get_model_object("model_sampling"), function.sigmas, settings)
     acting, decision = correction.settings, schedule.window.decision
     notes: tuple[str, ...] = ()
     if decision is not None and acting.acts and not function.can_enter(decision):
@@ -176,8 +179,39 @@ def _correcting_codec(
     return make_codec(correction.vae)
 
 
+def _schedule(sampling: Any, sigmas: Sequence[float], settings: DetectionSettings) -> Schedule:
+    """The schedule of a run.
+
+    Raises:
+        UnwatchableError: ComfyUI samples at these noise levels, but there is no mix of image and noise at them.
+    """
+    levels = []
+    for sigma in sigmas:
+        try:
+            level = noise_level(sampling, sigma)
+        except ValueError:
+            level = None
+        if level is None or (level.sigma == 0) != (sigma == 0):
+            raise UnwatchableError(f"at noise level {sigma:.4g} this model's state is not a mix of image and noise")
+        levels.append(level)
+
+    def sigma_at(percent: float) -> float:
+        # 0 percent is infinite in ComfyUI
+        sigma = min(float(sampling.percent_to_sigma(percent)), float(sampling.sigma_max))
+        return noise_level(sampling, sigma).sigma
+
+    try:
+        return Schedule.of(levels, settings, sigma_at)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise UnwatchableError(f"the range of this model's noise levels is unknown ({error})") from error
+
+
 def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
-    """Alpha and sigma of a state, measured on ComfyUI's own function that adds noise to an image."""
+    """Alpha and sigma of a state, measured on ComfyUI's own function that adds noise to an image.
+
+    Raises:
+        ValueError: the state is not a mix of image and noise.
+    """
     at, zero, one = torch.tensor([sigma]), torch.zeros(1, 1), torch.ones(1, 1)
     return NoiseLevel(
         float(sampling.noise_scaling(at, zero.clone(), one)), float(sampling.noise_scaling(at, one.clone(), zero))

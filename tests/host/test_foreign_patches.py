@@ -1,0 +1,88 @@
+"""Patches of other packs: an added model call leaves no trace in them, nor in the images that nothing was found in."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from . import patches
+from .models import with_artifact
+
+BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
+PATCHES = {
+    **{f"draws, {kind}": lambda kind=kind: patches.drawing(kind)
+       for kind in ("torch", "numpy", "python", "own torch", "own numpy", "own python")},
+    **{f"counts, {where}": lambda where=where: patches.counting(where)
+       for where in ("attribute", "dict", "tensor", "global", "class", "closure")},
+    "caches by level": lambda: patches.caching_by_level(),
+    "skips calls": lambda: patches.wrapping(patches.Skipping()),
+    "smooths over the steps": lambda: patches.smoothing(),
+    "counts on the network": lambda: patches.on_the_network(),
+}  # fmt: skip
+SAMPLERS = ["euler", "dpmpp_2m", "heun", "euler_ancestral"]
+
+
+def _seeded():
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(5)
+    patches.COUNT, patches.Counter.calls = 0, 0
+
+
+@pytest.fixture
+def compare(hands, stock, corrected, detection, correction):
+    """Stock and ours on a freshly patched model: latents, report, original."""
+
+    def run(name, sampler, images=(0,), widgets=(), keep=False, **more):
+        results, states = [], []
+        for sample in (stock, corrected):
+            model = PATCHES[name]()(with_artifact(hands.eps, images=images))
+            _seeded()
+            settings = {"detection": detection(**dict(widgets)), "correction": correction(keep_original=keep)}
+            extra = {} if sample is stock else {"settings": settings}
+            results.append(sample(model, sampler=sampler, steps=16, **extra, **more))
+            states.append((torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()))  # noqa: NPY002
+        assert all(map(np.array_equal, states[0][:2], states[1][:2])), "a random generator ended elsewhere"
+        assert states[0][2] == states[1][2]
+        return results[0], *results[1]
+
+    return run
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:2])
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patch_with_a_memory_and_nothing_found(compare, name, sampler):
+    stock, ours, _, report = compare(name, sampler, widgets=BLIND)
+    assert torch.equal(stock, ours) and not report.images[0].flagged
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", PATCHES)
+def test_hypertile_made_the_other_images_of_my_batch_change(compare, name, sampler):
+    stock, ours, _, report = compare(name, sampler)
+    assert torch.equal(stock[1], ours[1])
+    assert report.images[0].flagged and not report.images[1].flagged
+    if (name, sampler) == ("caches by level", "heun"):  # which gets its own first call of a step from the cache
+        assert "answers from a cache" in report.summary() and torch.equal(stock, ours)
+    else:
+        assert report.images[0].corrected and not report.notes, report.summary()
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_single_image_is_corrected_as_well(compare, name):
+    stock, ours, _, report = compare(name, "euler", batch=1)
+    assert report.images[0].corrected
+    assert (ours - stock).abs().max() > 0.1
+
+
+def test_a_patch_whose_memory_cannot_be_reached_is_named(hands, corrected, settings):
+    import itertools
+
+    calls = itertools.count()
+    model = patches.wrapping(lambda run, args: run(args["input"]) * (1 + 0.1 * (next(calls) % 2)))
+    report = corrected(model(with_artifact(hands.eps)), steps=16, settings=settings)[2]
+    assert report.images[0].corrected
+    assert "gives another answer to each call" in report.summary()
