@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import DetectionSettings, detect
+from asced_core import DetectionSettings, ImageReport, RunFacts, detect
 from asced_core.report.calibration import LOWEST, Calibration
 from asced_core.settings import to_dict
 
@@ -29,7 +29,8 @@ def _watched(runs, **settings):
     """The parts of a report that calibration reads, from runs at the lowest threshold."""
     detection = DetectionSettings(mad_scale=LOWEST, **settings)
     ratios = np.stack([detect(run, detection).ratio for run in runs]).astype(np.float16)
-    return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12)
+    images = [ImageReport(place, 0.0, (), False) for place in range(len(ratios))]
+    return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12, images=images, run=RunFacts())
 
 
 def _made(marks):

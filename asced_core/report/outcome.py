@@ -1,0 +1,70 @@
+"""Sentences about images that have no result: what could not be measured, was not looked at, or was left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+NAMED = 6  # more images than this are counted, not listed
+
+
+class Outcome(Protocol):
+    """What came out for one image, see Detection."""
+
+    @property
+    def measurable(self) -> bool: ...
+    @property
+    def looked_at(self) -> bool: ...
+    @property
+    def too_large(self) -> int: ...
+
+
+def plural(number: int, what: str) -> str:
+    """``1 region``, ``2 regions``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def listed(places: Sequence[int], what: str) -> str:
+    """``image 1``, ``images 0, 2 and 5``, ``9 images``."""
+    if len(places) > NAMED:
+        return plural(len(places), what)
+    names = [str(place) for place in places]
+    head = ", ".join(names[:-1])
+    return f"{what}s {head} and {names[-1]}" if head else f"{what} {names[0]}"
+
+
+def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:
+    """A sentence for each kind of image without a full result; empty if there are none.
+
+    Args:
+        images: all of a run.
+        what: an image of it, in the singular.
+    """
+    lost = [place for place, image in enumerate(images) if not image.measurable]
+    unseen = [place for place, image in enumerate(images) if image.measurable and not image.looked_at]
+    large = [place for place, image in enumerate(images) if image.too_large]
+    sentences = []
+    if lost:
+        own = "its" if len(lost) == 1 else "their"
+        sentences.append(f"{_subject(lost, images, what)} could not be measured: {own} values are NaN or infinite.")
+    if unseen:
+        were, them = ("was", "it") if len(unseen) == 1 else ("were", "them")
+        subject = _capitalized(f"the {what}" if len(images) == 1 else listed(unseen, what))
+        sentences.append(f"{subject} {were} not looked at: the masks only_here and protect leave nothing of {them}.")
+    if large:
+        where = "" if len(images) == 1 else f" in {listed(large, what)}"
+        number = plural(sum(images[place].too_large for place in large), "region")
+        sentences.append(f"{number}{where} left alone: larger than max_area.")
+    return sentences
+
+
+def _subject(places: Sequence[int], images: Sequence[Outcome], what: str) -> str:
+    if len(images) == 1:
+        return f"The {what}"
+    if len(places) == len(images):
+        return f"None of the {plural(len(images), what)}"
+    return _capitalized(listed(places, what))
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
