@@ -71,10 +71,10 @@ def decide(
     """
     ratio, thresholds, finite = to_cpu(evidence)
     clear = _clearing(forbidden)
-    looked_at = clear(np.ones(ratio.shape, bool)).any((1, 2))
+    allowed = clear(np.ones(ratio.shape, bool))
     found = [
-        find_in(r, t, detection, bool(measurable), bool(seen))
-        for r, t, measurable, seen in zip(clear(ratio), thresholds, finite, looked_at, strict=True)
+        find_in(r, t, detection, bool(measurable), bool(cells.any()))
+        for r, t, measurable, cells in zip(clear(ratio), thresholds, finite, allowed, strict=True)
     ]
     labels = clear(np.stack([d.labels for d in found]))  # again, because expand may have grown regions into it
     detections = tuple(replace(d, labels=own) for d, own in zip(found, labels, strict=True))

@@ -74,9 +74,9 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
     first = next((tile.report for tile in used if tile.report.decision is not None), used[0].report)
     runs = list({id(tile.report): tile.report for tile in used}.values())
     unseen = sum(not image.looked_at for image in images)
-    notes = (f"Stitched from {plural(len(used), 'tile')}.",)
+    notes = [f"Stitched from {plural(len(used), 'tile')}."]
     if unseen:
-        notes = (f"Not watched: {unseen} of {plural(len(used), 'tile')}.", *notes)
+        notes.insert(0, f"Not watched: {unseen} of {plural(len(used), 'tile')}.")
     facts = replace(
         first.run,
         image_size=(height, width),
@@ -105,7 +105,7 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         ratios=ratio[None],
         **without_trace(1),
         run=facts,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

@@ -20,6 +20,7 @@ from ...asced_core.baselines.steering import Steering
 from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, SecondRun, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
 from ..page.preview import Preview
+from .model_identity import model_identity
 from .plan import Plan, image_size
 
 
@@ -161,9 +162,11 @@ class Run:
             space=self._plan.space.name,
             image_size=image_size(self._patcher, self._shape),
             frames=frames_of(self._shape),
+            model=model_identity(self._patcher),
         )
         if self._trajectory is not None and self._trajectory.decision is not None:
-            report = self._trajectory.report(facts, tuple(self._notes))
+            learned_on = self._plan.detection.learned_on
+            report = self._trajectory.report(facts, (*learned_on.notes(facts), *self._notes))
             return report if self._steering is None else self._steering.finish(report)
         notes = self._plan.schedule.window.notes if self._trajectory is not None else ()
         settings, correction = self._plan.detection.settings, self._plan.correction

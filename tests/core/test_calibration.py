@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asced_core import DetectionSettings, ImageReport, RunFacts, detect
-from asced_core.report.calibration import LOWEST, Calibration
+from asced_core.report.calibration import FREE, LOWEST, Calibration
 from asced_core.settings import to_dict
 
 DEFAULTS = to_dict(DetectionSettings(mad_scale=LOWEST))
@@ -34,7 +34,7 @@ def _watched(runs, **settings):
 
 
 def _made(marks):
-    own = {k: v for k, v in DEFAULTS.items() if k not in ("mad_scale", "max_area", "expand")}
+    own = {k: v for k, v in DEFAULTS.items() if k not in FREE}
     return Calibration(np.asarray(marks, np.float32), own)
 
 
