@@ -60,7 +60,8 @@ class ASCED_Gate(io.ComfyNode):
                 io.Boolean.Output(
                     "clean",
                     display_name="clean",
-                    tooltip="True if every image was watched and none was rejected.",
+                    tooltip="True if every image was watched, none was rejected, and no region was left alone as larger "
+                    "than max_area.",
                 ),
                 io.String.Output("summary", display_name="summary", tooltip="What was found, as text."),
                 sockets.Report.Output(
@@ -83,7 +84,7 @@ class ASCED_Gate(io.ComfyNode):
             _picked(samples, rejected),
             max(verdict.score for verdict in found),
             sum(verdict.regions for verdict in found),
-            report.decision is not None and all(verdict.looked_at for verdict in found) and not rejected,
+            not rejected and all(verdict.looked_at and not verdict.too_large for verdict in found),
             report.summary(),
             part_of(report, kept) if kept else ExecutionBlocker(None),
         )

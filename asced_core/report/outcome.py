@@ -49,8 +49,10 @@ def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:
         sentences.append(f"{_subject(lost, images, what)} could not be measured: {own} values are NaN or infinite.")
     if unseen:
         were, them = ("was", "it") if len(unseen) == 1 else ("were", "them")
-        subject = _capitalized(f"the {what}" if len(images) == 1 else listed(unseen, what))
-        sentences.append(f"{subject} {were} not looked at: the masks only_here and protect leave nothing of {them}.")
+        every = len(unseen) == len(images)
+        subject = "Nothing was" if every else f"{_capitalized(listed(unseen, what))} {were} not"
+        left = "" if every else f" of {them}"
+        sentences.append(f"{subject} looked at: the masks only_here and protect leave nothing{left}.")
     if large:
         where = "" if len(images) == 1 else f" in {listed(large, what)}"
         number = plural(sum(images[place].too_large for place in large), "region")

@@ -22,6 +22,7 @@ class Verdict:
         area: marked share of the area, 0 to 1.
         measurable: False if it, or one of its frames, held NaN or infinity.
         looked_at: False if nobody looked at it, or at one of its frames.
+        too_large: number of regions that were left alone because of ``max_area``.
     """
 
     score: float
@@ -29,6 +30,7 @@ class Verdict:
     area: float
     measurable: bool = True
     looked_at: bool = True
+    too_large: int = 0
 
 
 def verdicts(report: Report) -> list[Verdict]:
@@ -44,6 +46,7 @@ def verdicts(report: Report) -> list[Verdict]:
                 area=float((report.labels[first : first + frames] > 0).mean()),
                 measurable=all(image.measurable for image in images),
                 looked_at=all(image.looked_at for image in images),
+                too_large=sum(image.too_large for image in images),
             )
         )
     return found
