@@ -60,8 +60,8 @@ class ASCED_Gate(io.ComfyNode):
                 io.Boolean.Output(
                     "clean",
                     display_name="clean",
-                    tooltip="True if every image was watched, none was rejected, and no region was left alone as larger "
-                    "than max_area.",
+                    tooltip="True if every image was watched, none was rejected, and no region was left alone as "
+                    "larger than max_area.",
                 ),
                 io.String.Output("summary", display_name="summary", tooltip="What was found, as text."),
                 sockets.Report.Output(

@@ -10,8 +10,9 @@ import { text } from "./text.js"
  *   threshold: number | null, share: number | null}} Step
  * @typedef {"not_measurable" | "marked" | "not_looked_at" | "too_large" | "clean"} State
  * @typedef {{box: number[], score: number}} Region box: left, top, right, bottom as shares of the image
- * @typedef {{index: number, score: number, state: State, corrected: boolean, picture: import("./dom.js").FileRef | null,
- *   strip: import("./dom.js").FileRef | null, timeline: Step[], regions: Region[]}} Picture
+ * @typedef {{index: number, score: number, state: State, corrected: boolean,
+ *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null, timeline: Step[],
+ *   regions: Region[]}} Picture
  * @typedef {{steps: number, window: number[], decision: number | null, corrected_steps: number[],
  *   aspect: number, images: Picture[]}} Run
  */
@@ -180,8 +181,8 @@ export class RegionPanel {
       this.pager.label.textContent = text("panel_empty")
       return
     }
-    const { state, score } = image
-    const found = state === "marked" ? text("regions", { count: image.regions.length, score: score.toFixed(1) }) : text(state)
+    const marks = { count: image.regions.length, score: image.score.toFixed(1) }
+    const found = image.state === "marked" ? text("regions", marks) : text(image.state)
     const which = text("image_of", { index: image.index, count: run.images.length })
     this.pager.label.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))

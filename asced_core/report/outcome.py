@@ -46,7 +46,7 @@ def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:
     sentences = []
     if lost:
         own = "its" if len(lost) == 1 else "their"
-        sentences.append(f"{_subject(lost, images, what)} could not be measured: {own} values are NaN or infinite.")
+        sentences.append(f"{_who_could(lost, images, what)} be measured: {own} values are NaN or infinite.")
     if unseen:
         were, them = ("was", "it") if len(unseen) == 1 else ("were", "them")
         every = len(unseen) == len(images)
@@ -60,12 +60,12 @@ def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:
     return sentences
 
 
-def _subject(places: Sequence[int], images: Sequence[Outcome], what: str) -> str:
+def _who_could(places: Sequence[int], images: Sequence[Outcome], what: str) -> str:
     if len(images) == 1:
-        return f"The {what}"
+        return f"The {what} could not"
     if len(places) == len(images):
-        return f"None of the {plural(len(images), what)}"
-    return _capitalized(listed(places, what))
+        return f"None of the {plural(len(images), what)} could"
+    return f"{_capitalized(listed(places, what))} could not"
 
 
 def _capitalized(text: str) -> str:
