@@ -29,7 +29,7 @@ def frames_of(shape: tuple[int, ...]) -> int:
 
 def finite_images(images: Tensor) -> Tensor:
     """Which of the images [B,C,H,W] hold neither NaN nor infinity, bool [B] on their device, without a device sync."""
-    return images.flatten(1).isfinite().all(1)
+    return images.flatten(1).abs().amax(1).isfinite()  # several times as fast on the CPU as isfinite().all()
 
 
 def without_nan(values: NDArray[np.floating], instead: float = 0.0) -> NDArray[np.float32]:

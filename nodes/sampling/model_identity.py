@@ -44,7 +44,7 @@ def _sampled(patcher: Any) -> Iterator[bytes]:
         try:
             original = _original(patcher, f"diffusion_model.{name}", weight)
             yield original.detach().to("cpu", torch.float16).numpy().tobytes()
-        except (RuntimeError, TypeError, ValueError, NotImplementedError):  # quantized, or without values
+        except (RuntimeError, TypeError, ValueError, AttributeError):  # quantized, without values, or kept otherwise
             continue
 
 
