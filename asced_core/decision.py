@@ -73,9 +73,13 @@ def decide(
         state_size: height and width of the state in cells.
         forbidden: bool [1,H,W] or [N,H,W] at any size: nothing is detected or changed there.
     """
-    ratio, thresholds = to_cpu(evidence)
+    ratio, thresholds, finite = to_cpu(evidence)
     clear = _clearing(forbidden)
-    found = [find_in(r, t, detection) for r, t in zip(clear(ratio), thresholds, strict=True)]
+    allowed = clear(np.ones(ratio.shape, bool))
+    found = [
+        find_in(r, t, detection, bool(measurable), bool(cells.any()))
+        for r, t, measurable, cells in zip(clear(ratio), thresholds, finite, allowed, strict=True)
+    ]
     labels = clear(np.stack([d.labels for d in found]))  # again, because expand may have grown regions into it
     detections = tuple(replace(d, labels=own) for d, own in zip(found, labels, strict=True))
     size = labels.shape[1:]

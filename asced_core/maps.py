@@ -1,4 +1,4 @@
-"""Geometry of boolean maps [H,W] and image shapes: dilation, soft edges, resizing, videos as images."""
+"""Geometry of boolean maps [H,W] and image shapes: dilation, soft edges, resizing, videos as images, finite values."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def as_images(state: Tensor) -> Tensor:
 def frames_of(shape: tuple[int, ...]) -> int:
     """Frames T of a latent with shape [B,C,T,H,W]; 1 for images [B,C,H,W]."""
     return shape[2] if len(shape) == 5 else 1
+
+
+def finite_images(images: Tensor) -> Tensor:
+    """Which of the images [B,C,H,W] hold neither NaN nor infinity, bool [B] on their device, without a device sync."""
+    return images.flatten(1).abs().amax(1).isfinite()  # several times as fast on the CPU as isfinite().all()
+
+
+def without_nan(values: NDArray[np.floating], instead: float = 0.0) -> NDArray[np.float32]:
+    """Float32 copy with NaN and infinity replaced, so that it can be drawn."""
+    return np.nan_to_num(values.astype(np.float32), nan=instead, posinf=instead, neginf=instead)
 
 
 def feather(mask: BoolMap, width: float) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .maps import BoolMap
-from .report.report import plural
+from .report.outcome import plural
 from .trajectory import Trajectory
 
 
@@ -51,4 +51,6 @@ def _outcome(trajectory: Trajectory) -> str:
         return f"{regions}, method {correction.method} acted on every step of the window"
     if decision.acts:
         return f"{regions}, corrected at step {decision.step + 1}"
-    return "Clean" if not any(d.regions for d in decision.detections) else f"{regions}, not corrected"
+    if all(d.clean for d in decision.detections):
+        return "Clean"
+    return f"{regions}, not corrected" if any(d.regions for d in decision.detections) else "No region marked"

@@ -23,7 +23,7 @@ from .correct.corrector import Corrector
 from .decision import Decision, decide
 from .detect.detection import Detection
 from .detect.watcher import Watcher
-from .maps import BoolMap, as_images
+from .maps import BoolMap, as_images, finite_images
 from .report.report import ImageReport, Report, RunFacts
 from .report.run_trace import Trace
 from .settings import to_dict
@@ -59,6 +59,7 @@ class Trajectory:
         self.decision: Decision | None = None
         self._forbidden = forbidden
         self._state_size = (0, 0)
+        self._finite: Tensor | None = None  # bool [N] on the device: no NaN or infinity from T_d on
 
     @property
     def detections(self) -> tuple[Detection, ...]:
@@ -73,7 +74,12 @@ class Trajectory:
             x: the model's input state [B,C,H,W] or [B,C,T,H,W].
             denoised: predicted clean image, same shape.
         """
-        self.trace.push(step, as_images(denoised))
+        x, denoised = x.detach(), denoised.detach()
+        images = as_images(denoised)
+        self.trace.push(step, images)
+        if step >= self.schedule.window.first:
+            finite = finite_images(images)
+            self._finite = finite if self._finite is None else self._finite & finite
         if self.decision is not None:
             return
         self._state_size = (x.shape[-2], x.shape[-1])
@@ -94,8 +100,8 @@ class Trajectory:
         step, detector = self.schedule.window.decision, self.watcher.detector
         if step is None or detector is None:
             raise ValueError("There is nothing to decide yet: observe the steps of the window first.")
-        settings = self.corrector.settings
-        self.decision = decide(step, detector.result(), detector.settings, settings, self._state_size, self._forbidden)
+        evidence, settings = self.watcher.result(self._finite), self.corrector.settings
+        self.decision = decide(step, evidence, detector.settings, settings, self._state_size, self._forbidden)
         self.watcher.close()
         return self.decision
 
@@ -129,11 +135,8 @@ class Trajectory:
         window, decision = self.schedule.window, self.decision
         if decision is None:
             raise ValueError("This run has no decision, so there is nothing to report; use unwatched_report instead.")
-        corrected = decision.corrected
         return Report(
-            images=tuple(
-                ImageReport(i, d.score, tuple(d.regions), corrected[i]) for i, d in enumerate(decision.detections)
-            ),
+            images=self._images(decision),
             labels=np.stack([d.labels for d in decision.detections]),
             ratios=np.stack([d.ratio for d in decision.detections]).astype(np.float16),
             trace=self.trace.maps().cpu().numpy(),
@@ -148,4 +151,13 @@ class Trajectory:
             correction=to_dict(self.corrector.settings),
             run=run,
             notes=(*window.notes, *decision.notes, *notes),
+        )
+
+    def _images(self, decision: Decision) -> tuple[ImageReport, ...]:
+        """What was detected in each image; one that is no longer finite after T_c is not measurable either."""
+        finite = [True] * len(decision.detections) if self._finite is None else self._finite.tolist()
+        each = zip(decision.detections, decision.corrected, finite, strict=True)
+        return tuple(
+            ImageReport(i, d.score, tuple(d.regions), corrected, d.measurable and known, d.looked_at, d.too_large)
+            for i, (d, corrected, known) in enumerate(each)
         )

@@ -51,7 +51,7 @@ def by_detector(settings: DetectionSettings) -> Callable[[Tensor], Found]:
     """ASCED's detector with the given settings."""
 
     def signal(frames: Tensor) -> Found:
-        ratio, thresholds = to_cpu(evidence_in(frames, settings))
+        ratio, thresholds, _ = to_cpu(evidence_in(frames, settings))
         found = [find_in(r, t, settings) for r, t in zip(ratio, thresholds, strict=True)]
         return Found(ratio, np.stack([d.mask for d in found]))
 

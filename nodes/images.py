@@ -11,9 +11,30 @@ from ..asced_core import Report
 from ..asced_core.report.masks import shaped_masks, spread_over_frames
 
 
+def with_colors(image: torch.Tensor) -> torch.Tensor:
+    """A ComfyUI IMAGE [B,H,W,C] with three color channels or more, and without NaN, which becomes black.
+
+    Gray is repeated in each color; a second channel next to gray is alpha and left out, a fourth one is kept.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 2, 3, 4):
+        raise ValueError(
+            f"The image has shape {tuple(image.shape)}: connect an IMAGE [B,H,W,C] with 1 to 4 channels in C."
+        )
+    colors = image if image.shape[-1] > 2 else image[..., :1].expand(-1, -1, -1, 3)
+    return colors.detach().nan_to_num()
+
+
+def to_rgb(image: torch.Tensor) -> torch.Tensor:
+    """A ComfyUI IMAGE as RGB [B,H,W,3], without alpha; see with_colors."""
+    return with_colors(image)[..., :3]
+
+
 def to_pictures(image: torch.Tensor) -> np.ndarray:
-    """A ComfyUI IMAGE [B,H,W,C], 0 to 1, as RGB uint8 [B,H,W,3]."""
-    return (image[..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+    """A ComfyUI IMAGE, 0 to 1, as RGB uint8 [B,H,W,3]; see with_colors."""
+    return (to_rgb(image).clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.ndarray:

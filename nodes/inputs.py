@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import comfy.samplers
+import torch
 from comfy_api.latest import io
 
 from . import sockets
@@ -98,13 +100,21 @@ def check_latent(latent: dict[str, Any]) -> None:
         )
 
 
-def check_conditioning(name: str, conditioning: Any) -> None:
-    """Checks that there is conditioning; ComfyUI would sample plain gray without it.
+def check_conditioning(positive: Any, negative: Any, cfg: float) -> None:
+    """Checks that there is conditioning; ComfyUI would sample plain gray without it. At cfg 1, negative is not used.
 
     Raises:
-        ValueError: the conditioning is empty.
+        ValueError: a conditioning is empty.
     """
-    if not conditioning:
-        raise ValueError(
-            f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output."
-        )
+    needed = not math.isclose(cfg, 1.0)  # as in ComfyUI
+    for name, conditioning, used in (("positive", positive, True), ("negative", negative, needed)):
+        if used and not conditioning:
+            raise ValueError(
+                f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output."
+            )
+
+
+def batch_indices(latent: dict[str, Any]) -> list[int] | None:
+    """The noise indices of a LATENT as plain numbers, from a list or a tensor as in ComfyUI; None if it has none."""
+    given = latent.get("batch_index")
+    return None if given is None else [int(index) for index in torch.as_tensor(given).flatten().tolist()]

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..asced_core.baselines.pal import PALDetector, artifact_ratio
 from ..asced_core.baselines.vlm import BEST_PROMPT, PROMPTS, Judge, Question, question_of_paper
 from . import sockets
-from .images import to_pictures
+from .images import to_pictures, to_rgb
 from .model_files import FOLDER, changed, files_with, find_file
 
 NO_FILE = "put a TorchScript file into models/asced"
@@ -65,7 +65,7 @@ class ASCED_PALDetector(io.ComfyNode):
         detector = PALDetector.load(path)
         if image is None:
             return io.NodeOutput(detector, torch.zeros(1, 64, 64), 0.0)
-        masks = detector(image[..., :3].movedim(-1, 1) * 2 - 1)
+        masks = detector(to_rgb(image).movedim(-1, 1) * 2 - 1)
         return io.NodeOutput(detector, torch.from_numpy(masks).float(), float(artifact_ratio(masks).mean()))
 
     @classmethod

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..asced_core.baselines.bayesdiff import DRAWS, STEP_INTERVAL, map_of, score_of
 from ..asced_core.draw.heat import cividis
 from . import sockets
+from .images import to_rgb
 from .inputs import cfg_input, check_conditioning, check_latent, schedule_inputs, seed_input
 from .model_files import FOLDER, POSTERIOR, changed, files_with, find_file, new_file
 from .page import status
@@ -111,8 +112,7 @@ class ASCED_BayesDiff(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         check_latent(latent_image)
-        check_conditioning("positive", positive)
-        check_conditioning("negative", negative)
+        check_conditioning(positive, negative, cfg)
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
         if latent.ndim != 4:
             raise ValueError(
@@ -138,7 +138,7 @@ class ASCED_BayesDiff(io.ComfyNode):
         assert run.laplace is not None
         if target is not None and file is None:
             run.laplace.save(target)
-        maps, scores = map_of(run.variance).cpu(), score_of(run.variance).tolist()
+        maps, scores = map_of(run.variance).detach().cpu(), score_of(run.variance).tolist()
         shown = _at_image_size(maps, model, latent)
         lines = "\n".join(f"{score:.4g}" for score in scores)
         status.announce(cls.hidden.unique_id, f"Uncertainty: {', '.join(lines.splitlines())}.")
@@ -159,13 +159,13 @@ def _encoded(images: Tensor | None, vae: Any, latent: Tensor) -> Tensor:
             f"posterior that was saved in models/{FOLDER}."
         )
     check_vae(vae, tuple(latent.shape), "Fitting on images")
-    return torch.cat([vae.encode(image[..., :3]) for image in images[:MOST_IMAGES].split(1)])
+    return torch.cat([vae.encode(image) for image in to_rgb(images[:MOST_IMAGES]).split(1)])
 
 
 def _at_image_size(maps: Tensor, model: Any, latent: Tensor) -> Tensor:
     """Maps [B,h,w] as masks [B,H,W], 0 to 1; 1 is the highest uncertainty in the batch."""
     size = image_size(model, tuple(latent.shape))
-    large = torch.nn.functional.interpolate(maps[:, None].float(), size, mode="nearest")[:, 0]
+    large = torch.nn.functional.interpolate(maps[:, None].float().nan_to_num(0.0, 0.0), size, mode="nearest")[:, 0]
     return large / large.max().clamp_min(1e-12)
 
 

@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 from ..asced_core import Report
 from ..asced_core.draw.comparison import before_and_after
 from . import sockets
-from .images import masks_for, to_pictures
+from .images import masks_for, to_pictures, to_rgb
 from .inputs import report_input
 
 
@@ -68,7 +68,7 @@ def _described(images: torch.Tensor) -> str:
 
 def _saved(images: torch.Tensor, cls: type[io.ComfyNode]) -> list[dict[str, str]]:
     """Saves the images in ComfyUI's temp folder; returns the references by which the page loads them."""
-    return list(ui.PreviewImage(images[..., :3], cls=cls).as_dict()["images"])
+    return list(ui.PreviewImage(to_rgb(images), cls=cls).as_dict()["images"])
 
 
 NODES = [ASCED_Compare]

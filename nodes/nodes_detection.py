@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..asced_core.baselines.pal import PALDetector
-from ..asced_core.report.calibration import Calibration
+from ..asced_core.report.calibration import Calibration, Origin
 from ..asced_core.settings import BASE_SIZE, MODES, SPACES, DetectionSettings
 from . import sockets
 from .model_files import CALIBRATION, FOLDER, changed, files_with, find_file
@@ -181,8 +181,10 @@ class ASCED_Detection(io.ComfyNode):
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
+        learned_on = Origin()
         if calibration != BY_THRESHOLD:
-            settings = _learned(calibration).applied(settings, marked_percent / 100)
+            learned = _learned(calibration)
+            settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
             status.announce(
                 cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
             )
@@ -190,7 +192,7 @@ class ASCED_Detection(io.ComfyNode):
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
             check_has_vae(vae, "The connected detector")
-        return io.NodeOutput(DetectionOptions(settings, vae, detector, only_here, protect))
+        return io.NodeOutput(DetectionOptions(settings, vae, detector, only_here, protect, learned_on))
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, **_: Any) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import Any
 
@@ -97,7 +96,7 @@ class ASCED_MaskPreview(io.ComfyNode):
         lost = f" There is no region {missing} to exclude." if missing else ""
         status.announce(cls.hidden.unique_id, report.summary() + lost)
         shown = ui.PreviewMask(mask, cls=cls).as_dict()
-        shown["asced_report"] = [json.dumps(report.to_dict())]
+        shown["asced_report"] = [report.to_json(indent=None)]
         shown["asced_panel"] = [panel(cls, report, image)]
         return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
 
@@ -118,6 +117,7 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
         {
             "index": found.index,
             "score": found.score,
+            "state": found.state,
             "corrected": found.corrected,
             "picture": pictures[place],
             "strip": strips[place],

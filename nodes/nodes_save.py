@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from ..asced_core import Report
 from ..asced_core.report.selection import part_of
 from . import sockets
-from .images import frames_each
+from .images import frames_each, with_colors
 from .inputs import report_input
 from .page import status
 
@@ -53,7 +53,7 @@ class ASCED_SaveReport(io.ComfyNode):
     @classmethod
     def execute(cls, image: torch.Tensor, report: Report, filename_prefix: str) -> io.NodeOutput:
         each = frames_each(report, image)
-        pictures = (image * 255).clamp(0, 255).byte().cpu().numpy()  # rounded down, as in ComfyUI
+        pictures = (with_colors(image) * 255).clamp(0, 255).byte().cpu().numpy()  # rounded down, as in ComfyUI
         height, width = pictures.shape[1:3]
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory(), width, height
@@ -80,7 +80,7 @@ class ASCED_SaveReport(io.ComfyNode):
             texts.add_text("prompt", json.dumps(cls.hidden.prompt))
         for key, value in (cls.hidden.extra_pnginfo or {}).items():
             texts.add_text(key, json.dumps(value))
-        texts.add_text(CHUNK, json.dumps(report.to_dict()))
+        texts.add_text(CHUNK, report.to_json(indent=None))
         return texts
 
 

@@ -12,7 +12,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..asced_core import Report
 from ..asced_core.report.selection import Verdict, cleanest, part_of, passing, verdicts
 from . import sockets
-from .inputs import check_latent, report_input
+from .inputs import batch_indices, check_latent, report_input
 from .page import status
 
 
@@ -58,7 +58,10 @@ class ASCED_Gate(io.ComfyNode):
                 ),
                 io.Int.Output("regions", display_name="regions", tooltip="Number of artifact regions in the batch."),
                 io.Boolean.Output(
-                    "clean", display_name="clean", tooltip="True if the run was watched and no image was rejected."
+                    "clean",
+                    display_name="clean",
+                    tooltip="True if every image was watched, none was rejected, and no region was left alone as "
+                    "larger than max_area.",
                 ),
                 io.String.Output("summary", display_name="summary", tooltip="What was found, as text."),
                 sockets.Report.Output(
@@ -81,7 +84,7 @@ class ASCED_Gate(io.ComfyNode):
             _picked(samples, rejected),
             max(verdict.score for verdict in found),
             sum(verdict.regions for verdict in found),
-            report.decision is not None and not rejected,
+            not rejected and all(verdict.looked_at and not verdict.too_large for verdict in found),
             report.summary(),
             part_of(report, kept) if kept else ExecutionBlocker(None),
         )
@@ -148,11 +151,18 @@ def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:
 
 def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
     """How many images there are and how much of them is marked, such as ``3 kept (1.2 to 4.7% marked)``."""
+    chosen = [found[place] for place in places]
+    areas = [100 * one.area for one in chosen if one.measurable and one.looked_at]
+    facts = []
+    if areas:
+        least, most = (f"{pick(areas):.1f}" for pick in (min, max))
+        facts.append(f"{least if least == most else f'{least} to {most}'}% marked")
+    if unseen := sum(one.measurable and not one.looked_at for one in chosen):
+        facts.append(f"{unseen} not looked at")
+    if lost := sum(not one.measurable for one in chosen):
+        facts.append(f"{lost} not measurable")
     number = f"{len(places)} {what}"
-    if not places:
-        return number
-    least, most = (f"{100 * pick(found[place].area for place in places):.1f}" for pick in (min, max))
-    return f"{number} ({least if least == most else f'{least} to {most}'}% marked)"
+    return f"{number} ({', '.join(facts)})" if facts else number
 
 
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
@@ -168,8 +178,8 @@ def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
     mask = latent.get("noise_mask")
     if mask is not None and len(mask) > 1:
         out["noise_mask"] = mask[chosen.to(mask.device) % len(mask)]
-    indices = latent.get("batch_index", range(samples.size()[0]))
-    out["batch_index"] = [indices[place] for place in places]
+    indices = batch_indices(latent) or range(samples.size()[0])
+    out["batch_index"] = [indices[place] for place in places if place < len(indices)]
     return out
 
 

@@ -6,11 +6,13 @@ import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
 import { text } from "./text.js"
 
 /**
- * @typedef {{step: number, phase: "Profiling" | "Mutation" | "Refinement", mean: number, threshold: number | null,
- *   share: number | null}} Step
+ * @typedef {{step: number, phase: "Profiling" | "Mutation" | "Refinement", mean: number | null,
+ *   threshold: number | null, share: number | null}} Step
+ * @typedef {"not_measurable" | "marked" | "not_looked_at" | "too_large" | "clean"} State
  * @typedef {{box: number[], score: number}} Region box: left, top, right, bottom as shares of the image
- * @typedef {{index: number, score: number, corrected: boolean, picture: import("./dom.js").FileRef | null,
- *   strip: import("./dom.js").FileRef | null, timeline: Step[], regions: Region[]}} Picture
+ * @typedef {{index: number, score: number, state: State, corrected: boolean,
+ *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null, timeline: Step[],
+ *   regions: Region[]}} Picture
  * @typedef {{steps: number, window: number[], decision: number | null, corrected_steps: number[],
  *   aspect: number, images: Picture[]}} Run
  */
@@ -179,8 +181,8 @@ export class RegionPanel {
       this.pager.label.textContent = text("panel_empty")
       return
     }
-    const count = image.regions.length
-    const found = count ? text("regions", { count, score: image.score.toFixed(1) }) : text("clean")
+    const marks = { count: image.regions.length, score: image.score.toFixed(1) }
+    const found = image.state === "marked" ? text("regions", marks) : text(image.state)
     const which = text("image_of", { index: image.index, count: run.images.length })
     this.pager.label.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))
@@ -240,10 +242,10 @@ export class RegionPanel {
 
   /** @param {Run} run @param {Picture} image */
   #drawSteps(run, image) {
-    const largest = Math.max(...image.timeline.map((step) => step.mean), 1e-9)
+    const largest = Math.max(...image.timeline.map((step) => step.mean ?? 0), 1e-9)
     const bars = image.timeline.map((step) => {
       const bar = element("span", "asced-step")
-      bar.style.setProperty("--asced-height", `${Math.max(2, (step.mean / largest) * 100)}%`)
+      bar.style.setProperty("--asced-height", `${Math.max(2, ((step.mean ?? 0) / largest) * 100)}%`)
       bar.classList.toggle("asced-watched", step.step >= run.window[0] && step.step <= run.window[1])
       const decisions = run.corrected_steps.length ? run.corrected_steps : [run.decision]
       bar.classList.toggle("asced-decision", decisions.includes(step.step))
@@ -260,7 +262,7 @@ export class RegionPanel {
 function describe(step) {
   const parts = [
     text("step", { step: step.step + 1, phase: text(`phase_${step.phase}`) }),
-    text("mean_change", { value: step.mean.toPrecision(2) }),
+    step.mean === null ? text("not_measurable") : text("mean_change", { value: step.mean.toPrecision(2) }),
   ]
   if (step.threshold !== null) parts.push(text("threshold", { value: step.threshold.toPrecision(2) }))
   if (step.share !== null) parts.push(text("abnormal", { percent: (step.share * 100).toFixed(1) }))

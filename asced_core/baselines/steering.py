@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..detect.given import FindMasks, mask_cells
 from ..maps import BoolMap, as_images, touched_cells
-from ..report.report import Report, plural
+from ..report.outcome import plural
+from ..report.report import Report
 from ..settings import DetectionSettings
 from ..window import Window
 from .clipping import ScoreClipping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,12 +28,18 @@ class Detection:
         regions: the regions that passed the filters, strongest first.
         thresholds: float32 [D], effective threshold of each difference, in the units of the mode's signal; empty in
             ``robust``, which has no per-step thresholds.
+        measurable: False if the predictions held NaN or infinity; then there are no regions.
+        looked_at: False if the whole image was excluded.
+        too_large: number of regions that were dropped because of ``max_area``.
     """
 
     labels: LabelMap
     ratio: NDArray[np.float32]
     regions: list[Region]
     thresholds: NDArray[np.float32]
+    measurable: bool = True
+    looked_at: bool = True
+    too_large: int = 0
 
     @property
     def mask(self) -> BoolMap:
@@ -44,6 +50,11 @@ class Detection:
     def score(self) -> float:
         """Score of the strongest region, 0 if there is none."""
         return max((region.score for region in self.regions), default=0.0)
+
+    @property
+    def clean(self) -> bool:
+        """True if something was looked at and nothing was there."""
+        return self.measurable and self.looked_at and not self.regions and not self.too_large
 
 
 def make_detector(settings: DetectionSettings, shape: Shape, device: torch.device, frames: int = 1) -> Detector:
@@ -59,25 +70,39 @@ def make_detector(settings: DetectionSettings, shape: Shape, device: torch.devic
     return kind(settings, shape, device, frames)
 
 
-def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Ratio [B,H,W] and thresholds [B,D] on the CPU, in one copy from the device."""
-    packed = torch.cat([evidence.ratio.flatten(), evidence.thresholds.flatten()]).cpu().numpy()
-    ratio, thresholds = np.split(packed, [evidence.ratio.numel()])
-    return ratio.reshape(evidence.ratio.shape), thresholds.reshape(evidence.thresholds.shape)
+def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32], BoolMap]:
+    """Ratio [B,H,W], thresholds [B,D] and finite [B] on the CPU, in one copy from the device.
+
+    The ratio of an image that is not finite is 0, and so are its thresholds.
+    """
+    ratio, thresholds = evidence.ratio, evidence.thresholds
+    finite = ratio.new_ones(len(ratio)) if evidence.finite is None else evidence.finite.to(ratio)
+    parts = (ratio, thresholds, finite)
+    packed = torch.cat([part.flatten() for part in parts]).detach().cpu().numpy()
+    flat = np.split(packed, np.cumsum([part.numel() for part in parts])[:-1])
+    values, levels, measured = (one.reshape(part.shape) for one, part in zip(flat, parts, strict=True))
+    known = measured > 0
+    return np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0), known
 
 
-def find_in(ratio: NDArray[np.float32], thresholds: NDArray[np.float32], settings: DetectionSettings) -> Detection:
+def find_in(
+    ratio: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    settings: DetectionSettings,
+    measurable: bool = True,
+    looked_at: bool = True,
+) -> Detection:
     """The regions of one image.
 
     Args:
         ratio: [H,W], see Evidence.
         thresholds: [D], see Evidence.
         settings: region filters and ``expand``.
+        measurable, looked_at: see Detection.
     """
-    labels, regions = find_regions(ratio > 0, ratio, settings)
-    return Detection(
-        grow_labels(labels, round(settings.expand * settings.scale(*labels.shape))), ratio, regions, thresholds
-    )
+    labels, regions, too_large = find_regions(ratio > 0, ratio, settings)
+    grown = grow_labels(labels, round(settings.expand * settings.scale(*labels.shape)))
+    return Detection(grown, ratio, regions, thresholds, measurable, looked_at, too_large)
 
 
 def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:
@@ -122,5 +147,6 @@ def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | Non
             detector.push_value(frame.float())  # already in the units of the mode's signal
         else:
             detector.push(frame)
-    ratio, thresholds = to_cpu(detector.result())
-    return find_in(ratio[0], thresholds[0], settings)
+    finite = data.isfinite().all()[None]
+    ratio, thresholds, known = to_cpu(replace(detector.result(), finite=finite))
+    return find_in(ratio[0], thresholds[0], settings, bool(known[0]))

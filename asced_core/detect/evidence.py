@@ -24,10 +24,13 @@ class Evidence:
             cells are the raw mask.
         thresholds: float32 [B,D], effective threshold of each of the D differences, in the units of the mode's signal;
             D is 0 for detectors without per-step thresholds.
+        finite: bool [B], False for images whose predictions held NaN or infinity, which no detector can measure; None
+            if nobody checked. The Watcher sets it.
     """
 
     ratio: Tensor
     thresholds: Tensor
+    finite: Tensor | None = None
 
 
 class Detector(Protocol):

@@ -33,7 +33,7 @@ class Region:
 
 def find_regions(
     raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings
-) -> tuple[LabelMap, list[Region]]:
+) -> tuple[LabelMap, list[Region], int]:
     """Keeps the components of a raw mask that pass the size and width filters.
 
     Components are 4-connected. A component is kept if ``min_area < area < max_area`` and a full ``min_width`` square
@@ -45,14 +45,14 @@ def find_regions(
         settings: size filters.
 
     Returns:
-        Labels, uint16 [H,W]: n in the n-th region, counted from 1, 0 elsewhere, not dilated. And the regions,
-        strongest first.
+        Labels, uint16 [H,W]: n in the n-th region, counted from 1, 0 elsewhere, not dilated. The regions, strongest
+        first. And how many components were dropped only because they are not smaller than ``max_area``.
     """
     f = settings.scale(*raw.shape)
     found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
     components, stats = np.asarray(found[1]), np.asarray(found[2])
     area = stats[:, cv2.CC_STAT_AREA]
-    keep = (area > settings.min_area * f * f) & (area < settings.max_area * f * f)
+    keep = area > settings.min_area * f * f
     width = round(settings.min_width * f)
     if width > 1:
         # A square of set cells is connected, so eroding the whole mask once finds the wide components.
@@ -62,11 +62,14 @@ def find_regions(
         wide[np.unique(components[eroded > 0])] = True
         keep &= wide
     keep[0] = False  # the background
+    small = area < settings.max_area * f * f
+    too_large = int((keep & ~small).sum())
+    keep &= small
     regions = {int(c): _region(components, stats, ratio, int(c)) for c in np.flatnonzero(keep)}
     order = sorted(regions, key=lambda component: -regions[component].score)[:MOST_REGIONS]
     label_of = np.zeros(len(stats), np.uint16)
     label_of[order] = np.arange(1, len(order) + 1)
-    return label_of[components], [regions[component] for component in order]
+    return label_of[components], [regions[component] for component in order], too_large
 
 
 def _region(components: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.float32], component: int) -> Region:

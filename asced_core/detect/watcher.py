@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from ..maps import as_images, frames_of
+from ..maps import as_images, finite_images, frames_of
 from ..settings import DetectionSettings
 from ..window import Schedule, Window
 from .detection import make_detector
-from .evidence import Detector
+from .evidence import Detector, Evidence
 from .given import FindMasks, GivenMasks
 from .space import Space
 
@@ -36,6 +38,7 @@ class Watcher:
                 "pass a matching Space, or set space to auto."
             )
         self._find = find
+        self._finite: Tensor | None = None  # bool [B]: signals without NaN or infinity so far
         self.detector: Detector | None = None
 
     @property
@@ -48,9 +51,14 @@ class Watcher:
         if not self._looks_at(step, schedule.window):
             return
         signal = as_images(denoised) if self._find is not None else self.space(denoised)
+        frames = frames_of(tuple(denoised.shape))
         if self.detector is None:
-            self.detector = self._make(signal, frames_of(tuple(denoised.shape)))
+            self.detector = self._make(signal, frames)
         self.detector.push(signal, as_images(x), schedule.levels[step])
+        finite = finite_images(signal)
+        if self.settings.smooth_frames > 0:  # then one frame reaches all frames of its video
+            finite = finite.view(-1, frames).all(1).repeat_interleave(frames)
+        self._finite = finite if self._finite is None else self._finite & finite
 
     def _looks_at(self, step: int, window: Window) -> bool:
         if self._find is not None and step == window.decision:
@@ -66,6 +74,20 @@ class Watcher:
         if self._find is not None:
             return GivenMasks(self.settings, shape, self._find)
         return make_detector(self.settings, shape, signal.device, frames)
+
+    def result(self, finite: Tensor | None = None) -> Evidence:
+        """The detector's evidence so far, on the device.
+
+        Args:
+            finite: bool [B], which images have only finite predictions; None adds nothing to what was seen here.
+
+        Raises:
+            ValueError: nothing was observed, or too little.
+        """
+        if self.detector is None:
+            raise ValueError("There is nothing to decide yet: observe the steps of the window first.")
+        both = self._finite if finite is None or self._finite is None else self._finite & finite
+        return replace(self.detector.result(), finite=both)
 
     def marks(self, image: int) -> Tensor | None:
         """The cells of one image above the threshold so far, bool [H,W] on the device, before the size filters.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..detect.regions import Region
-from ..maps import Picture
+from ..maps import Picture, without_nan
 from .heat import cividis
 
 Color = tuple[int, int, int]  # RGB, 0 to 255 each
@@ -70,7 +70,7 @@ def draw_overlay(
     plain = canvas.copy() if style == "side by side" else None
     if style == "heat":
         assert ratio is not None
-        at_size = cv2.resize(ratio.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+        at_size = cv2.resize(without_nan(ratio), (width, height), interpolation=cv2.INTER_NEAREST)
         canvas = _heat(canvas, np.asarray(at_size, np.float32), opacity)
     elif style != "outline":
         inside = big > 0

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..maps import Picture
-from ..report.report import Report, plural
+from ..maps import Picture, without_nan
+from ..report.outcome import plural
+from ..report.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,9 +32,10 @@ def region_curves(report: Report, image: int) -> tuple[NDArray[np.float32], NDAr
     """Mean |change| at each step of the trace, inside and outside an image's artifact regions.
 
     Returns:
-        Two float32 [S]; the first is all NaN if the image has no region.
+        Two float32 [S], NaN at a step whose changes are not finite; the first is all NaN if the image has no region.
     """
     maps = report.trace[image].astype(np.float32)
+    maps[~np.isfinite(maps).all(axis=(1, 2))] = np.nan
     mask = report.masks[image].astype(np.float32)
     size = maps.shape[2], maps.shape[1]
     weight = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.float32)
@@ -75,7 +77,8 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     _acceleration(figure.add_subplot(curves[0]), report, image)
     _abnormal(figure.add_subplot(curves[1]), report, image)
     found = report.images[image]
-    state = f"{plural(len(found.regions), 'region')}, score {found.score:.1f}" if found.flagged else "clean"
+    marked = f"{plural(len(found.regions), 'region')}, score {found.score:.1f}"
+    state = marked if found.state == "marked" else found.state.replace("_", " ")
     figure.suptitle(f"Image {image}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
     return _picture(figure)
 
@@ -106,7 +109,7 @@ def _picture(figure: Figure) -> Picture:
 def _film(figure: Figure, cells: list, report: Report, image: int, kind: str) -> None:
     """A row of images at roughly evenly spaced steps; changes share one color scale, shown on the right."""
     steps = report.frame_steps if kind == "frames" else report.trace_steps
-    pictures = (report.frames if kind == "frames" else report.trace)[image].astype(np.float32)
+    pictures = without_nan((report.frames if kind == "frames" else report.trace)[image])
     if not steps:
         axes = figure.add_subplot(cells[0])
         axes.axis("off")
@@ -151,7 +154,7 @@ def _acceleration(axes: Axes, report: Report, image: int) -> None:
     steps = np.array(report.trace_steps[1:]) + 1
     styles = ((REGION, "artifact regions"), (REST, "rest of the image"))
     for curve, (color, name) in zip(region_curves(report, image), styles, strict=True):
-        if not np.isnan(curve).any():
+        if np.isfinite(curve).any():
             axes.plot(steps, np.diff(curve), color=color, label=name, marker="o", markersize=2.5, linewidth=1.4)
     axes.axhline(0, color="0.6", linewidth=0.8)
     _mark_window(axes, report)
@@ -162,7 +165,7 @@ def _abnormal(axes: Axes, report: Report, image: int) -> None:
     first, last = report.window
     steps = np.array(report.trace_steps)
     compared = (first < steps) & (steps <= last)  # the window's first prediction has no predecessor
-    share = report.single_steps(image)[1] * 100
+    share = without_nan(report.single_steps(image)[1] * 100)
     axes.bar(steps[compared] + 1, share[compared], color=REST, width=0.8, zorder=2, label="above the threshold")
     _mark_window(axes, report)
     axes.set_ylabel("abnormal cells (%)")

@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..maps import Picture
-from ..report.report import Report
+from ..maps import Picture, without_nan
+from ..report.report import Report, plain
 
 THUMBNAIL = 512  # pixels of the longer side
 BRIGHTEST = 0.995  # quantile of the changes that gets the brightest color
@@ -19,7 +19,8 @@ def timeline(report: Report, image: int) -> list[dict[str, Any]]:
 
     Returns:
         For each step: ``step`` from 0, ``phase`` (paper Sec. 3.2), ``mean`` change, and ``threshold`` and ``share``
-        of abnormal cells (0 to 1, paper Fig. 7), None outside the window.
+        of abnormal cells (0 to 1, paper Fig. 7), None outside the window. All three are None where the change was not
+        finite.
     """
     first, last = report.window
     maps, (thresholds, shares) = report.trace[image].astype(np.float32), report.single_steps(image)
@@ -30,9 +31,9 @@ def timeline(report: Report, image: int) -> list[dict[str, Any]]:
             {
                 "step": step,
                 "phase": report.phase(step),
-                "mean": float(maps[place].mean()),
-                "threshold": float(thresholds[place]) if compared else None,
-                "share": float(shares[place]) if compared else None,
+                "mean": plain(float(maps[place].mean())),
+                "threshold": plain(float(thresholds[place])) if compared else None,
+                "share": plain(float(shares[place])) if compared else None,
             }
         )
     return out
@@ -41,9 +42,10 @@ def timeline(report: Report, image: int) -> list[dict[str, Any]]:
 def change_strip(report: Report, image: int) -> Picture:
     """The |change| maps of an image's traced steps side by side, RGB uint8 [h,S*w,3], on one color scale.
 
-    The color map (magma) is perceptually uniform, with color blindness and in grayscale, too.
+    The color map (magma) is perceptually uniform, with color blindness and in grayscale, too. What is not finite is
+    dark.
     """
-    maps = report.trace[image].astype(np.float32)
+    maps = without_nan(report.trace[image])
     top = float(np.quantile(maps, BRIGHTEST)) or 1.0
     levels = (maps / top * 255).clip(0, 255).astype(np.uint8)
     row = np.ascontiguousarray(levels.transpose(1, 0, 2).reshape(maps.shape[1], -1))
@@ -52,8 +54,8 @@ def change_strip(report: Report, image: int) -> Picture:
 
 
 def last_frame(report: Report, image: int) -> Picture:
-    """The last predicted image in the trace, RGB uint8 [h,w,3]."""
-    frame = report.frames[image, -1].astype(np.float32).transpose(1, 2, 0)
+    """The last predicted image in the trace, RGB uint8 [h,w,3]; what is not finite is black."""
+    frame = without_nan(report.frames[image, -1], instead=-1.0).transpose(1, 2, 0)
     picture: Picture = ((frame + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
     return picture
 

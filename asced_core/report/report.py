@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..detect.regions import Region
 from ..detect.single_steps import MAD_TO_SIGMA
 from ..maps import BoolMap, resize_mask
 from ..settings import CorrectionSettings, DetectionSettings, to_dict
+from .outcome import plural, remarks
 
 FORMAT = 3
 
@@ -26,17 +28,34 @@ class ImageReport:
         score: score of its strongest region, up to 100; 1 is exactly at the threshold, 0 means no region.
         regions: strongest first, in cells of the signal.
         corrected: True if its state was changed.
+        measurable: False if its predictions from T_d on held NaN or infinity; its score then means nothing.
+        looked_at: False if the run was not watched, or if the whole image was excluded.
+        too_large: number of regions that were left alone because of ``max_area``.
     """
 
     index: int
     score: float
     regions: tuple[Region, ...]
     corrected: bool
+    measurable: bool = True
+    looked_at: bool = True
+    too_large: int = 0
 
     @property
     def flagged(self) -> bool:
         """True if an artifact region was detected."""
         return bool(self.regions)
+
+    @property
+    def state(self) -> str:
+        """``not_measurable``, ``marked``, ``not_looked_at``, ``too_large`` or ``clean``: the first that applies."""
+        states = {
+            "not_measurable": not self.measurable,
+            "marked": self.flagged,
+            "not_looked_at": not self.looked_at,
+            "too_large": self.too_large > 0,
+        }
+        return next((name for name, applies in states.items() if applies), "clean")
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,7 @@ class RunFacts:
         space: what the detector looked at; see DetectionSettings.
         image_size: height and width of the decoded images in pixels; 0 if unknown.
         frames: latent frames of each video of the batch; 1 for images.
+        model: what identifies the checkpoint; empty if unknown.
     """
 
     sampler: str = ""
@@ -64,6 +84,7 @@ class RunFacts:
     space: str = "latent"
     image_size: tuple[int, int] = (0, 0)
     frames: int = 1
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,22 +156,27 @@ class Report:
 
     def summary(self) -> str:
         """Text for the user: what was detected and corrected, followed by the notes."""
-        count, flagged = len(self.images), [image for image in self.images if image.flagged]
         if self.decision is None:
             return " ".join(self.notes) or "Not watched."
+        what = "frame" if self.run.frames > 1 else "image"
+        return " ".join([*self._found(what, self.decision), *remarks(self.images, what), *self.notes])
+
+    def _found(self, what: str, decision: int) -> list[str]:
+        """What was detected and corrected, as a sentence; none if there was nothing to look at."""
+        count, flagged = len(self.images), [image for image in self.images if image.flagged]
         if not flagged:
-            text = f"Clean: no artifacts found in {plural(count, 'image')}."
-        else:
-            regions = sum(len(image.regions) for image in flagged)
-            corrected = sum(image.corrected for image in flagged)
-            what = "frame" if self.run.frames > 1 else "image"
-            done = f"{plural(corrected, what)} corrected" if corrected else "not corrected, detected"
-            at = " and ".join(str(step + 1) for step in self.corrected_steps or (self.decision,))
-            text = (
-                f"{plural(regions, 'region')} in {len(flagged)} of {plural(count, what)}; "
-                f"{done} at step {at} of {self.steps}."
-            )
-        return " ".join([text, *self.notes])
+            seen = sum(image.measurable and image.looked_at for image in self.images)
+            clean = all(image.state == "clean" for image in self.images)
+            start = "Clean: no artifacts found" if clean else "No region marked"
+            return [f"{start} in {plural(seen, what)}."] if seen else []
+        regions = sum(len(image.regions) for image in flagged)
+        corrected = sum(image.corrected for image in flagged)
+        done = f"{plural(corrected, what)} corrected" if corrected else "not corrected, detected"
+        at = " and ".join(str(step + 1) for step in self.corrected_steps or (decision,))
+        return [
+            f"{plural(regions, 'region')} in {len(flagged)} of {plural(count, what)}; {done} at step {at} of "
+            f"{self.steps}."
+        ]
 
     def phase(self, step: int) -> str:
         """Name of the phase of a step (paper Sec. 3.2)."""
@@ -160,20 +186,24 @@ class Report:
     def single_steps(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How abnormal the change at each traced step was, measured on the trace, as in Fig. 7 of the paper.
 
+        Both are NaN at a step whose changes are not finite.
+
         Returns:
             float32 [S] each: the threshold ``median + k * 1.4826 * MAD`` of an image's changes, in their unit, and the
             share of cells above it, 0 to 1. In mode ``robust`` the decision uses neither.
         """
         changes = self.trace[image].astype(np.float32)
         changes = changes.reshape(len(changes), changes[0].size if len(changes) else 1)
+        changes[~np.isfinite(changes).all(axis=1)] = np.nan
         middle = np.median(changes, axis=1)
         mad = np.median(np.abs(changes - middle[:, None]), axis=1)
         threshold = middle + self.detection["mad_scale"] * MAD_TO_SIGMA * mad
-        return threshold, (changes > threshold[:, None]).mean(1, dtype=np.float32)
+        share = (changes > threshold[:, None]).mean(1, dtype=np.float32)
+        return threshold, np.where(np.isnan(threshold), np.float32(np.nan), share)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, without the arrays."""
-        return {
+        """Values that JSON knows, by name, without the arrays; a number that is NaN or infinite is None."""
+        values = {
             "format": FORMAT,
             "summary": self.summary(),
             "images": [{"flagged": image.flagged, **asdict(image)} for image in self.images],
@@ -181,10 +211,11 @@ class Report:
             "run": asdict(self.run),
             **{name: getattr(self, name) for name in _PLAIN},
         }
+        return {name: plain(value) for name, value in values.items()}
 
-    def to_json(self) -> str:
+    def to_json(self, indent: int | None = 1) -> str:
         """``to_dict`` as JSON text."""
-        return json.dumps(self.to_dict(), indent=1)
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
 
 _PLAIN = (
@@ -192,9 +223,13 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def plural(number: int, what: str) -> str:
-    """``1 region``, ``2 regions``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def plain(value: Any) -> Any:
+    """Tuples, lists, dictionaries and numbers as JSON has them; a number that is NaN or infinite is None."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def without_trace(images: int) -> dict[str, Any]:
@@ -226,7 +261,7 @@ def unwatched_report(
     """
     batch, _height, _width = size
     return Report(
-        images=tuple(ImageReport(i, 0.0, (), False) for i in range(batch)),
+        images=tuple(ImageReport(i, 0.0, (), False, looked_at=False) for i in range(batch)),
         labels=np.zeros(size, np.uint16),
         ratios=np.zeros(size, np.float16),
         **without_trace(batch),

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..detect.regions import MOST_REGIONS, Region, resize_labels
 from ..maps import Picture
-from .report import ImageReport, Report, plural, without_trace
+from .outcome import plural
+from .report import ImageReport, Report, without_trace
 
 TOLERANCE = 12.0  # RMS difference, of 255 levels, up to which a tile matches; other tiles are far above it
 INNER = 0.125  # share of a tile's side; this border is ignored, because tiled loops blend it
@@ -45,7 +46,8 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
     """
     height, width = whole.shape[:2]
     labels, ratio = np.zeros((height, width), np.int64), np.zeros((height, width), np.float16)
-    taken, used, corrected, seen = np.zeros((height, width), bool), [], False, 0
+    taken, seen = np.zeros((height, width), bool), 0
+    used: list[Tile] = []
     regions: list[Region] = []
     for tile in newest_first:
         seen += 1
@@ -58,8 +60,7 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         taken[here] = True
         _put(tile, labels[here], ratio[here], len(regions))
         regions += _moved(tile, corner)
-        corrected |= tile.report.images[tile.place].corrected
-        used.append(tile.report)
+        used.append(tile)
     if not used:
         raise ValueError(
             f"None of the {seen} tiles of this RUN is part of this IMAGE: connect the final image, before any scaling, "
@@ -69,8 +70,13 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
     label_of = np.zeros(len(regions) + 1, np.uint16)
     label_of[[n + 1 for n in order]] = np.arange(1, len(order) + 1)
     score = regions[order[0]].score if regions else 0.0
-    first = used[0]
-    runs = list({id(report): report for report in used}.values())
+    images = [tile.report.images[tile.place] for tile in used]
+    first = next((tile.report for tile in used if tile.report.decision is not None), used[0].report)
+    runs = list({id(tile.report): tile.report for tile in used}.values())
+    unseen = sum(not image.looked_at for image in images)
+    notes = [f"Stitched from {plural(len(used), 'tile')}."]
+    if unseen:
+        notes.insert(0, f"Not watched: {unseen} of {plural(len(used), 'tile')}.")
     facts = replace(
         first.run,
         image_size=(height, width),
@@ -82,12 +88,24 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
     )
     return replace(
         first,
-        images=(ImageReport(0, score, tuple(regions[n] for n in order), corrected),),
+        images=(
+            ImageReport(
+                0,
+                score,
+                tuple(regions[n] for n in order),
+                corrected=any(image.corrected for image in images),
+                measurable=all(image.measurable for image in images),
+                looked_at=not unseen or bool(regions),
+                too_large=sum(image.too_large for image in images),
+            ),
+        ),
+        # nothing found, but not everywhere looked at: that is no clean image
+        decision=first.decision if regions or not unseen else None,
         labels=label_of[labels][None],
         ratios=ratio[None],
         **without_trace(1),
         run=facts,
-        notes=(f"Stitched from {plural(len(used), 'tile')}.",),
+        notes=tuple(notes),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.maps import BoolMap, resize_mask
+from ...asced_core.report.calibration import Origin
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
 
 CROPPED = 8  # pixels by which a decoded image may be smaller than the loaded one
@@ -23,7 +24,9 @@ class DetectionOptions:
         settings: numbers and names.
         vae: ComfyUI's VAE, for space vae and for a detector.
         detector: finds the artifacts in the decoded images, in place of the dynamics.
-        only_here, protect: ComfyUI's MASK [H,W] or [B,H,W]: look and act only here; never touch this.
+        only_here, protect: ComfyUI's MASK [H,W] or [B,H,W]: look and act only here; never touch this. An empty one
+            may have any proportions: ComfyUI's Load Image makes one of 64x64 for an image without alpha.
+        learned_on: where the calibration holds that the threshold came from.
     """
 
     settings: DetectionSettings = field(default_factory=lambda: DetectionSettings(space="auto", base_size=BASE_SIZE))
@@ -31,6 +34,7 @@ class DetectionOptions:
     detector: PALDetector | None = None
     only_here: torch.Tensor | None = None
     protect: torch.Tensor | None = None
+    learned_on: Origin = field(default_factory=Origin)
 
     def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
         """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None if there is no limit.
@@ -83,12 +87,13 @@ def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int
         raise ValueError(
             f"The {name} input has {len(flat)} masks, but the run has {images} images: connect one for all or one each."
         )
-    if abs(given[-1] * height / given[-2] - width) >= CROPPED:
+    values: np.ndarray = flat.detach().float().cpu().numpy()
+    if abs(given[-1] * height / given[-2] - width) >= CROPPED and (values >= 0.5).any():
         raise ValueError(
             f"The {name} mask is {given[-1]}×{given[-2]}, but the image is {width}×{height}: "
             "connect a mask with the same proportions, at the size of the image or of its latent."
         )
-    return flat.detach().float().cpu().numpy()
+    return values
 
 
 def _spread(mask: BoolMap, size: tuple[int, ...]) -> BoolMap:

@@ -12,6 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from ...asced_core import Report, RunFacts
 from ...asced_core.maps import frames_of
 from ..page.status import log
+from .model_identity import model_identity
 from .options import CorrectionOptions, DetectionOptions
 from .plan import image_size, make_plan
 from .run import Run, unwatched
@@ -52,7 +53,13 @@ def patch_model(
             note = f"Not watched: {reason}."
             log.warning("%s", note)  # ASCED Apply to Model runs before this and cannot show it
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-            facts = RunFacts(function.name, seed, image_size=image_size(patcher, shape), frames=frames_of(shape))
+            facts = RunFacts(
+                function.name,
+                seed,
+                image_size=image_size(patcher, shape),
+                frames=frames_of(shape),
+                model=model_identity(patcher),
+            )
             settings = detection.settings, correction.settings
             on_run(_finished(guider, samples), unwatched(shape, function.sigmas, *settings, facts, (note,)), None)
             return samples
@@ -137,7 +144,7 @@ class OneRun:
             "samples with one of its own; connect ASCED Apply to Model in front of that."
         )
         shape = tuple(latent["samples"].shape)
-        facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape))
+        facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape), model=model_identity(model))
         return unwatched(shape, (), detection.settings, correction.settings, facts, (reason,))
 
 

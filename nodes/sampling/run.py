@@ -22,6 +22,7 @@ from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedMo
 from ...asced_core.maps import frames_of
 from ..page.preview import Preview
 from .live_run import LiveRun, Start
+from .model_identity import model_identity
 from .patch_state import PatchState
 from .plan import Plan, image_size
 
@@ -145,9 +146,11 @@ class Run:
             space=self._plan.space.name,
             image_size=image_size(self._patcher, self._shape),
             frames=frames_of(self._shape),
+            model=model_identity(self._patcher),
         )
         if self._trajectory is not None and self._trajectory.decision is not None:
-            report = self._trajectory.report(facts, tuple(self._notes))
+            learned_on = self._plan.detection.learned_on
+            report = self._trajectory.report(facts, (*learned_on.notes(facts), *self._notes))
             return report if self._steering is None else self._steering.finish(report)
         notes = self._plan.schedule.window.notes
         if self._trajectory is None:

@@ -1,14 +1,16 @@
 """A threshold for a given share of marked images, compared with the detector and with the guaranteed share."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
-from asced_core import DetectionSettings, detect
-from asced_core.report.calibration import LOWEST, Calibration
+from asced_core import DetectionSettings, ImageReport, RunFacts, detect
+from asced_core.report.calibration import FREE, LOWEST, Calibration, Origin
 from asced_core.settings import to_dict
 
 DEFAULTS = to_dict(DetectionSettings(mad_scale=LOWEST))
@@ -29,11 +31,12 @@ def _watched(runs, **settings):
     """The parts of a report that calibration reads, from runs at the lowest threshold."""
     detection = DetectionSettings(mad_scale=LOWEST, **settings)
     ratios = np.stack([detect(run, detection).ratio for run in runs]).astype(np.float16)
-    return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12)
+    images = [ImageReport(place, 0.0, (), False) for place in range(len(ratios))]
+    return SimpleNamespace(ratios=ratios, detection=to_dict(detection), decision=12, images=images, run=RunFacts())
 
 
 def _made(marks):
-    own = {k: v for k, v in DEFAULTS.items() if k not in ("mad_scale", "max_area", "expand")}
+    own = {k: v for k, v in DEFAULTS.items() if k not in FREE}
     return Calibration(np.asarray(marks, np.float32), own)
 
 
@@ -79,11 +82,76 @@ def test_runs_add_up_and_the_same_run_counts_once():
 
 
 def test_a_saved_file_loads_again(tmp_path):
-    made = replace(_made([1.25, 7.5]), runs=("1a", "2b"))
+    made = replace(_made([1.25, 7.5]), runs=("1a", "2b"), origin=Origin("SDXL 1f0c", "taesd"), left_out=3)
     made.save(tmp_path / "model.calibration.safetensors")
     again = Calibration.load(tmp_path / "model.calibration.safetensors")
     assert again.marks.tolist() == [1.25, 7.5] and again.detection == made.detection and again.runs == made.runs
+    assert again.origin == made.origin and again.left_out == 3
     assert [path.name for path in tmp_path.iterdir()] == ["model.calibration.safetensors"]
+
+
+def test_a_file_of_an_older_version_loads_with_an_unknown_model(tmp_path):
+    """It holds the space that was asked for, with the other settings."""
+    path = tmp_path / "older.calibration.safetensors"
+    for asked, known in (("auto", ""), ("rgb", "rgb")):
+        detection = {**_made([1]).detection, "space": asked}
+        save_file({"first_marks": np.float32([2, 3])}, path, {"detection": json.dumps(detection), "runs": "1a 2b"})
+        older = Calibration.load(path)
+        assert older.origin == Origin("", known) and older.runs == ("1a", "2b") and older.left_out == 0
+        assert older.applied(DetectionSettings(space="auto"), 0.5).mad_scale == 3
+        assert older.origin.notes(RunFacts(model="SDXL 1", space="rgb")) == ()
+
+
+def test_images_that_could_not_be_measured_are_left_out():
+    watched = _watched(_runs(4))
+    watched.images[1] = replace(watched.images[1], measurable=False)
+    watched.images[3] = replace(watched.images[3], looked_at=False)
+    made, whole = Calibration.of(watched), Calibration.of(_watched(_runs(4)))
+    assert made.marks.tolist() == [whole.marks[0], whole.marks[2]] and made.left_out == 2
+    assert made.summary().endswith(" 2 images were left out, because nothing could be measured there.")
+    assert "left out" not in whole.summary() and (made + Calibration.of(_watched(_runs(2, 1)))).left_out == 2
+    watched.images = [replace(image, measurable=False) for image in watched.images]
+    watched.summary = lambda: "None of the 4 images could be measured."
+    with pytest.raises(ValueError, match=r"nothing to learn from this run\. None of the 4 images could be measured"):
+        Calibration.of(watched)
+
+
+def _of(model="", space=""):
+    return replace(_made([2, 6, 7]), origin=Origin(model, space))
+
+
+def test_runs_of_another_model_or_space_are_not_put_together():
+    for other, what in (
+        (_of("SDXL 2"), "model SDXL 1 instead of SDXL 2"),
+        (_of("SDXL 1", "rgb"), "space latent instead"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"The file holds runs of another model or space \({what}.*use another name"
+        ):
+            _of("SDXL 1", "latent") + other
+    assert (_of("SDXL 1", "latent") + _of("SDXL 1", "latent")).origin == Origin("SDXL 1", "latent")
+    assert (_of("SDXL 1", "latent") + _of()).origin == Origin()  # of all its images, nothing is known
+
+
+def test_a_run_of_another_model_or_space_gets_a_note():
+    learned = Origin("SDXL 1", "latent")
+    assert learned.notes(RunFacts(model="SDXL 1", space="latent")) == ()
+    assert learned.notes(RunFacts(space="latent")) == Origin().notes(RunFacts(model="SDXL 2", space="taesd")) == ()
+    model, space = learned.notes(RunFacts(model="Flux 2", space="taesd"))
+    assert model == (
+        "The calibration was made with another model (SDXL 1; this is Flux 2), so its threshold may not hold here."
+    )
+    assert space == (
+        "The calibration was made in space latent, but this run was watched in space taesd, so its threshold may not "
+        "hold here."
+    )
+
+
+def test_a_space_that_is_asked_for_must_be_that_of_the_calibration():
+    with pytest.raises(ValueError, match=r"other settings than ASCED Detection \(space latent instead of rgb\)"):
+        _of(space="latent").applied(DetectionSettings(space="rgb"), 0.5)
+    for space in ("auto", "latent"):
+        assert _of(space="latent").applied(DetectionSettings(space=space), 0.5).mad_scale == 6
 
 
 def test_calibration_only_changes_the_threshold():

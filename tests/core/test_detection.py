@@ -33,7 +33,7 @@ def test_single_step_thresholds_follow_the_formula(planted, k, size):
     medians = np.median(flat, axis=1)
     mads = np.median(np.abs(flat - medians[:, None]), axis=1)
     thresholds = np.maximum(medians + k * 1.4826 * mads, changes.mean())
-    ratio, found = to_cpu(steps.result())
+    ratio, found, _ = to_cpu(steps.result())
     np.testing.assert_allclose(found[0], thresholds, rtol=1e-3)
     above = (changes > thresholds[:, None, None, None]).any((0, 1))
     assert np.mean((ratio[0] > 0) != above) < 1e-3  # float32 and float64 differ at the threshold

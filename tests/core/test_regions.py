@@ -26,7 +26,7 @@ def test_filters_match_a_labeling_by_another_library(seed, width):
     noise = np.random.default_rng(seed).normal(size=(90, 120))
     raw = ndimage.gaussian_filter(noise, 2.5) > 0.08
     settings = DetectionSettings(mode="reference", min_area=40, max_area=600, min_width=width)
-    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
+    labels, regions, _ = find_regions(raw, raw.astype(np.float32), settings)
     expected = _filters_one_by_one(raw, 40, 600, width)
     assert np.array_equal(labels > 0, expected)
     for n, region in enumerate(regions, start=1):
@@ -45,7 +45,7 @@ def test_sizes_mean_the_same_at_every_resolution(size):
     small[50:51, 5:40] = True  # 1 cell high, too thin
     raw = small.repeat(f, 0).repeat(f, 1)
     settings = DetectionSettings(min_width=8)
-    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
+    labels, regions, _ = find_regions(raw, raw.astype(np.float32), settings)
     assert [r.box for r in regions] == [(10 * f, 10 * f, 13 * f, 13 * f)]
     assert (labels == 1).sum() == 9 * f * f
 
@@ -55,13 +55,13 @@ def test_regions_come_strongest_first_with_their_mean_score():
     raw[5:15, 5:15], ratio[5:15, 5:15] = True, 2
     raw[40:50, 40:50], ratio[40:50, 40:50] = True, 3
     ratio[40, 40] = 53
-    labels, regions = find_regions(raw, ratio, DetectionSettings())
+    labels, regions, _ = find_regions(raw, ratio, DetectionSettings())
     assert [r.score for r in regions] == [pytest.approx(3.5), 2.0]
     assert labels[45, 45] == 1 and labels[10, 10] == 2
 
 
 def test_an_empty_mask_has_no_regions():
-    labels, regions = find_regions(np.zeros((8, 8), bool), np.zeros((8, 8), np.float32), DetectionSettings())
+    labels, regions, _ = find_regions(np.zeros((8, 8), bool), np.zeros((8, 8), np.float32), DetectionSettings())
     assert not labels.any() and regions == []
 
 
@@ -105,7 +105,7 @@ def test_grown_regions_add_up_to_the_dilated_mask():
     raw = np.zeros((90, 90), bool)
     raw[10:30, 10:30], raw[50:80, 40:80] = True, True
     settings = DetectionSettings(mode="reference", min_area=40)
-    labels, regions = find_regions(raw, raw.astype(np.float32), settings)
+    labels, regions, _ = find_regions(raw, raw.astype(np.float32), settings)
     grown = grow_labels(labels, 5)
     alone = [(grown == n).sum() for n in (1, 2)]
     assert len(regions) == 2 and sum(alone) == dilate(raw, 5).sum()

@@ -57,3 +57,30 @@ def test_the_report_of_selected_images_is_complete(batch):
     assert part.summary().startswith("1 region in 1 of 2 images; 1 image corrected")
     with pytest.raises(ValueError, match="about 6 image"):
         part_of(batch, [6])
+
+
+def _with(batch, place, **state):
+    images = list(batch.images)
+    images[place] = replace(images[place], **state)
+    return replace(batch, images=tuple(images))
+
+
+def test_an_image_that_is_not_measurable_never_passes_and_comes_last(batch):
+    lost = _with(batch, 1, measurable=False)
+    assert passing(lost, 1.0) == [0, 2, 3, 4, 5]
+    assert cleanest(lost, 6) == [5, 3, 4, 0, 2, 1]
+    assert cleanest(part_of(lost, [1, 0]), 1) == [1]
+    both = _with(lost, 2, looked_at=False)
+    assert cleanest(both, 6) == [5, 3, 4, 0, 2, 1]
+
+
+def test_a_video_with_one_frame_that_is_not_measurable_is_not_measurable(batch):
+    videos = replace(_with(batch, 1, measurable=False), run=replace(batch.run, frames=3))
+    assert [verdict.measurable for verdict in verdicts(videos)] == [False, True]
+    assert passing(videos, 1.0) == [1] and cleanest(videos, 2) == [1, 0]
+
+
+def test_of_a_run_that_was_not_watched_all_images_pass_in_their_order(batch):
+    unwatched = replace(batch, images=tuple(ImageReport(i, 0.0, (), False, looked_at=False) for i in range(6)),
+                        labels=np.zeros_like(batch.labels))  # fmt: skip
+    assert passing(unwatched, 0.0) == cleanest(unwatched, 6) == list(range(6))

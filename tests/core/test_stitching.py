@@ -85,3 +85,29 @@ def test_foreign_and_oversized_tiles_are_ignored(whole):
     assert "1 tile." in stitch(whole, [*foreign, _tile(whole, 0, 0)]).summary()
     with pytest.raises(ValueError, match="None of the 2 tiles of this RUN is part of this IMAGE"):
         stitch(whole, foreign)
+
+
+def _with(report: Report, **state: object) -> Report:
+    """The tile's report with another state of its image."""
+    return replace(report, images=(replace(report.images[0], **state),), decision=0)
+
+
+def test_one_tile_that_cannot_be_measured_is_enough(whole):
+    blank = replace(_with(_report(), regions=(), score=0.0), labels=np.zeros((1, 8, 8), np.uint16))
+    tiles = [_tile(whole, 0, 0, _with(blank, measurable=False)), _tile(whole, 56, 112, _with(blank, too_large=2))]
+    report = stitch(whole, tiles)
+    assert (report.images[0].state, report.images[0].too_large) == ("not_measurable", 2)
+    assert report.summary().startswith("The image could not be measured: ")
+    assert "2 regions left alone: larger than max_area. Stitched from 2 tiles." in report.summary()
+
+
+def test_an_image_is_not_clean_if_a_tile_was_not_watched(whole):
+    blank = replace(_with(_report(), regions=(), score=0.0), labels=np.zeros((1, 8, 8), np.uint16))
+    unseen = replace(_with(blank, looked_at=False), decision=None)
+    report = stitch(whole, [_tile(whole, 0, 0, unseen), _tile(whole, 56, 112, blank)])
+    assert report.summary() == "Not watched: 1 of 2 tiles. Stitched from 2 tiles."
+    assert report.decision is None and report.images[0].state == "not_looked_at"
+    found = stitch(whole, [_tile(whole, 0, 0, unseen), _tile(whole, 56, 112, _with(_report()))])
+    assert found.images[0].state == "marked" and found.summary().startswith("1 region in 1 of 1 image; ")
+    assert "Not watched: 1 of 2 tiles." in found.summary()
+    assert stitch(whole, [_tile(whole, 0, 0, blank)]).summary().startswith("Clean: no artifacts found in 1 image.")
