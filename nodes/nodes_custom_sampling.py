@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
-from .inputs import batch_indices, check_latent, settings_inputs
+from .inputs import check_latent, settings_inputs
 from .page import status
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import OneRun, patch_guider
@@ -59,7 +59,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
     ) -> io.NodeOutput:
         check_latent(latent_image)
         run = OneRun()
-        watched = patch_guider(guider, detection, correction, run, batch_indices(latent_image))
+        watched = patch_guider(guider, detection, correction, run)
         # from ComfyUI's node list: the node lives in comfy_extras, which is not imported here
         node = importlib.import_module("nodes").NODE_CLASS_MAPPINGS["SamplerCustomAdvanced"]
         done = getattr(node(), node.FUNCTION)(

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
-from .inputs import batch_indices, check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
+from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
 from .page import status
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import OneRun, patch_model
@@ -149,7 +149,7 @@ def _sample(
     check_latent(latent_image)
     check_conditioning(positive, negative, cfg)
     run = OneRun()
-    patched = patch_model(model, detection, correction, run, batch_indices(latent_image))
+    patched = patch_model(model, detection, correction, run)
     # by name, because `nodes` would be taken for this pack's folder
     sample = importlib.import_module("nodes").common_ksampler
     (latent,) = sample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, **options)

@@ -22,8 +22,8 @@ class Corrector:
 
     Args:
         settings: how regions are corrected; None uses the defaults.
-        seed: the run's seed; together with an item's index it seeds that item's noise.
-        items: index of each item of the batch; None means 0, 1, …
+        seed: the run's seed; together with an item's number it seeds that item's noise.
+        items: a number for each item of the batch, such as its index or its noise key; None means 0, 1, …
         codec: decodes and encodes; required for a perturbation in pixel space.
     """
 

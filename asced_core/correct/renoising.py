@@ -12,11 +12,31 @@ from torch import Tensor
 from ..noise import NoiseLevel, predicted_noise, renoise
 from ..settings import CorrectionSettings
 
+PARTS = 16  # of an image's starting noise, each of which contributes the place of its largest value
+
 
 def item_generator(seed: int, item: int) -> torch.Generator:
-    """The CPU generator of one image: its noise depends only on the run's seed and the image's index."""
+    """The CPU generator of one image: its noise depends only on the run's seed and the image's own number (>= 0)."""
     state = np.random.SeedSequence((seed & 0xFFFFFFFFFFFFFFFF, item)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def noise_keys(noise: Tensor, latent: Tensor | None = None) -> list[int]:
+    """A number for each image that comes from its own starting noise, whatever batch or tile it is sampled in.
+
+    It is made of the places of the largest values, so that rounding and other dtypes do not change it.
+
+    Args:
+        noise: starting noise of the run [B,C,…,H,W].
+        latent: starting latents, same shape; they are used for images without noise.
+    """
+    flat = noise.reshape(len(noise), -1)
+    if latent is not None and latent.shape == noise.shape:
+        flat = torch.where(flat.any(1, keepdim=True), flat, latent.to(noise.device).reshape(len(noise), -1))
+    parts = min(PARTS, flat.shape[1])
+    length = flat.shape[1] // parts
+    places = flat[:, : parts * length].reshape(len(noise), parts, length).argmax(2).tolist()
+    return [sum(place * length**n for n, place in enumerate(own)) for own in places]
 
 
 def item_noise(x: Tensor, draw: Sequence[torch.Generator | None]) -> Tensor:

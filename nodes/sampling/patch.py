@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...asced_core import Report, RunFacts
+from ...asced_core.correct import noise_keys
 from ...asced_core.maps import frames_of
 from ..page.status import log
 from .model_identity import model_identity
@@ -27,7 +28,6 @@ def patch_model(
     detection: DetectionOptions,
     correction: CorrectionOptions,
     on_run: Callable[[torch.Tensor, Report, torch.Tensor | None], None],
-    items: Sequence[int] | None = None,
 ) -> Any:
     """A clone of a ModelPatcher whose sampling runs are watched and corrected.
 
@@ -38,7 +38,6 @@ def patch_model(
         detection, correction: settings, and what goes with them.
         on_run: takes the final latent and the report of each run, and its uncorrected latent if that was kept and
             anything was corrected, else None.
-        items: index of each image of the batch, see Corrector.
     """
 
     # No state of a run may live in this closure: clones and cached nodes share it.
@@ -48,6 +47,7 @@ def patch_model(
         sampler, patcher = executor.class_obj, guider.model_patcher
         function = SamplerFunction(sampler, sigmas)
         try:
+            items = noise_keys(noise, args[0] if args else None)
             plan = make_plan(guider, function, shape, seed, detection, correction, items)
         except UnwatchableError as reason:
             note = f"Not watched: {reason}."

@@ -39,7 +39,7 @@ class Plan:
         detection: as requested.
         correction: what is done; method none if the sampler cannot be started at T_c.
         seed: of the run.
-        items: index of each item of the batch, see Corrector.
+        items: a number for each item of the batch, see Corrector.
         codec: for a perturbation in pixel space.
         forbidden: where nothing may be found or changed.
         find: another detector, in place of ASCED's own.
@@ -53,7 +53,7 @@ class Plan:
     detection: DetectionOptions
     correction: CorrectionSettings
     seed: int
-    items: Sequence[int] | None
+    items: Sequence[int]
     codec: VaeCodec | None
     forbidden: BoolMap | None
     find: FindMasks | None
@@ -85,7 +85,7 @@ def make_plan(
     seed: int,
     detection: DetectionOptions,
     correction: CorrectionOptions,
-    items: Sequence[int] | None,
+    items: Sequence[int],
 ) -> Plan:
     """The plan of one run.
 
@@ -95,7 +95,7 @@ def make_plan(
         shape: of the latents.
         seed: of the run.
         detection, correction: as requested.
-        items: index of each item of the batch.
+        items: a number for each item of the batch, see Corrector.
 
     Raises:
         UnwatchableError: the run cannot be watched; the message is the reason.
@@ -132,7 +132,7 @@ def make_plan(
         detection,
         acting,
         seed,
-        items if items is not None and len(items) == shape[0] else None,
+        items,
         codec,
         forbidden,
         find,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from asced_core import DiscreteSchedule, NoiseLevel, edm_level, flow_level, renoise, vp_level
+from asced_core.correct import noise_keys
 from asced_core.noise import percent_at, predicted_noise, score
 
 ABAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
@@ -114,3 +115,19 @@ def test_renoise_rejects_wrong_arguments(change, message):
     call = {"mask": torch.ones(8, 8, dtype=torch.bool), "alpha": 1.0, "sigma": 1.0, "noise": x, **change}
     with pytest.raises(ValueError, match=message):
         renoise(x, x, call.pop("mask"), **call)
+
+
+def test_noise_keys_belong_to_the_image_and_survive_rounding():
+    noise = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    keys = noise_keys(noise)
+    assert len(set(keys)) == 4 and all(key >= 0 for key in keys)
+    assert noise_keys(noise[[2, 0]]) == [keys[2], keys[0]]
+    assert noise_keys(noise * 1.000001) == keys == noise_keys(noise.double())
+    assert noise_keys(noise.half()) == noise_keys(noise.half().float())
+
+
+def test_images_without_noise_are_told_apart_by_their_latents():
+    noise, latent = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    noise[1] = 0
+    assert noise_keys(noise, latent) == [noise_keys(noise)[0], noise_keys(latent)[1]]
+    assert noise_keys(torch.zeros(2, 1, 1, 1)) == [0, 0]

@@ -80,17 +80,39 @@ def test_an_image_does_not_depend_on_its_batch_mates(artifact, corrected, latent
     assert report.images[0].regions[0].box == alone.images[0].regions[0].box
 
 
-def test_the_latents_batch_index_decides_which_noise_an_image_gets(artifact, corrected, latent, monkeypatch):
-    """An image that is sampled again by its index gets the same correction as in the batch."""
-    from asced.asced_core.correct import corrector
+def test_an_image_sampled_again_alone_got_another_correction(
+    hands, run_node, core_node, stock, corrected, settings, monkeypatch
+):
+    """Its own starting noise counts, whichever node samples it in whichever batch."""
+    monkeypatch.setattr(hands, "positive", run_node("ASCED_DemoModel", digit="3")[2])  # the same in every batch
+    whole = {"samples": torch.zeros(4, 4, 32, 32)}
+    alone = core_node("LatentFromBatch", samples=whole, batch_index=2, length=1)[0]
+    rebatched = core_node("RebatchLatents", latents=[whole], batch_size=[2])[0][1]
 
-    drawn = []
-    original = corrector.item_generator
-    monkeypatch.setattr(corrector, "item_generator", lambda *key: drawn.append(key) or original(*key))
-    model, settings = artifact(images=(0, 1))
-    corrected(model, settings=settings, seed=5, latent=latent(2, batch_index=[4, 7]))
-    corrected(model, settings=settings, seed=5, latent=latent(1, batch_index=[7]))
-    assert drawn == [(5, 4), (5, 7), (5, 7)]
+    def asced(model, latent):
+        return corrected(model, latent=latent, settings=settings)[0]
+
+    def patched(model, latent):
+        return stock(run_node("ASCED_ApplyToModel", model=model, **settings)[0], latent=latent)
+
+    def custom(model, latent):
+        guider = core_node("CFGGuider", model=model, positive=hands.positive, negative=hands.negative, cfg=2.0)[0]
+        sigmas = core_node("BasicScheduler", model=model, scheduler="normal", steps=12, denoise=1.0)[0]
+        return run_node(
+            "ASCED_SamplerCustomAdvanced", noise=core_node("RandomNoise", noise_seed=3)[0], guider=guider,
+            sampler=core_node("KSamplerSelect", sampler_name="euler")[0], sigmas=sigmas, latent_image=latent, **settings
+        )[0]["samples"]  # fmt: skip
+
+    def artifact(*images):
+        return with_artifact(hands.eps, images=images)
+
+    expected = asced(artifact(0, 1, 2, 3), whole)
+    assert (expected - stock(artifact(0, 1, 2, 3), latent=whole))[2].abs().max() > 0.1
+    for sample in (asced, patched, custom):
+        assert torch.equal(sample(artifact(0, 1, 2, 3), whole), expected)
+        # the model itself is not exact to the last bit in other batches
+        assert (sample(artifact(0), alone)[0] - expected[2]).abs().max() < 1e-4
+        assert (sample(artifact(0, 1), rebatched) - expected[2:]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
