@@ -1,16 +1,19 @@
 """What a run shows while it samples: the artifact map over ComfyUI's own preview, and a status text on the node.
 
-The map is drawn into the preview that ComfyUI sends anyway, through the one progress bar of the sampler's callback.
+The map is drawn onto a preview picture of the same kind, which follows ComfyUI's own through its public progress call.
 If previews are off, nothing is decoded, drawn or copied here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import CellType, FunctionType
 from typing import Any
 
+import latent_preview
 import numpy as np
+import torch
+from comfy.cli_args import LatentPreviewMethod, args
+from comfy_api.latest import ComfyAPISync
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
@@ -21,70 +24,57 @@ from ...asced_core.progress import marked_so_far, status_text
 from . import status
 from .preferences import settings_of_client
 
-PREVIEWER = "previewer"  # its name in the callback of ComfyUI's latent_preview.prepare_callback
-DECODE = "decode_latent_to_preview_image"
-
 
 class Preview:
-    """Status text and pictures of one run."""
+    """Status text and pictures of one run.
 
-    def __init__(self) -> None:
+    Args:
+        patcher: ComfyUI's ModelPatcher.
+    """
+
+    def __init__(self, patcher: Any) -> None:
         context = get_executing_context()
         self._node_id = None if context is None else context.node_id
-        self._trajectory: Trajectory | None = None
+        self._patcher = patcher
+        self._previewer: Any = None
         self._shown = ""
 
     def show(self, trajectory: Trajectory, step: int) -> None:
         """Shows the status of the run after a step, if it is new; without a device sync."""
-        self._trajectory = trajectory
         text = status_text(trajectory, step)
         if text != self._shown and settings_of_client().live:
             status.show(self._node_id, text)
             self._shown = text
 
-    def painted(self, callback: Any) -> Any:
-        """ComfyUI's callback with the artifact map in its previews; the callback itself if it makes none.
+    def paint(self, trajectory: Trajectory, step: int, denoised: torch.Tensor) -> None:
+        """Shows the marked cells of the first image over its preview; call it after ComfyUI's own callback.
 
-        The callback is copied with our previewer in place of its own, so that everything else it does still happens
-        and nothing in ComfyUI is changed. A callback from elsewhere is left alone: it only gets the status text.
+        Args:
+            trajectory: the run.
+            step: the last observed step, counted from 0.
+            denoised: its prediction, as it is shown.
         """
-        names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
-        if PREVIEWER not in names:
-            return callback
-        cells = list(callback.__closure__)
-        place = names.index(PREVIEWER)
-        previewer = cells[place].cell_contents
-        if not hasattr(previewer, DECODE):  # previews are off
-            return callback
-        cells[place] = CellType(_Painted(previewer, self._paint))
-        copy = FunctionType(
-            callback.__code__, callback.__globals__, callback.__name__, callback.__defaults__, tuple(cells)
-        )
-        copy.__kwdefaults__ = callback.__kwdefaults__
-        return copy
-
-    def _paint(self, picture: Image.Image) -> Image.Image:
+        if self._node_id is None or args.preview_method == LatentPreviewMethod.NoPreviews:
+            return
         settings = settings_of_client()
-        marked = None if self._trajectory is None or not settings.live else marked_so_far(self._trajectory)
-        if marked is None or not marked.any():
-            return picture
+        marked = marked_so_far(trajectory) if settings.live else None
+        picture = None if marked is None or not marked.any() else self._picture(denoised)
+        if marked is None or picture is None:
+            return
         pixels = np.asarray(picture.convert("RGB"))
         mask = resize_mask(marked, *pixels.shape[:2])
-        return Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, color=settings.color))
+        drawn = Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, color=settings.color))
+        bar = get_progress_state().nodes.get(self._node_id)  # its values stay as the sampler node has set them
+        value, total = (bar["value"], bar["max"]) if bar else (step + 1, trajectory.schedule.steps)
+        ComfyAPISync().execution.set_progress(value, total, self._node_id, drawn)
 
-
-class _Painted:
-    """A previewer with the artifact map drawn onto its pictures."""
-
-    def __init__(self, previewer: Any, paint: Callable[[Image.Image], Image.Image]) -> None:
-        self._previewer, self._paint = previewer, paint
-
-    def decode_latent_to_preview_image(self, *args: Any, **kwargs: Any) -> Any:
-        """Format, picture and largest side, as from ComfyUI's previewer."""
-        preview = getattr(self._previewer, DECODE)(*args, **kwargs)
-        if isinstance(preview, tuple) and len(preview) > 1 and isinstance(preview[1], Image.Image):
-            return (preview[0], self._paint(preview[1]), *preview[2:])
-        return preview
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._previewer, name)
+    def _picture(self, denoised: torch.Tensor) -> Image.Image | None:
+        """ComfyUI's own preview picture of a prediction; None if there is none for this model."""
+        if self._previewer is None:
+            model = self._patcher.model
+            self._previewer = latent_preview.get_previewer(self._patcher.load_device, model.latent_format)
+        if self._previewer is None:
+            return None
+        preview = self._previewer.decode_latent_to_preview_image("JPEG", denoised)
+        picture = preview[1] if isinstance(preview, tuple) and len(preview) > 1 else None
+        return picture if isinstance(picture, Image.Image) else None

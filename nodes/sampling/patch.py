@@ -66,7 +66,7 @@ def patch_model(
         run = Run(plan, patcher, sampler, noise, correction.keep_original)
         # the graph's sampler is left alone: a copy of it takes its place from here on
         watched = executor.new_class_executor(run.sampler.sample, run.sampler, executor.wrappers, executor.idx)
-        samples = watched(guider, sigmas, extra_args, run.preview.painted(callback), noise, *args, **kwargs)
+        samples = watched(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
         original = None
         if run.original is not None:
             # as ComfyUI does after a sampler's function

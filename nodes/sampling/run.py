@@ -39,7 +39,6 @@ class Run:
 
     Attributes:
         sampler: a copy of the sampler that is watched when it samples.
-        preview: shows the run in the browser.
         original: the sampler's result without a correction, if it was kept and anything was corrected.
     """
 
@@ -52,7 +51,7 @@ class Run:
         self._trajectory: Trajectory | None = None
         self._steering: Steering | None = None
         self._calls, self._restarts, self._double_calls = 0, 0, 0
-        self.preview = Preview()
+        self._preview = Preview(patcher)
         self.original: torch.Tensor | None = None
         self.sampler = copy.copy(sampler)
         # with the name and signature of the original, which other code may read
@@ -89,10 +88,13 @@ class Run:
         def on_step(report: dict[str, Any]) -> None:
             with tape.paused() if tape else nullcontext():
                 step = live.on_step(report)
+                shown = live.shown(report)
                 if step is not None:
-                    self.preview.show(trajectory, step)
+                    self._preview.show(trajectory, step)
                 if callback is not None:
-                    callback(live.shown(report))
+                    callback(shown)
+                    if step is not None and "denoised" in shown:
+                        self._preview.paint(trajectory, step, shown["denoised"])
 
         try:
             with tape or nullcontext():

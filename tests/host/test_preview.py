@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from .conftest import STEPS
 from .models import ONSET, with_artifact
@@ -20,12 +19,23 @@ CLIENT = "a browser tab"
 
 @pytest.fixture
 def screen(host, monkeypatch):
-    """What a client would see: pictures by step and status texts by node; previews are on."""
+    """What a client would see: ComfyUI's pictures by step, ours, and status texts by node; previews are on."""
     import comfy.utils
     from comfy.cli_args import LatentPreviewMethod, args
+    from comfy_execution.graph import DynamicPrompt
+    from comfy_execution.progress import ProgressHandler, get_progress_state, reset_progress_state
     from comfy_execution.utils import CurrentNodeContext
 
-    seen = SimpleNamespace(frames=[], texts=[], bars=0, settings={})
+    seen = SimpleNamespace(frames=[], painted={}, texts=[], bars=0, settings={})
+
+    class Screen(ProgressHandler):
+        def update_handler(self, node_id, value, max_value, state, prompt_id, image=None):
+            assert node_id == "7" and max_value == STEPS
+            if image is not None:
+                seen.painted[value - 1] = image
+
+    reset_progress_state("prompt", DynamicPrompt({}))
+    get_progress_state().register_handler(Screen("screen"))
     server = SimpleNamespace(
         client_id=CLIENT,
         sockets_metadata={CLIENT: {"feature_flags": {}}},
@@ -36,6 +46,7 @@ def screen(host, monkeypatch):
 
     def hook(value, total, preview, node_id=None):
         seen.frames.append((value, total, preview))
+        get_progress_state().update_progress("7", value, total)  # as the server does
 
     bar = comfy.utils.ProgressBar.__init__
 
@@ -48,6 +59,7 @@ def screen(host, monkeypatch):
     seen.server, seen.args, seen.none = server, args, LatentPreviewMethod.NoPreviews
     with CurrentNodeContext("prompt", "7"):
         yield seen
+    reset_progress_state("prompt", DynamicPrompt({}))
 
 
 def _view_settings():
@@ -70,24 +82,23 @@ def test_pictures_and_status_texts_of_a_run(screen, hands, corrected, settings):
     assert screen.bars == 1
     assert [(value, total) for value, total, _ in screen.frames] == [(i + 1, STEPS) for i in range(STEPS)]
     assert all(kind == "JPEG" and side == screen.args.preview_size for _, _, (kind, _, side) in screen.frames)
-    live = _pictures(screen)
-    screen.frames.clear()
-    screen.server.sockets_metadata[CLIENT][_view_settings().KEY] = _view_settings().ViewSettings(live=False)
-    again = corrected(model, settings=settings)[0]
-    plain = _pictures(screen)
-    assert torch.equal(samples, again)
+    plain, painted = _pictures(screen), screen.painted
     appears = float(model.get_model_object("model_sampling").percent_to_sigma(ONSET))
-    for step, (painted, bare) in enumerate(zip(live, plain, strict=True)):
-        if report.sigmas[step] > appears:
-            assert np.array_equal(painted, bare)
-            continue
-        factor = painted.shape[0] // bare.shape[0]
-        changed = (painted != bare.repeat(factor, 0).repeat(factor, 1)).any(-1)
+    assert set(painted) == {step for step in range(STEPS) if report.sigmas[step] <= appears}
+    for step, (kind, picture, side) in painted.items():
+        assert kind == "JPEG" and side == screen.args.preview_size
+        drawn, bare = np.asarray(picture).astype(int), plain[step]
+        factor = drawn.shape[0] // bare.shape[0]
+        changed = (drawn != bare.repeat(factor, 0).repeat(factor, 1)).any(-1)
         assert changed.any(), step
         if step >= report.decision:  # the kept region and its outline, nowhere else
             where = mask[0].numpy().repeat(changed.shape[0] // mask.shape[1], 0).repeat(
                 changed.shape[1] // mask.shape[2], 1) > 0  # fmt: skip
             assert not (changed & ~where).any() and changed[where].mean() > 0.9
+    screen.painted.clear()
+    screen.server.sockets_metadata[CLIENT][_view_settings().KEY] = _view_settings().ViewSettings(live=False)
+    assert torch.equal(samples, corrected(model, settings=settings)[0])
+    assert not screen.painted
 
 
 def test_any_sampler_with_a_patched_model_shows_it_too(screen, hands, stock, run_node, settings):
@@ -95,7 +106,8 @@ def test_any_sampler_with_a_patched_model_shows_it_too(screen, hands, stock, run
     stock(patched, sampler="dpmpp_2m")
     assert screen.bars == 1 and len(screen.frames) == STEPS
     assert screen.texts[-1][0] == "7" and ", corrected at step " in screen.texts[-1][1]
-    assert {np.asarray(p[1]).shape[0] for _, _, p in screen.frames} == {32, 256}  # plain, and enlarged for drawing
+    assert {np.asarray(p[1]).shape[0] for _, _, p in screen.frames} == {32}
+    assert {np.asarray(p[1]).shape[0] for p in screen.painted.values()} == {256}  # enlarged for drawing
 
 
 def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, run_node, core_node, latent, settings):
@@ -118,15 +130,14 @@ def test_the_denoised_output_of_custom_sampling_is_not_painted(screen, hands, ru
         assert torch.equal(a["samples"], b["samples"])
 
 
-def test_the_callback_is_unchanged_if_previews_are_off(screen, hands):
-    import latent_preview
+def test_the_progress_of_a_node_with_several_runs_is_kept(screen, hands, corrected, settings):
+    """The bar is the sampler node's own, and a picture must not move it."""
+    import comfy.utils
+    from comfy_execution.progress import get_progress_state
 
-    live = sys.modules["asced.nodes.page.preview"].Preview()
-    screen.args.preview_method = screen.none
-    callback = latent_preview.prepare_callback(hands.eps, STEPS)
-    assert live.painted(callback) is callback
-    assert live.painted(None) is None
-    assert live.painted(print) is print  # another pack's
+    comfy.utils.PROGRESS_BAR_HOOK = lambda *_, **__: get_progress_state().update_progress("7", 1, STEPS)
+    corrected(with_artifact(hands.eps), settings=settings)
+    assert set(screen.painted) == {0}
 
 
 def test_with_previews_off_a_run_reads_nothing_for_them(screen, hands, corrected, settings, monkeypatch):
@@ -134,7 +145,7 @@ def test_with_previews_off_a_run_reads_nothing_for_them(screen, hands, corrected
     monkeypatch.setattr(live, "marked_so_far", lambda *_: pytest.fail("read without a preview to paint"))
     screen.args.preview_method = screen.none
     corrected(with_artifact(hands.eps), settings=settings)
-    assert [preview for _, _, preview in screen.frames] == [None] * STEPS
+    assert [preview for _, _, preview in screen.frames] == [None] * STEPS and not screen.painted
 
 
 def test_final_latents_are_the_same_with_and_without_previews(screen, hands, stock, corrected, settings):
@@ -146,30 +157,31 @@ def test_final_latents_are_the_same_with_and_without_previews(screen, hands, sto
     assert torch.equal(corrected(hands.eps, settings=settings)[0], stock(hands.eps))
 
 
-def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(pack):
-    live = sys.modules["asced.nodes.page.preview"]
+@pytest.mark.parametrize("preview", [None, b"bytes", ("JPEG", b"bytes", 512)])
+def test_a_previewer_of_another_pack_without_a_picture_is_left_alone(
+    screen, hands, corrected, settings, monkeypatch, preview
+):
+    import latent_preview
 
     class Silent:
-        rate = 8
-
         def decode_latent_to_preview_image(self, kind, x0):
-            return None
+            return preview
 
-    painted = live._Painted(Silent(), lambda picture: pytest.fail("there is no picture"))
-    assert painted.decode_latent_to_preview_image("JPEG", None) is None
-    assert painted.rate == 8
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *_: Silent())
+    assert corrected(with_artifact(hands.eps), settings=settings)[2].images[0].corrected
+    assert not screen.painted
 
 
-def test_color_and_opacity_are_the_clients(screen):
+def test_color_and_opacity_are_the_clients(screen, hands):
     view = _view_settings()
     live = sys.modules["asced.nodes.page.preview"]
     screen.server.sockets_metadata[CLIENT][view.KEY] = view.read_settings(
         {"live": True, "color": "#0072b2", "opacity": 1}
     )
-    run = live.Preview()
-    run._trajectory = SimpleNamespace(detections=[SimpleNamespace(mask=np.ones((4, 4), bool))])
-    drawn = np.asarray(run._paint(Image.new("RGB", (4, 4))))
-    assert (drawn == (0x00, 0x72, 0xB2)).all()
+    run = SimpleNamespace(detections=[SimpleNamespace(mask=np.ones((4, 4), bool))],
+                          schedule=SimpleNamespace(steps=STEPS))  # fmt: skip
+    live.Preview(hands.eps).paint(run, 3, torch.zeros(1, 3, 4, 4))
+    assert (np.asarray(screen.painted[3][1]) == (0x00, 0x72, 0xB2)).all()
 
 
 @pytest.mark.parametrize(

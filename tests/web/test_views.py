@@ -122,8 +122,8 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     assert view.run() == "success"
     seen = view.page.evaluate("ascedSeen")
     blue = seen["blue"][sampler]
-    assert len(blue) == 25  # one picture per step
-    assert blue[0] == 0 and max(blue[6:12]) > 0  # the hands themselves are not blue
+    assert blue.count(0) == 25  # ComfyUI's own, one per step; the hands themselves are not blue
+    assert blue[0] == 0 and max(blue) > 0  # ours follow where anything is marked
     texts = [text for node, text in seen["texts"] if node == sampler]
     assert texts[0] == "Watching starts at step 6 of 25"
     assert texts[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
