@@ -49,6 +49,7 @@ def patch_model(
         try:
             items = noise_keys(noise, args[0] if args else None)
             plan = make_plan(guider, function, shape, seed, detection, correction, items)
+            run = Run(plan, patcher, sampler, noise, correction.keep_original)
         except UnwatchableError as reason:
             note = f"Not watched: {reason}."
             log.warning("%s", note)  # ASCED Apply to Model runs before this and cannot show it
@@ -63,7 +64,6 @@ def patch_model(
             settings = detection.settings, correction.settings
             on_run(_finished(guider, samples), unwatched(shape, function.sigmas, *settings, facts, (note,)), None)
             return samples
-        run = Run(plan, patcher, sampler, noise, correction.keep_original)
         # the graph's sampler is left alone: a copy of it takes its place from here on
         watched = executor.new_class_executor(run.sampler.sample, run.sampler, executor.wrappers, executor.idx)
         samples = watched(guider, sigmas, extra_args, callback, noise, *args, **kwargs)

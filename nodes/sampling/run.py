@@ -25,6 +25,7 @@ from .live_run import LiveRun, Start
 from .model_identity import model_identity
 from .patch_state import PatchState
 from .plan import Plan, image_size
+from .spaces import UnwatchableError
 
 
 class Run:
@@ -36,6 +37,9 @@ class Run:
         sampler: ComfyUI's sampler object; it is never written to.
         noise: of the run, for its shape and device.
         keep_original: also finishes the run without a correction.
+
+    Raises:
+        UnwatchableError: the sampler cannot be copied.
 
     Attributes:
         sampler: a copy of the sampler that is watched when it samples.
@@ -53,9 +57,12 @@ class Run:
         self._calls, self._restarts, self._double_calls = 0, 0, 0
         self._preview = Preview(patcher)
         self.original: torch.Tensor | None = None
-        self.sampler = copy.copy(sampler)
-        # with the name and signature of the original, which other code may read
-        self.sampler.sampler_function = update_wrapper(partial(self._sample), plan.function.function)
+        try:
+            self.sampler = copy.copy(sampler)
+            # with the name and signature of the original, which other code may read
+            self.sampler.sampler_function = update_wrapper(partial(self._sample), plan.function.function)
+        except Exception as error:  # whatever a foreign class raises
+            raise UnwatchableError(f"sampler {plan.function.name} cannot be copied ({error})") from error
 
     def _sample(
         self,

@@ -43,7 +43,9 @@ class RunLog:
         if run is None:
             raise ValueError(
                 "This LATENT did not come from a sampler that used the MODEL of this RUN: connect the LATENT "
-                "output of that sampler directly, and MODEL and RUN of the same ASCED Apply to Model node."
+                "output of that sampler directly, and MODEL and RUN of the same ASCED Apply to Model node. If they are "
+                "connected like this, ComfyUI has freed the MODEL and its RUN but kept the LATENT: change the "
+                "sampler's seed to sample again."
             )
         return run[1:]
 
