@@ -9,14 +9,12 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...asced_core import Report, RunFacts
+from ...asced_core import Report
 from ...asced_core.correct import noise_keys
-from ...asced_core.maps import frames_of
 from ..page.status import log
-from .model_identity import model_identity
 from .options import CorrectionOptions, DetectionOptions
-from .plan import image_size, make_plan
-from .run import Run, unwatched
+from .plan import make_plan, picture_shape
+from .run import Run, run_facts, unwatched
 from .sampler_function import SamplerFunction
 from .spaces import UnwatchableError
 
@@ -54,15 +52,10 @@ def patch_model(
             note = f"Not watched: {reason}."
             log.warning("%s", note)  # ASCED Apply to Model runs before this and cannot show it
             samples = executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
-            facts = RunFacts(
-                function.name,
-                seed,
-                image_size=image_size(patcher, shape),
-                frames=frames_of(shape),
-                model=model_identity(patcher),
-            )
+            facts = run_facts(patcher, shape, sampler=function.name, seed=seed)
+            known = picture_shape(patcher, shape)
             settings = detection.settings, correction.settings
-            on_run(_finished(guider, samples), unwatched(shape, function.sigmas, *settings, facts, (note,)), None)
+            on_run(_finished(guider, samples), unwatched(known, function.sigmas, *settings, facts, (note,)), None)
             return samples
         # the graph's sampler is left alone: a copy of it takes its place from here on
         watched = executor.new_class_executor(run.sampler.sample, run.sampler, executor.wrappers, executor.idx)
@@ -143,9 +136,8 @@ class OneRun:
             else "Not watched: the sampling did not use the MODEL that ASCED patched, because a guider or another node "
             "samples with one of its own; connect ASCED Apply to Model in front of that."
         )
-        shape = tuple(latent["samples"].shape)
-        facts = RunFacts(image_size=image_size(model, shape), frames=frames_of(shape), model=model_identity(model))
-        return unwatched(shape, (), detection.settings, correction.settings, facts, (reason,))
+        shape = picture_shape(model, latent["samples"].shape)
+        return unwatched(shape, (), detection.settings, correction.settings, run_facts(model, shape), (reason,))
 
 
 def with_samples(latent: dict[str, Any], samples: torch.Tensor | None) -> dict[str, Any]:

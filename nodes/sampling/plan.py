@@ -25,7 +25,7 @@ from ...asced_core.maps import BoolMap, frames_of
 from ...asced_core.report.run_trace import Trace
 from .options import CorrectionOptions, DetectionOptions
 from .sampler_function import SamplerFunction
-from .spaces import UnwatchableError, VaeCodec, check_vae, make_space, pixels_per_cell, rgb_matrix
+from .spaces import UnwatchableError, VaeCodec, check_vae, is_picture, make_space, pixels_per_cell, rgb_matrix
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,12 @@ def make_plan(
     """
     if reason := function.obstacle():
         raise UnwatchableError(reason)
+    patcher, settings = guider.model_patcher, detection.settings
     if len(shape) not in (4, 5):
         raise UnwatchableError(f"latents with {len(shape)} dimensions (audio or packed) are not supported")
-    patcher, settings = guider.model_patcher, detection.settings
+    if len(picture_shape(patcher, shape)) < len(shape):
+        kind = type(patcher.get_model_object("latent_format")).__name__
+        raise UnwatchableError(f"the latents of this model ({kind}) are not images")
     make_codec = _codec_maker(guider, shape)
     codec = _correcting_codec(correction, shape, make_codec)
     forbidden = detection.forbidden(shape[0] * frames_of(shape), *image_size(patcher, shape))
@@ -218,7 +221,12 @@ def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
     )
 
 
+def picture_shape(patcher: Any, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of latents [B,C,…,H,W]; only [B,C] if they do not hold images."""
+    return tuple(shape if is_picture(patcher.get_model_object("latent_format")) else shape[:2])
+
+
 def image_size(patcher: Any, shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of the decoded images of latents [B,C,…,H,W]; 0 for packed latents."""
-    ratio = pixels_per_cell(patcher.get_model_object("latent_format"))
+    """Height and width of the decoded images of latents [B,C,…,H,W]; 0 for packed latents and other kinds of data."""
+    ratio, shape = pixels_per_cell(patcher.get_model_object("latent_format")), picture_shape(patcher, shape)
     return (shape[-2] * ratio, shape[-1] * ratio) if len(shape) > 3 else (0, 0)

@@ -24,7 +24,7 @@ from ..page.preview import Preview
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
 from .patch_state import PatchState
-from .plan import Plan, image_size
+from .plan import Plan, image_size, picture_shape
 from .spaces import UnwatchableError
 
 
@@ -145,7 +145,9 @@ class Run:
 
     def report(self) -> Report:
         """The report of the run; call it when the run has ended."""
-        facts = RunFacts(
+        facts = run_facts(
+            self._patcher,
+            self._shape,
             sampler=self._plan.function.name,
             seed=self._plan.seed,
             model_calls=self._calls,
@@ -153,9 +155,6 @@ class Run:
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
-            image_size=image_size(self._patcher, self._shape),
-            frames=frames_of(self._shape),
-            model=model_identity(self._patcher),
         )
         if self._trajectory is not None and self._trajectory.decision is not None:
             learned_on = self._plan.detection.learned_on
@@ -169,14 +168,22 @@ class Run:
         return unwatched(self._shape, sigmas, settings, correction, facts, (*notes, *self._notes))
 
 
+def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:
+    """Facts about a run on a model, for latents of this shape."""
+    shape = picture_shape(patcher, shape)
+    return RunFacts(
+        image_size=image_size(patcher, shape), frames=frames_of(shape), model=model_identity(patcher), **facts
+    )
+
+
 def unwatched(
-    shape: Sequence[int],
+    shape: tuple[int, ...],
     sigmas: tuple[float, ...],
     detection: DetectionSettings,
     correction: CorrectionSettings,
     facts: RunFacts,
     notes: tuple[str, ...],
 ) -> Report:
-    """The report of a run that was not watched, for latents [B,C,…,H,W]; packed latents have no size."""
-    size = (shape[0], 1, 1) if len(shape) < 4 else (shape[0] * frames_of(tuple(shape)), shape[-2], shape[-1])
+    """The report of a run that was not watched, for latents [B,C,…,H,W]; packed latents and [B,C] have no size."""
+    size = (shape[0], 1, 1) if len(shape) < 4 else (shape[0] * frames_of(shape), shape[-2], shape[-1])
     return unwatched_report(size, sigmas, detection, correction, facts, notes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import comfy.latent_formats
 import comfy.taesd.taesd
 import folder_paths
 import torch
@@ -15,6 +17,12 @@ from ...asced_core.detect.space import linear_rgb
 from ...asced_core.maps import frames_of
 
 AUTO_SHARE = 0.02  # share of a model call that space auto may cost
+# Of ComfyUI's own formats, for versions that do not define it.
+PIXELS_PER_CELL = {
+    "SD_X4": 4, "SC_Prior": 42, "SC_B": 4, "Flux2": 16, "LTXV": 32, "Wan22": 16, "HunyuanImage21": 32,
+    "HunyuanVideo15": 16, "ChromaRadiance": 1,
+}  # fmt: skip
+NO_PICTURE = r"Audio|Music|3D|Trellis|Splat"  # in the names of ComfyUI's formats
 UNET_POSITIONS = 1 / 16  # positions per cell where a U-Net has most of its weights
 
 
@@ -86,10 +94,28 @@ def check_vae(vae: Any, shape: tuple[int, ...], where: str) -> None:
         )
 
 
+def is_picture(latent_format: Any) -> bool:
+    """False for latents of sound and of three-dimensional shapes; the shape of a tensor does not tell them apart."""
+    named = any(re.search(NO_PICTURE, kind.__name__) for kind in type(latent_format).__mro__)
+    return not named and getattr(latent_format, "latent_dimensions", 2) > 1
+
+
 def pixels_per_cell(latent_format: Any) -> int:
-    """Side of a latent cell in image pixels; 8, the most common, in ComfyUI versions that do not define it."""
+    """Side of a latent cell in image pixels.
+
+    ComfyUI defines it from 0.9 on, but not for every format; 8 is the most common.
+    """
     own = getattr(latent_format, "pixels_per_cell", None)  # of the demo models
-    return int(getattr(latent_format, "spacial_downscale_ratio", 8) if own is None else own)
+    if own is not None:
+        return int(own)
+    for kind in type(latent_format).__mro__:
+        if kind is comfy.latent_formats.LatentFormat:
+            break
+        if "spacial_downscale_ratio" in vars(kind):
+            return int(vars(kind)["spacial_downscale_ratio"])
+        if vars(comfy.latent_formats).get(kind.__name__) is kind and kind.__name__ in PIXELS_PER_CELL:
+            return PIXELS_PER_CELL[kind.__name__]
+    return int(getattr(latent_format, "spacial_downscale_ratio", 8))
 
 
 def rgb_matrix(latent_format: Any) -> Tensor | None:
