@@ -41,7 +41,10 @@ VERSIONS = (
     "import cv2, matplotlib, numpy, safetensors; modules = numpy, matplotlib, cv2, safetensors;"
     "print(*(f'{module.__name__} {module.__version__}' for module in modules), sep=', ')"
 )
-ON_OLDER = ("test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py")  # of tests/host
+ON_OLDER = (  # of tests/host
+    "test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py", "test_foreign_samplers.py",
+    "test_foreign_patches.py", "test_foreign_guiders.py", "test_kinds_of_data.py", "test_never_break.py",
+)  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
     "registry_images", "mutants",

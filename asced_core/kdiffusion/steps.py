@@ -21,6 +21,8 @@ class Steps:
 
     Args:
         sigmas: noise levels of the run's steps, and of the final state.
+        known: True for a function that is known to number its steps by these levels, and to report each of them right
+            after the model call at its level; nothing is then read from the device.
 
     Attributes:
         seen: the steps that were found.
@@ -29,8 +31,8 @@ class Steps:
         told_otherwise: True if the sampler told the model other noise levels than it reported.
     """
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
-        self._sigmas = tuple(sigmas[:-1])
+    def __init__(self, sigmas: Sequence[float], known: bool = False) -> None:
+        self._sigmas, self._known = tuple(sigmas[:-1]), known
         self._in_order = True  # every report so far was the next step of this run
         self.seen: set[int] = set()
         self.last = -1
@@ -38,25 +40,28 @@ class Steps:
         self.told_otherwise = False
 
     def find(self, report: Mapping[str, Any], calls: Sequence[Call]) -> tuple[int, Call] | None:
-        """The step that a report belongs to, and its model call; None if there is none. One device sync.
+        """The step that a report belongs to, and its model call; None if there is none.
+
+        A device sync for each report, unless the function is known.
 
         Args:
             report: what the sampler passed to its callback.
             calls: the model calls since the last report, oldest first.
         """
+        if self._known:
+            return self._found(report["i"], calls[-1]) if calls and report["i"] < len(self._sigmas) else None
         expected = self.last + 1
-        reported, number = _level(report.get("sigma")), report.get("i")
-        self._in_order &= number == expected
-        call = _named(report, calls)
-        if call is None:
-            call = next((c for c in reversed(calls) if self._is_at(expected, _told(c))), None)
+        self._in_order &= report.get("i") == expected
+        named = _named(report, calls)
+        call = named or next((c for c in reversed(calls) if self._is_at(expected, _told(c))), None)
         if call is None:
             return None
         step = self._step_at(_told(call), expected)
-        if step is None and self._in_order and self._is_at(expected, reported) and self._is_near(expected, _told(call)):
+        if step is None and named is not None and self._tells_otherwise(report, expected, named):
             step, self.told_otherwise = expected, True
-        if step is None:
-            return None
+        return None if step is None else self._found(step, call)
+
+    def _found(self, step: int, call: Call) -> tuple[int, Call]:
         self.went_back |= step <= self.last
         self.last = max(self.last, step)
         self.seen.add(step)
@@ -77,8 +82,12 @@ class Steps:
             return False
         return abs(level[0] - self._sigmas[step]) <= level[1] * self._sigmas[step]
 
-    def _is_near(self, step: int, level: tuple[float, float] | None) -> bool:
-        return level is not None and self._is_at(step, (level[0], OTHERWISE))
+    def _tells_otherwise(self, report: Mapping[str, Any], step: int, call: Call) -> bool:
+        """True if a sampler that keeps to this run's steps only tells the model another noise level, a little off."""
+        told, own = _told(call), _level(report.get("sigma_hat", report.get("sigma")))  # sigma_hat: with added noise
+        return (
+            self._in_order and self._is_at(step, own) and told is not None and self._is_at(step, (told[0], OTHERWISE))
+        )
 
 
 def _told(call: Call) -> tuple[float, float] | None:

@@ -72,7 +72,9 @@ class LiveRun:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._steps = Steps(self.plan.function.sigmas)
+        # with s_churn, the model is called at a higher level than that of the step
+        known = self.plan.function.own and not self.start.options.get("s_churn")
+        self._steps = Steps(self.plan.function.sigmas, known)
         self._reported = 0  # steps, before the current one
         self._second: SecondRun | None = None
         self._early: Any = None  # what the patches remembered after the first step

@@ -116,15 +116,15 @@ class _Walk:
     def _note(self, kind: str, owner: Any, held: Any, put: Callable[[Any, Any], None], name: str = "") -> None:
         self.state[kind, id(owner), name] = (owner, held, put)
 
-    def _visit(self, thing: Any) -> None:
-        if isinstance(thing, (*PLAIN, ModuleType, BuiltinFunctionType)) or id(thing) in self._seen:
-            return
-        if len(self._seen) >= MOST:
-            return
-        self._seen.add(id(thing))
-        self._held.append(thing)
-        for child in self._children(thing):
-            self._visit(child)
+    def _visit(self, root: Any) -> None:
+        waiting = [root]
+        while waiting and len(self._seen) < MOST:
+            thing = waiting.pop()
+            if isinstance(thing, (*PLAIN, ModuleType, BuiltinFunctionType)) or id(thing) in self._seen:
+                continue
+            self._seen.add(id(thing))
+            self._held.append(thing)
+            waiting += self._children(thing)
 
     def _children(self, thing: Any) -> Iterator[Any]:
         for kind, read, put in _GENERATORS:

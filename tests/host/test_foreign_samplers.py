@@ -48,6 +48,8 @@ SAMPLERS = {
     "a restart after the decision": (lambda: (foreign.restarting(9, 7), {}), False),
     "other levels for the model": (lambda: (foreign.detailed(), {}), True),
     "other levels and noise": (lambda: (foreign.detailed(inner="euler_ancestral"), {}), True),
+    "noise before each step": (lambda: (_ks("euler"), {"s_churn": 3.0}), False),
+    "noise before each step of Heun": (lambda: (_ks("heun"), {"s_churn": 3.0}), False),
     "far lower levels": (lambda: (foreign.euler(told=0.5), {}), False),
 }  # fmt: skip
 
