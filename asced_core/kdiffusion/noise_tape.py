@@ -121,6 +121,10 @@ class NoiseTape(TorchFunctionMode):
         """
         return len(self._new) < FEW and not len(self._new) == len(self._noisy) > 1
 
+    def stop(self) -> None:
+        """Ends the recording; there is no second run any more."""
+        self._tape = None
+
     def replay(self, since: int) -> Replay:
         """What a second run draws.
 

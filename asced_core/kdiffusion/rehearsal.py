@@ -57,6 +57,7 @@ def rehearse(
 
     Raises:
         RuntimeError: the function does not end.
+        ValueError: it calls the model with a part of the batch, or with several states at once.
     """
     events: list[tuple[str, float]] = []
 
@@ -73,7 +74,12 @@ def rehearse(
         options["noise_sampler"] = lambda *_, **__: torch.zeros_like(x)
     with _Silence():
         out = function(
-            _StandIn(model, answer, note), torch.ones_like(x), sigmas.clone(), callback=on_step, disable=True, **options
+            _StandIn(model, answer, note, x.shape),
+            torch.ones_like(x),
+            sigmas.clone(),
+            callback=on_step,
+            disable=True,
+            **options,
         )
     return Rehearsal(tuple(events), out)
 
@@ -129,10 +135,12 @@ def _alike(ours: tuple[tuple[str, float], ...], theirs: tuple[tuple[str, float],
 class _StandIn:
     """A model that notes its calls; other attributes are those of the real one."""
 
-    def __init__(self, model: Any, answer: Answer, note: Callable[[str, Any], None]) -> None:
-        self._model, self._answer, self._note = model, answer, note
+    def __init__(self, model: Any, answer: Answer, note: Callable[[str, Any], None], shape: torch.Size) -> None:
+        self._model, self._answer, self._note, self._shape = model, answer, note, shape
 
     def __call__(self, x: Tensor, sigma: Any, *args: Any, **options: Any) -> Tensor:
+        if x.shape != self._shape:
+            raise ValueError("the model is called with another shape than that of the state")
         self._note("call", sigma)
         return self._answer(x, sigma, *args, **options)
 

@@ -22,6 +22,10 @@ class SideEffects(Protocol):
         """Puts back a state that ``read`` returned."""
         ...
 
+    def combined(self, generators: Any, memory: Any) -> Any:
+        """The random generators of one state, with everything else of another."""
+        ...
+
 
 class GlobalGenerators:
     """The global random generators of torch, of one device, of numpy and of Python.
@@ -48,6 +52,10 @@ class GlobalGenerators:
         np.random.set_state(of_numpy)  # noqa: NPY002 - global
         random.setstate(of_python)
 
+    def combined(self, generators: tuple[Any, ...], memory: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The first state; there is nothing else."""
+        return generators
+
 
 class World:
     """A state of its own for calls that must not touch the first run's.
@@ -55,18 +63,21 @@ class World:
     Args:
         effects: what the calls may change.
         state: to begin with.
+
+    Attributes:
+        state: what it is now.
     """
 
     def __init__(self, effects: SideEffects, state: Any) -> None:
-        self._effects, self._state = effects, state
+        self._effects, self.state = effects, state
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """The state of this world inside the block; outside, everything is as it was."""
         outside = self._effects.read()
-        self._effects.write(self._state)
+        self._effects.write(self.state)
         try:
             yield
         finally:
-            self._state = self._effects.read()
+            self.state = self._effects.read()
             self._effects.write(outside)

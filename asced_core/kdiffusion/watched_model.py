@@ -185,7 +185,10 @@ class WatchedModel:
             return denoised
 
         run.first_step(again)
-        own.world = world if separate else None
+        if separate:
+            own.world = world
+        elif all(corrected):  # no image of the first run is left, so what is remembered belongs to the corrected ones
+            self._effects.write(self._effects.combined(self._effects.read(), world.state))
         return Answer(answers[0], call, items)
 
     @property

@@ -82,7 +82,8 @@ class LiveRun:
 
     def on_step(self, report: dict[str, Any]) -> int | None:
         """Follows the sampler's report of a step; returns the step, or None if it is not one of this run's."""
-        calls = tuple(self.watched.step)
+        # a call with a part of the batch, or with several states at once, is not that of a step
+        calls = tuple(call for call in self.watched.step if tuple(call.x.shape) == self.plan.shape)
         if self.trajectory.decision is None:
             found = self._steps.find(report, calls)
             if found is not None:
@@ -164,6 +165,7 @@ class LiveRun:
         fresh, alike = answer.read()
         if not fresh:
             self.watched.close()
+            self.tape.stop()
             trajectory.leave_alone()
             self.notes.append(
                 "Not corrected: the model answers from a cache, so a correction would be undone; remove the node that "

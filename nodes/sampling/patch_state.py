@@ -60,6 +60,10 @@ class PatchState:
         for owner, held, put in places.values():
             put(owner, held)
 
+    def combined(self, generators: tuple[Any, State], memory: tuple[Any, State]) -> tuple[Any, State]:
+        """The global generators of one state, and what the patches remember in another."""
+        return generators[0], memory[1]
+
     @staticmethod
     def changed(before: tuple[Any, State], after: tuple[Any, State]) -> bool:
         """True if anything besides generators and tensors in place is different."""

@@ -34,6 +34,7 @@ class Plan:
 
     Attributes:
         function: the sampler's, on the run's noise levels.
+        shape: of the latents.
         schedule: of the run.
         space: what the detector looks at.
         detection: as requested.
@@ -48,6 +49,7 @@ class Plan:
     """
 
     function: SamplerFunction
+    shape: tuple[int, ...]
     schedule: Schedule
     space: Space
     detection: DetectionOptions
@@ -130,6 +132,7 @@ def make_plan(
     reshaped = getattr(latent_format, "latent_rgb_factors_reshape", None) is not None
     return Plan(
         function,
+        shape,
         schedule,
         space,
         detection,

@@ -48,7 +48,6 @@ class Run:
 
     def __init__(self, plan: Plan, patcher: Any, sampler: Any, noise: torch.Tensor, keep_original: bool) -> None:
         self._plan, self._patcher = plan, patcher
-        self._shape = tuple(noise.shape)
         self._stopwatch = Stopwatch(noise.device)
         self._keep_original = keep_original
         self._notes: list[str] = []
@@ -147,7 +146,7 @@ class Run:
         """The report of the run; call it when the run has ended."""
         facts = run_facts(
             self._patcher,
-            self._shape,
+            self._plan.shape,
             sampler=self._plan.function.name,
             seed=self._plan.seed,
             model_calls=self._calls,
@@ -165,7 +164,7 @@ class Run:
             notes = (f"Not watched: sampler {self._plan.function.name} did not call its own function.",)
         settings, correction = self._plan.detection.settings, self._plan.correction
         sigmas = self._plan.function.sigmas
-        return unwatched(self._shape, sigmas, settings, correction, facts, (*notes, *self._notes))
+        return unwatched(self._plan.shape, sigmas, settings, correction, facts, (*notes, *self._notes))
 
 
 def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:

@@ -66,6 +66,23 @@ def heun_that_reports_late(model: Any, x: torch.Tensor, sigmas: torch.Tensor, ex
     return x
 
 
+def in_halves(model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_args: Any = None, callback: Any = None,
+              disable: Any = None) -> torch.Tensor:  # fmt: skip
+    """Euler that evaluates each image on its own, as samplers do to save memory."""
+    for i in range(len(sigmas) - 1):
+        parts = [model(one, sigmas[i] * one.new_ones(1), **extra_args) for one in x.split(1)]
+        denoised = torch.cat(parts)
+        callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+    return x
+
+
+def in_halves_at_the_end(model: Any, x: torch.Tensor, sigmas: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    """The same for the last steps only."""
+    middle = max(1, len(sigmas) - 4)
+    return in_halves(model, euler()(model, x, sigmas[:middle], **kwargs), sigmas[middle - 1 :], **kwargs)
+
+
 def chained(parts: int = 2) -> Callable[..., torch.Tensor]:
     """Euler in parts that each count their steps from 0."""
 

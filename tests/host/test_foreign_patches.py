@@ -80,6 +80,14 @@ def test_a_single_image_is_corrected_as_well(compare, name):
     assert (ours - stock).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("name", ["skips calls", "smooths over the steps", "caches by level"])
+def test_a_cache_brought_the_artifact_back(compare, name):
+    """What is remembered after the correction comes from the corrected image, as in a run of its own."""
+    shared = compare(name, "euler", batch=1)[1]
+    alone = compare(name, "euler", batch=1, keep=True)[1]
+    torch.testing.assert_close(shared, alone, rtol=0, atol=1e-5)
+
+
 def test_a_patch_whose_memory_cannot_be_reached_is_named(hands, corrected, settings):
     import itertools
 

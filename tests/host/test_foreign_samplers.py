@@ -50,6 +50,8 @@ SAMPLERS = {
     "other levels and noise": (lambda: (foreign.detailed(inner="euler_ancestral"), {}), True),
     "noise before each step": (lambda: (_ks("euler"), {"s_churn": 3.0}), False),
     "noise before each step of Heun": (lambda: (_ks("heun"), {"s_churn": 3.0}), False),
+    "one image at a time": (lambda: (foreign.in_halves, {}), False),
+    "one image at a time in the end": (lambda: (foreign.in_halves_at_the_end, {}), False),
     "far lower levels": (lambda: (foreign.euler(told=0.5), {}), False),
 }  # fmt: skip
 
