@@ -95,8 +95,9 @@ def obstacle_to_entry(
     options: dict[str, Any],
     effects: SideEffects,
     tolerance: float = SAME_SIGMA,
+    cancelled: type[BaseException] = KeyboardInterrupt,
 ) -> str:
-    """Why a function cannot be started at a step; empty if it can.
+    """What keeps a function from being started at a step, as the rest of a sentence about it; empty if nothing does.
 
     Args:
         function, model, answer, x, options: see ``rehearse``.
@@ -105,6 +106,7 @@ def obstacle_to_entry(
         reported: number of steps that the first run has reported before this one.
         effects: what the function may change besides its own variables; it is left as it was.
         tolerance: relative difference up to which two told noise levels count as the same.
+        cancelled: raised by the host when the user cancels; it is passed on.
     """
     now = effects.read()
 
@@ -115,13 +117,15 @@ def obstacle_to_entry(
 
     seed = int((options.get("extra_args") or {}).get("seed") or 0)
     try:
-        whole, again, rest = rehearsed(sigmas, seed), rehearsed(sigmas, seed + 1), rehearsed(sigmas[step:], seed)
+        whole, again, rest = rehearsed(sigmas, seed), rehearsed(sigmas, seed ^ 1), rehearsed(sigmas[step:], seed)
+    except cancelled:
+        raise
     except Exception as error:  # whatever a foreign function raises
-        return f"it cannot be started in mid-run ({type(error).__name__}: {error})"
+        return f"cannot start in mid-run ({type(error).__name__}: {error})"
     if not torch.equal(whole.samples.nan_to_num(), again.samples.nan_to_num()):
-        return "it draws noise that cannot be recorded"
+        return "draws noise that cannot be recorded"
     if whole.steps - rest.steps != reported or not _alike(whole.events[-len(rest.events) :], rest.events, tolerance):
-        return "it takes other steps when it is started in mid-run"
+        return "takes other steps when it starts in mid-run"
     return ""
 
 

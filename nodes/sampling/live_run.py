@@ -118,17 +118,14 @@ class LiveRun:
         obstacle = self._obstacle(step, call)
         if obstacle:
             trajectory.leave_alone()
-            name = self.plan.function.name
-            self.notes.append(
-                f"Not corrected: sampler {name} cannot continue from a corrected state, because {obstacle}."
-            )
+            self.notes.append(f"Only watched: sampler {self.plan.function.name} {obstacle}.")
         else:
             self._correct(step, call)
 
     def _obstacle(self, step: int, call: Call) -> str:
-        """Why the sampler's function cannot be started at a step; empty if it can."""
+        """What keeps the sampler's function from being started at a step; empty if nothing does."""
         if self.tape is not None and not self.tape.replayable:
-            return "its noise cannot be repeated"
+            return "draws noise that cannot be replayed"
         told = OTHERWISE if self._steps.told_otherwise else SAME_SIGMA
         return self.plan.function.obstacle_to_entry(
             self.watched,

@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.extra_samplers.uni_pc as uni_pc
 import comfy.k_diffusion.sampling as k_sampling
+import comfy.model_management
 import comfy.samplers
 import torch
 
@@ -77,7 +78,7 @@ class SamplerFunction:
         effects: SideEffects,
         tolerance: float = SAME_SIGMA,
     ) -> str:
-        """Why a run cannot start at this step, for a foreign function; see ``rehearsal.obstacle_to_entry``."""
+        """What keeps a foreign function from starting at this step; see ``rehearsal.obstacle_to_entry``."""
         if self.own:
             return ""
         own = _hooks((options.get("extra_args") or {}).get("model_options"))
@@ -93,7 +94,19 @@ class SamplerFunction:
                     })  # fmt: skip
             return out
 
-        return obstacle_to_entry(self.function, model, zeros, x, sigmas, step, reported, options, effects, tolerance)
+        return obstacle_to_entry(
+            self.function,
+            model,
+            zeros,
+            x,
+            sigmas,
+            step,
+            reported,
+            options,
+            effects,
+            tolerance,
+            comfy.model_management.InterruptProcessingException,
+        )
 
     def entry(self, step: int, sigmas: torch.Tensor) -> torch.Tensor:
         """The noise levels for continuing from a step; a copy, since some functions write into it."""

@@ -141,10 +141,10 @@ def _sampler(model, x, sigmas, extra_args=None, callback=None, disable=None, res
     ("form", "obstacle"),
     [
         ({}, ""),
-        ({"seeded": True}, "it draws noise that cannot be recorded"),
-        ({"extra": 1}, "it takes other steps when it is started in mid-run"),
-        ({"restart": 7}, "it takes other steps when it is started in mid-run"),
-        ({"unknown": 1}, "it cannot be started in mid-run (TypeError"),
+        ({"seeded": True}, "draws noise that cannot be recorded"),
+        ({"extra": 1}, "takes other steps when it starts in mid-run"),
+        ({"restart": 7}, "takes other steps when it starts in mid-run"),
+        ({"unknown": 1}, "cannot start in mid-run (TypeError"),
     ],
 )
 def test_a_rehearsal_tells_what_a_function_would_do(step, length, form, obstacle):

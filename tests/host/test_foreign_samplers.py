@@ -143,3 +143,26 @@ def test_another_image_of_the_batch_changed(both, hands, detection, correction, 
         assert report.images[0].flagged and ours.isfinite().all()
     else:
         assert report.notes
+
+
+def test_a_cancel_during_the_rehearsal_was_lost(hands, core_node, run_node, detection):
+    import comfy.model_management as management
+    import comfy.samplers
+
+    inner, calls = foreign.euler(), []
+
+    def cancelled(model, x, sigmas, **kwargs):
+        calls.append(len(sigmas))
+        if len(calls) == 2:  # the first one is the run itself
+            raise management.InterruptProcessingException
+        return inner(model, x, sigmas, **kwargs)
+
+    model = with_artifact(hands.eps)
+    guider = core_node("CFGGuider", model=model, positive=hands.positive, negative=hands.negative, cfg=2.0)[0]
+    with pytest.raises(management.InterruptProcessingException):
+        run_node(
+            "ASCED_SamplerCustomAdvanced", noise=core_node("RandomNoise", noise_seed=3)[0], guider=guider,
+            sampler=comfy.samplers.KSAMPLER(cancelled), latent_image={"samples": torch.zeros(*SHAPE)},
+            sigmas=core_node("BasicScheduler", model=model, scheduler="normal", steps=12, denoise=1.0)[0],
+            detection=detection(),
+        )  # fmt: skip
