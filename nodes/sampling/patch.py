@@ -47,7 +47,7 @@ def patch_model(
         try:
             items = noise_keys(noise, args[0] if args else None)
             plan = make_plan(guider, function, shape, seed, detection, correction, items)
-            run = Run(plan, patcher, sampler, noise, correction.keep_original)
+            run = Run(plan, guider, sampler, noise, correction.keep_original)
         except UnwatchableError as reason:
             note = f"Not watched: {reason}."
             log.warning("%s", note)  # ASCED Apply to Model runs before this and cannot show it

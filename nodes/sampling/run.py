@@ -33,7 +33,7 @@ class Run:
 
     Args:
         plan: how it is watched.
-        patcher: ComfyUI's ModelPatcher.
+        guider: ComfyUI's, with its model loaded.
         sampler: ComfyUI's sampler object; it is never written to.
         noise: of the run, for its shape and device.
         keep_original: also finishes the run without a correction.
@@ -46,15 +46,15 @@ class Run:
         original: the sampler's result without a correction, if it was kept and anything was corrected.
     """
 
-    def __init__(self, plan: Plan, patcher: Any, sampler: Any, noise: torch.Tensor, keep_original: bool) -> None:
-        self._plan, self._patcher = plan, patcher
+    def __init__(self, plan: Plan, guider: Any, sampler: Any, noise: torch.Tensor, keep_original: bool) -> None:
+        self._plan, self._guider, self._patcher = plan, guider, guider.model_patcher
         self._stopwatch = Stopwatch(noise.device)
         self._keep_original = keep_original
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._steering: Steering | None = None
         self._calls, self._restarts, self._double_calls = 0, 0, 0
-        self._preview = Preview(patcher)
+        self._preview = Preview(self._patcher)
         self.original: torch.Tensor | None = None
         try:
             self.sampler = copy.copy(sampler)
@@ -116,8 +116,8 @@ class Run:
             watched.close()
 
     def _patched(self) -> list[Any]:
-        """What packs may have hung on to the model."""
-        return [getattr(self._patcher, "object_patches", {}), self._patcher.model.diffusion_model]
+        """What packs may have hung on to the model, and a guider of their own."""
+        return [getattr(self._patcher, "object_patches", {}), self._patcher.model.diffusion_model, self._guider]
 
     def _steer(self, watched: WatchedModel, area: torch.Tensor | None) -> None:
         """Attaches a method that changes every prediction of the window to the model."""

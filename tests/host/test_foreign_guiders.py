@@ -56,7 +56,33 @@ def _slotted(base):
     return Slotted
 
 
-GUIDERS = {f.__name__: f for f in (_own_options, _own_predictions, _own_sample, _slotted)}
+def _counting(base):
+    class Counting(base):
+        calls = 0
+
+        def predict_noise(self, *args, **kwargs):
+            self.calls += 1
+            return super().predict_noise(*args, **kwargs) * (1.05 if self.calls % 3 == 0 else 1.0)
+
+    return Counting
+
+
+def _with_momentum(base):
+    class WithMomentum(base):
+        def __init__(self, model):
+            super().__init__(model)
+            self.state = {"last": None}
+
+        def predict_noise(self, *args, **kwargs):
+            out, last = super().predict_noise(*args, **kwargs), self.state["last"]
+            out = out if last is None or last.shape != out.shape else 0.8 * out + 0.2 * last
+            self.state["last"] = out
+            return out
+
+    return WithMomentum
+
+
+GUIDERS = {f.__name__: f for f in (_own_options, _own_predictions, _own_sample, _slotted, _counting, _with_momentum)}
 
 
 class _Standing:

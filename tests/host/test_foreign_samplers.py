@@ -145,6 +145,21 @@ def test_another_image_of_the_batch_changed(both, hands, detection, correction, 
         assert report.notes
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("two parts", "euler"), ("three parts", "euler"), ("a late and bare report", "euler"),
+     ("sigma by keyword", "euler"), ("Heun that reports late", "heun"), ("a wrapper of heun", "heun"), ("a wrapper of dpmpp_2m", "dpmpp_2m"),
+     ("a wrapper of euler_ancestral", "euler_ancestral"),
+     ("a wrapper of euler_ancestral_cfg_pp", "euler_ancestral_cfg_pp")],
+)  # fmt: skip
+def test_the_same_sampler_in_another_form_was_corrected_otherwise(both, hands, detection, name, own):
+    model, looking = with_artifact(hands.eps), {"detection": detection()}
+    _, expected, plain, _ = both(lambda: (_ks(own), {}), model, **looking)
+    _, ours, report, _ = both(SAMPLERS[name][0], model, **looking)
+    assert plain.images[0].corrected and report.corrected_steps == plain.corrected_steps
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
+
+
 def test_a_cancel_during_the_rehearsal_was_lost(hands, core_node, run_node, detection):
     import comfy.model_management as management
     import comfy.samplers
