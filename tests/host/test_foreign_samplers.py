@@ -147,10 +147,12 @@ def test_another_image_of_the_batch_changed(both, hands, detection, correction, 
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("two parts", "euler"), ("three parts", "euler"), ("a late and bare report", "euler"),
-     ("sigma by keyword", "euler"), ("Heun that reports late", "heun"), ("a wrapper of heun", "heun"), ("a wrapper of dpmpp_2m", "dpmpp_2m"),
-     ("a wrapper of euler_ancestral", "euler_ancestral"),
-     ("a wrapper of euler_ancestral_cfg_pp", "euler_ancestral_cfg_pp")],
+    [
+        ("two parts", "euler"), ("three parts", "euler"), ("a late and bare report", "euler"),
+        ("sigma by keyword", "euler"), ("Heun that reports late", "heun"), ("a wrapper of heun", "heun"),
+        ("a wrapper of dpmpp_2m", "dpmpp_2m"), ("a wrapper of euler_ancestral", "euler_ancestral"),
+        ("a wrapper of euler_ancestral_cfg_pp", "euler_ancestral_cfg_pp"),
+    ],
 )  # fmt: skip
 def test_the_same_sampler_in_another_form_was_corrected_otherwise(both, hands, detection, name, own):
     model, looking = with_artifact(hands.eps), {"detection": detection()}
