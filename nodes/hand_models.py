@@ -130,7 +130,7 @@ def load_latent_model() -> tuple[Any, Any]:
 
 def _reloadable(load: Load, model: Any, vae: Any) -> tuple[Any, Any]:
     """Tells ComfyUI how to get fresh weights for another device; versions without multi-GPU cloning do not ask."""
-    for place, patcher in enumerate((model, vae.patcher)):
+    for place, patcher in enumerate((model, getattr(vae, "patcher", None))):  # ComfyUI 0.3.52: none for pixels
         if hasattr(patcher, "cached_patcher_init"):
             patcher.cached_patcher_init = (_fresh_patchers, (load,), place)
     return model, vae

@@ -18,7 +18,7 @@ HEAD = (
     "- **clean = stock**: if nothing is found, the image is bit-for-bit identical to plain ComfyUI's, and so is the "
     "state of the global random generator.\n"
     "- **others**: largest change in the images of the batch that were not flagged; *0* is bit-for-bit identical, *–* "
-    "is a batch of one.\n"
+    "that there are none.\n"
     "- **extra calls**: model evaluations that the correction cost.\n"
 )
 TITLES = {

@@ -316,14 +316,14 @@ def test_a_demo_model_is_copied_to_another_device_with_weights_of_its_own(pack, 
 
     model, vae = getattr(hand_models, load)()
     model.model_options["mark"] = 5
-    target = model.load_device
     has_copies = hasattr(model, "deepclone_multigpu")
-    copied = model.deepclone_multigpu(new_load_device=target) if has_copies else model.clone()
-    decoder = vae.patcher.deepclone_multigpu(new_load_device=target) if has_copies else vae.patcher.clone()
-    assert copied.model_options["mark"] == 5 and copied.load_device == target
-    assert decoder.model.state_dict().keys() == vae.patcher.model.state_dict().keys()
-    for patcher, other in ((model, copied), (vae.patcher, decoder)):
-        assert (patcher.model is other.model) is not has_copies
+    patchers = [patcher for patcher in (model, getattr(vae, "patcher", None)) if patcher]
+    copies = [p.deepclone_multigpu(new_load_device=p.load_device) if has_copies else p.clone() for p in patchers]
+    for patcher, copied in zip(patchers, copies, strict=True):
+        assert (patcher.model is copied.model) is not has_copies
+        assert patcher.model.state_dict().keys() == copied.model.state_dict().keys()
+    copied = copies[0]
+    assert copied.model_options["mark"] == 5
 
     def sample(patcher):
         channels = patcher.get_model_object("latent_format").latent_channels
