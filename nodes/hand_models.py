@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PIXEL_UNET, LATENT_UNET = "hands64.safetensors", "latent_unet.safetensors"
 AUTOENCODER_FILE = "latent_autoencoder.safetensors"
 TINY_DECODERS = DEMO / "vae_approx"
 LABEL = "asced_label"
+Load = Callable[[], tuple[Any, Any]]
 
 
 class _PixelFormat(comfy.latent_formats.LatentFormat):
@@ -111,7 +113,7 @@ def _patcher(config: Any, weights: str) -> Any:
 def load_pixel_model() -> tuple[Any, Any]:
     """The pixel model as a ComfyUI ModelPatcher, and ComfyUI's VAE that passes pixels through unchanged."""
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
-    return _patcher(_HandConfig(_HandConfig.unet_config), PIXEL_UNET), vae
+    return _reloadable(load_pixel_model, _patcher(_HandConfig(_HandConfig.unet_config), PIXEL_UNET), vae)
 
 
 def load_latent_model() -> tuple[Any, Any]:
@@ -123,7 +125,21 @@ def load_latent_model() -> tuple[Any, Any]:
     vae.downscale_ratio = vae.upscale_ratio = DOWNSCALE
     # where ComfyUI looks for the small decoders of its previews
     folder_paths.add_model_folder_path("vae_approx", str(TINY_DECODERS))
-    return _patcher(config, LATENT_UNET), vae
+    return _reloadable(load_latent_model, _patcher(config, LATENT_UNET), vae)
+
+
+def _reloadable(load: Load, model: Any, vae: Any) -> tuple[Any, Any]:
+    """Tells ComfyUI how to get fresh weights for another device; versions without multi-GPU cloning do not ask."""
+    for place, patcher in enumerate((model, getattr(vae, "patcher", None))):  # ComfyUI 0.3.52: none for pixels
+        if hasattr(patcher, "cached_patcher_init"):
+            patcher.cached_patcher_init = (_fresh_patchers, (load,), place)
+    return model, vae
+
+
+def _fresh_patchers(load: Load, disable_dynamic: bool = False) -> tuple[Any, Any]:
+    """The patchers of a model and its VAE, newly loaded. ComfyUI passes ``disable_dynamic``; these never are."""
+    model, vae = load()
+    return model, vae.patcher
 
 
 def conditioning(labels: list[int]) -> list[Any]:

@@ -35,6 +35,7 @@ _LISTEN = """() => {
   app.api.addEventListener('execution_error', (e) => { ascedRun.end = e.detail.exception_message; ascedRun.seen++ })
   app.api.addEventListener('progress_text', (e) => { ascedRun.texts[e.detail.nodeId] = e.detail.text })
 }"""
+_RUN = "[data-testid=queue-button]:is(button), [data-testid=queue-button] button"  # older pages: inside the element
 _FIX_SEEDS = """() => app.graph.nodes.flatMap((n) => n.widgets ?? []).forEach((w) => {
   if (w.name === 'control_after_generate') w.value = 'fixed'
 })"""
@@ -143,7 +144,7 @@ class ComfyPage:
     def start(self) -> int:
         """Presses Run; returns the number of runs that had ended before."""
         seen = int(self.page.evaluate("ascedRun.seen"))
-        self.page.get_by_test_id("queue-button").get_by_role("button").first.click()
+        self.page.locator(_RUN).first.click()
         return seen
 
     def wait_for_end(self, seen: int, seconds: float = 120) -> str:

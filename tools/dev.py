@@ -151,10 +151,10 @@ def matrix(extra: list[str]) -> int:
     shutil.rmtree(rows, ignore_errors=True)
     rows.mkdir(parents=True)
     for version in COMFYUI_WHEELS:
-        print(f"\n== ComfyUI {version}", flush=True)
         env = prepare(True, version)
+        print(f"\n== {env.comfyui}", flush=True)
         os.environ["ASCED_MATRIX"] = str(rows / f"{version}.json")
-        table = Suite(f"matrix {version}", env, [ROOT / "tests" / "host" / "test_compatibility.py"])
+        table = Suite(f"matrix {env.comfyui.name}", env, [ROOT / "tests" / "host" / "test_compatibility.py"])
         code = run_alone(table, extra).code
         if code:
             print("A row got worse, or could not be measured: the tables stay as they are.")

@@ -8,7 +8,9 @@ from typing import Any
 
 HEAD = (
     "# Compatibility\n\n"
-    "Written by `make matrix`, which measures every row in a real ComfyUI and fails if any row got worse.\n\n"
+    "Written by `make matrix`, which measures every row in a real ComfyUI and fails if any row got worse. Versions "
+    "above 0.3.75 are on no package index: they are measured by hand, with all tests of the nodes and of the page "
+    "([how](../CONTRIBUTING.md#newer-versions-of-comfyui)), last on 0.33.0 with frontend 1.58.1.\n\n"
     "Each row samples the same graph three times: without ASCED, with a detector that finds nothing, and with a "
     "detector that finds an artifact planted in image 0.\n\n"
     "- **status**: *corrected*, *observed only* (mask and report, image unchanged) or *not watched* (passes through; "
@@ -16,7 +18,7 @@ HEAD = (
     "- **clean = stock**: if nothing is found, the image is bit-for-bit identical to plain ComfyUI's, and so is the "
     "state of the global random generator.\n"
     "- **others**: largest change in the images of the batch that were not flagged; *0* is bit-for-bit identical, *–* "
-    "is a batch of one.\n"
+    "that there are none.\n"
     "- **extra calls**: model evaluations that the correction cost.\n"
 )
 TITLES = {

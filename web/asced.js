@@ -6,6 +6,7 @@ import { app } from "../../scripts/app.js"
 import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
 import { CompareSlider } from "./slider.js"
+import { keepStatus } from "./status.js"
 import { loadTexts, SETTINGS } from "./text.js"
 
 const VIEWS = /** @type {Record<string, typeof RegionPanel | typeof CompareSlider>} */ ({
@@ -107,6 +108,7 @@ app.registerExtension({
       if (!areDefaults()) void sendSettings()
     })
     send()
+    keepStatus()
     await loadTexts()
   },
 

@@ -20,7 +20,7 @@ AUTO_SHARE = 0.02  # share of a model call that space auto may cost
 # Of ComfyUI's own formats, for versions that do not define it.
 PIXELS_PER_CELL = {
     "SD_X4": 4, "SC_Prior": 42, "SC_B": 4, "Flux2": 16, "LTXV": 32, "Wan22": 16, "HunyuanImage21": 32,
-    "HunyuanVideo15": 16, "ChromaRadiance": 1,
+    "HunyuanImage21Refiner": 16, "HunyuanVideo15": 16, "ChromaRadiance": 1,
 }  # fmt: skip
 NO_PICTURE = r"Audio|Music|3D|Trellis|Splat"  # in the names of ComfyUI's formats
 UNET_POSITIONS = 1 / 16  # positions per cell where a U-Net has most of its weights

@@ -33,6 +33,7 @@ def _load_host(base: Path) -> None:
     import torch
 
     comfy.utils.set_progress_bar_enabled(False)  # its output would hide failures
+    comfy.utils.PROGRESS_THROTTLE_MIN_INTERVAL = 0.0  # newer versions skip progress messages, by the clock
     torch.set_num_threads(1)  # contended threads are far slower on tiny models
 
 

@@ -309,6 +309,36 @@ def test_loading_a_demo_model_leaves_the_global_rng_alone(pack, load):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("load", ["load_pixel_model", "load_latent_model"])
+def test_a_demo_model_is_copied_to_another_device_with_weights_of_its_own(pack, host, load):
+    """What ComfyUI's multi-GPU nodes do; versions that lack them make a clone, which shares the weights."""
+    from asced.nodes import hand_models
+
+    model, vae = getattr(hand_models, load)()
+    model.model_options["mark"] = 5
+    has_copies = hasattr(model, "deepclone_multigpu")
+    patchers = [patcher for patcher in (model, getattr(vae, "patcher", None)) if patcher]
+    copies = [p.deepclone_multigpu(new_load_device=p.load_device) if has_copies else p.clone() for p in patchers]
+    for patcher, copied in zip(patchers, copies, strict=True):
+        assert (patcher.model is copied.model) is not has_copies
+        assert patcher.model.state_dict().keys() == copied.model.state_dict().keys()
+    copied = copies[0]
+    assert copied.model_options["mark"] == 5
+
+    def sample(patcher):
+        channels = patcher.get_model_object("latent_format").latent_channels
+        prompts = (hand_models.conditioning([5]), hand_models.conditioning([0]))
+        empty = {"samples": torch.zeros(1, channels, 16, 16)}
+        return host.common_ksampler(patcher, 0, 3, 2.0, "euler", "normal", *prompts, empty)[0]["samples"]
+
+    expected = sample(model)
+    assert torch.equal(sample(copied), expected)
+    if has_copies:
+        for parameter in model.model.parameters():
+            parameter.requires_grad_(False).zero_()
+        assert torch.equal(sample(copied), expected)
+
+
 def test_every_node_has_search_aliases_if_comfyui_supports_them(pack, monkeypatch):
     from comfy_api.latest import io
 

@@ -73,7 +73,8 @@ def test_the_server_has_every_node_and_a_graph_runs(server):
     assert sum(name.startswith("ASCED_") for name in known) == 20
     seen = []
     outputs = server.run(_graph(), lambda *event: seen.append(event))
-    assert [e[1:] for e in seen if e[0] == "sampler"] == [(i + 1, 12) for i in range(12)]
+    steps = [value for node, value, total in seen if node == "sampler" and total == 12]
+    assert steps == sorted(set(steps)) and (steps[0], steps[-1]) == (1, 12)  # newer versions skip some, by the clock
     assert len(outputs["preview"]["images"]) == 2
     assert len(_report(outputs)["images"]) == 2
 
@@ -91,7 +92,7 @@ def test_help_pages_are_served(server):
         ({"start_percent": 0.6, "end_percent": 0.4}, "must be smaller than end_percent"),
         ({"min_area": 500, "max_area": 400}, "must be smaller than max_area"),
         ({"threshold": -1.0}, "smaller than min"),
-        ({"mode": "best"}, "mode must be one of"),
+        ({"mode": "best"}, "mode must be one of|mode: 'best' not in"),  # newer versions check it before our node does
     ],
 )
 def test_invalid_settings_get_one_clear_error_and_the_queue_goes_on(server, change, message):

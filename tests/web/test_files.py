@@ -68,7 +68,9 @@ def test_nodes_inputs_and_values_fit_the_schemas(node_info, name):
         module = info["python_module"]
         assert module == "nodes" or module.startswith("comfy_extras.") or module == "custom_nodes.asced", node["type"]
         assert {slot["name"] for slot in node["inputs"]} == set(_inputs(info)), node["type"]
-        assert [slot["type"] for slot in node["outputs"]] == info["output"], node["type"]
+        outputs = [slot["type"] for slot in node["outputs"]]
+        known = info["output"] if module == "custom_nodes.asced" else info["output"][: len(outputs)]
+        assert outputs == known, node["type"]  # newer versions of ComfyUI add outputs to their own nodes
         expected = _widget_values(info)
         values = node.get("widgets_values") or []
         assert len(values) == len(expected), node["type"]
