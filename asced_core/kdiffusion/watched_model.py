@@ -47,7 +47,8 @@ class _Corrected:
     run: SecondRun
     places: Tensor  # bool: the part of the state that belongs to this run, broadcastable to it
     skips: int  # number of upcoming calls that this run does not share
-    world: World | None  # for calls of its own; None shares the first run's
+    effects: SideEffects  # what its own calls must leave as it was
+    world: World | None = None  # for calls of its own; None shares the first run's
 
 
 class WatchedModel:
@@ -64,6 +65,7 @@ class WatchedModel:
         copies: keeps copies of states and predictions, for samplers that may change them in place.
 
     Attributes:
+        model: the sampler's model.
         calls, double_calls: number of model evaluations, and of calls in which each run needed its own.
         step: the calls since the last step, oldest first.
         steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
@@ -80,7 +82,7 @@ class WatchedModel:
         tape: NoiseTape | None = None,
         copies: bool = False,
     ) -> None:
-        self._model, self._stopwatch, self._effects, self._tape = model, stopwatch, effects, tape
+        self.model, self._stopwatch, self._effects, self._tape = model, stopwatch, effects, tape
         self._copies = copies
         self.calls, self.double_calls = 0, 0
         self.step: deque[Call] = deque(maxlen=KEPT)
@@ -137,7 +139,7 @@ class WatchedModel:
     def _call(self, asked: Asked) -> Tensor:
         """Calls the model once."""
         with self._stopwatch.span("model"):
-            denoised: Tensor = self._model(asked.x, asked.sigma, *asked.args, **asked.options)
+            denoised: Tensor = self.model(asked.x, asked.sigma, *asked.args, **asked.options)
         self.calls += 1
         return denoised
 
@@ -150,6 +152,7 @@ class WatchedModel:
         run: SecondRun,
         call: Call,
         corrected: Sequence[bool],
+        effects: SideEffects,
         skips: int = 0,
         area: Tensor | None = None,
         separate: bool = False,
@@ -160,6 +163,7 @@ class WatchedModel:
             run: the corrected run.
             call: the call of this step that is made again from the corrected state.
             corrected: for each item of the batch, whether it is corrected.
+            effects: what the added calls must leave as it was; a part of what this model was given.
             skips: number of upcoming calls that the second run does not share.
             area: the inpainted area (> 0), same shape as the state; None is the whole image.
             separate: continue the first run as if nothing had been corrected, with separate model calls.
@@ -170,8 +174,8 @@ class WatchedModel:
         items = torch.tensor(corrected, device=call.x.device).view(-1, *[1] * (call.x.ndim - 1))
         # outside the inpainted area nothing changes
         places = items if area is None else items & (area > 0)
-        own = self._corrected = _Corrected(run, places, skips, None)  # set first, so that close() always reaches it
-        world = World(self._effects, self._effects.read() if call.before is None else call.before)
+        own = self._corrected = _Corrected(run, places, skips, effects)  # set first, so that close() always reaches it
+        world = World(effects, effects.read() if call.before is None else call.before)
         # what the first run told the model in this step: its own levels may depend on how long the run is
         told = deque(list(self.step)[self.step.index(call) :])
         answers: list[Call] = []
@@ -188,7 +192,7 @@ class WatchedModel:
         if separate:
             own.world = world
         elif all(corrected):  # no image of the first run is left, so what is remembered belongs to the corrected ones
-            self._effects.write(self._effects.combined(self._effects.read(), world.state))
+            effects.write(effects.combined(effects.read(), world.state))
         return Answer(answers[0], call, items)
 
     @property
@@ -208,7 +212,7 @@ class WatchedModel:
         corrected = self._corrected
         if corrected is None:
             return samples
-        world = World(self._effects, self._effects.read())
+        world = World(corrected.effects, corrected.effects.read())
 
         def alone(asked: Asked) -> Tensor:
             self._uneven = True
@@ -224,7 +228,7 @@ class WatchedModel:
             self._corrected = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        return getattr(self.model, name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from ...asced_core.kdiffusion import (
     WatchedModel,
 )
 from ...asced_core.kdiffusion.steps import OTHERWISE
+from .patch_probe import memory_matters
 from .patch_state import PatchState
 from .plan import Plan
 
@@ -144,8 +145,8 @@ class LiveRun:
         assert decision is not None
         assert self.tape is not None
         acting = decision.acting(len(call.x))
-        remembers = self._early is not None and PatchState.changed(self._early, self.patches.read())
-        separate = start.keep_original or (remembers and not all(acting))
+        matters = self._early is not None and memory_matters(self.watched.model, call, self.patches, self._early)
+        separate = start.keep_original or (matters and not all(acting))
         options = {**start.options, "extra_args": start.extra_args} if separate else dict(start.options)
         replay = self.tape.replay(call.drawn)
         if start.source is not None:
@@ -158,7 +159,8 @@ class LiveRun:
         )
         if self._steps.told_otherwise:
             self.watched.tolerance = OTHERWISE
-        answer = self.watched.follow(self._second, call, acting, function.skips, start.area, separate)
+        effects = self.patches if matters else self.patches.generators
+        answer = self.watched.follow(self._second, call, acting, effects, function.skips, start.area, separate)
         fresh, alike = answer.read()
         if not fresh:
             self.watched.close()

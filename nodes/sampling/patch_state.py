@@ -1,9 +1,7 @@
 """What the patches of a model remember between its calls: it can be read, and put back.
 
-A correction makes model calls that stock does not make. A patch that counts its calls, draws numbers or caches a
-prediction would notice them, and treat the other images differently from then on. So such a call finds the state that
-the patches had before the step, and what it changes is undone: values of closures, attributes, containers, and random
-generators, as far as they can be reached from the patches without running their code.
+It is in closures, attributes, containers, global names and random generators, and is reached from the patches without
+running their code.
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], None]]
     (np.random.Generator, lambda g: g.bit_generator.state, lambda g, state: setattr(g.bit_generator, "state", state)),
 )
 State = dict[Any, tuple[Any, Any, Any]]  # by place: the object, what it held, and how to put it back
+Read = tuple[Any, State]  # of the global generators, and of what was reached
 
 
 class PatchState:
@@ -46,44 +45,91 @@ class PatchState:
     """
 
     def __init__(self, roots: Iterable[Any], device: torch.device) -> None:
-        self._roots = list(roots)
+        self._roots, self._device = list(roots), device
         self._generators = GlobalGenerators(device)
 
-    def read(self) -> tuple[Any, State]:
+    @property
+    def generators(self) -> GeneratorState:
+        """The random generators among it."""
+        return GeneratorState(self._roots, self._device)
+
+    def read(self) -> Read:
         """The state now. Values are kept by reference, except small tensors."""
         return self._generators.read(), _Walk(self._roots).state
 
-    def write(self, state: tuple[Any, State]) -> None:
+    def write(self, state: Read) -> None:
         """Puts back a state that ``read`` returned."""
         generators, places = state
         self._generators.write(generators)
         for owner, held, put in places.values():
             put(owner, held)
 
-    def combined(self, generators: tuple[Any, State], memory: tuple[Any, State]) -> tuple[Any, State]:
+    def combined(self, generators: Read, memory: Read) -> Read:
         """The global generators of one state, and what the patches remember in another."""
         return generators[0], memory[1]
 
-    @staticmethod
-    def changed(before: tuple[Any, State], after: tuple[Any, State]) -> bool:
-        """True if anything besides generators and tensors in place is different."""
-        old, new = before[1], after[1]
-        return any(
-            key[0] not in ("generator", "tensor") and (key not in old or not _same(old[key][1], held))
-            for key, (_, held, _) in new.items()
-        )
+
+class GeneratorState(PatchState):
+    """The same for random generators only, global ones and those of the patches."""
+
+    def read(self) -> Read:
+        """The state now."""
+        return _generators_of(super().read())
+
+    def write(self, state: Read) -> None:
+        """Puts back the generators of a state, which may hold more."""
+        super().write(_generators_of(state))
 
 
-def _same(a: Any, b: Any) -> bool:
+def _generators_of(state: Read) -> Read:
+    return state[0], {key: place for key, place in state[1].items() if key[0] == "generator"}
+
+
+def changes(before: Read, after: Read) -> tuple[set[Any], bool]:
+    """The places, generators aside, that hold something else than before, and whether it is more than numbers and text.
+
+    Numbers alone may be no more than a record of the calls; tensors are what caches are made of.
+    """
+    old, places, more = before[1], set(), False
+    for key, (_, held, _) in after[1].items():
+        if key[0] == "generator":
+            continue
+        different = _different(old[key][1], held) if key in old else [held]
+        if different:
+            places.add(key)
+            more |= not all(map(_is_record, different))
+    return places, more
+
+
+def _different(a: Any, b: Any) -> list[Any]:
+    """The values by which two held states differ."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same_value(a[k], b[k]) for k in a)
+        names = [n for n in {**a, **b} if n not in a or n not in b or _different_values(a[n], b[n])]
+        return [held[n] for n in names for held in (a, b) if n in held]
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same_value, a, b))
-    return _same_value(a, b)
+        common = min(len(a), len(b))
+        changed = [v for pair in zip(a, b, strict=False) if _different_values(*pair) for v in pair]
+        return changed + a[common:] + b[common:]
+    return [a, b] if _different_values(a, b) else []
 
 
-def _same_value(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, PLAIN) and a == b)
+def _different_values(a: Any, b: Any) -> bool:
+    if a is b:
+        return False
+    if torch.is_tensor(a) and torch.is_tensor(b):
+        return a.shape != b.shape or not torch.equal(a, b)
+    return not (type(a) is type(b) and isinstance(a, PLAIN) and a == b)
+
+
+def _is_record(held: Any) -> bool:
+    """True for numbers and text, and for plain containers of them."""
+    if torch.is_tensor(held):
+        return held.numel() == 1
+    if isinstance(held, dict):
+        return all(map(_is_record, held.values()))
+    if isinstance(held, (list, tuple, set, deque)):
+        return all(map(_is_record, held))
+    return isinstance(held, PLAIN)
 
 
 class _Walk:
@@ -237,13 +283,13 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _refill_dict(own: dict[Any, Any], held: dict[Any, Any]) -> None:
-    if not _same(dict(own), held):
+    if _different(dict(own), held):
         own.clear()
         own.update(held)
 
 
 def _refill_list(own: Any, held: list[Any]) -> None:
-    if not _same(list(own), held):
+    if _different(list(own), held):
         own.clear()
         own.extend(held)
 

@@ -58,7 +58,7 @@ def _steps(calls=1, edit=4.0, model=_model, noise=False, separate=False):
                 if source:
                     options["noise_sampler"] = replay.source(source, call.x)
                 run = SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options, replay)
-                watched.follow(run, call, [False, True], separate=separate)
+                watched.follow(run, call, [False, True], GlobalGenerators(CPU), separate=separate)
             watched.next_step()
             tape.next_step()
 
@@ -159,7 +159,7 @@ def test_a_run_at_other_noise_levels_is_noticed():
         watched = _watched()
         watched(torch.ones(2, 1, 2, 2), sigmas[0])
         second = SecondRun(_sampler, watched, torch.ones(2, 1, 2, 2), sigmas[shift:].clone(), {})
-        watched.follow(second, watched.step[-1], [True, False])
+        watched.follow(second, watched.step[-1], [True, False], GlobalGenerators(CPU))
         for sigma in sigmas[1:4]:
             watched(torch.ones(2, 1, 2, 2), sigma)
         assert bool(watched.out_of_step) == out_of_step

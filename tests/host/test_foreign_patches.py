@@ -80,6 +80,24 @@ def test_a_single_image_is_corrected_as_well(compare, name):
     assert (ours - stock).abs().max() > 0.1
 
 
+def test_a_patch_that_only_keeps_a_log_sees_every_call_and_costs_nothing(hands, stock, corrected, settings):
+    """It is told from one that acts on its count; the images share their model calls as ever."""
+    log, last = [], [0.0]
+
+    def wrap(run, args):
+        log.append(len(args["input"]))
+        last[0] = float(args["timestep"].flatten()[0])
+        return run(args["input"])
+
+    model = patches.wrapping(wrap)(with_artifact(hands.eps))
+    before = stock(model)
+    plain, log[:] = list(log), []
+    after, _, report = corrected(model, settings=settings)
+    assert report.images[0].corrected and torch.equal(before[1], after[1])
+    assert report.run.extra_model_calls == 1
+    assert log == [*plain, plain[0]]
+
+
 @pytest.mark.parametrize("name", ["skips calls", "smooths over the steps", "caches by level"])
 def test_a_cache_brought_the_artifact_back(compare, name):
     """What is remembered after the correction comes from the corrected image, as in a run of its own."""

@@ -87,7 +87,7 @@ WAYS = ("object", "method", "closure", "partial", "another object", "its method"
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_is_undone_wherever_the_memory_is(pack, way):
-    from asced.nodes.sampling.patch_state import PatchState
+    from asced.nodes.sampling.patch_state import PatchState, changes
 
     memory = Memory()
     patch = _ways(memory)[way]
@@ -96,14 +96,14 @@ def test_a_call_is_undone_wherever_the_memory_is(pack, way):
     before, expected = state.read(), memory.seen()
     first = patch()
     changed = memory.seen()
-    assert changed != expected and PatchState.changed(before, state.read())
+    assert changed != expected and changes(before, state.read())[0]
     state.write(before)
     assert memory.seen() == expected
     assert patch() == first and memory.seen() == changed  # also what it draws
 
 
 def test_reading_runs_no_code_and_leaves_everything_where_it_is(pack):
-    from asced.nodes.sampling.patch_state import PatchState
+    from asced.nodes.sampling.patch_state import PatchState, changes
 
     class Touchy:
         def __init__(self):
@@ -125,7 +125,7 @@ def test_reading_runs_no_code_and_leaves_everything_where_it_is(pack):
     inner = touchy.plain
     state = PatchState([[lambda: touchy]], torch.device("cpu"))
     state.write(state.read())
-    assert not PatchState.changed(state.read(), state.read())
+    assert changes(state.read(), state.read()) == (set(), False)
     assert vars(touchy)["plain"] is inner == [1, 2]
 
 

@@ -1,0 +1,51 @@
+"""Whether what the patches of a model remember changes its answers, or is only a record of the calls.
+
+A patch that counts its calls may log them, or act on every third one. A stranger's counter does not tell; so the same
+call is made several times with the patches alone, without the network, and undone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy.model_patcher import create_model_options_clone
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+
+from ...asced_core.kdiffusion import Call, World
+from .patch_state import PatchState, changes
+
+CALLS = 6  # enough to meet what happens at every second to sixth call
+KEY = "ASCED probe"
+
+
+def memory_matters(model: Any, call: Call, patches: PatchState, early: Any) -> bool:
+    """True if a model call may be answered otherwise because of the calls before it.
+
+    Args:
+        model: the sampler's model, as ComfyUI passes it.
+        call: the last call, whose arguments are used.
+        patches: what may remember.
+        early: its state a few calls ago.
+    """
+    places, more = changes(early, patches.read())
+    if more or not places:
+        return more
+    asked = call.asked
+    options = {**asked.options, "model_options": _without_network(asked.options.get("model_options") or {})}
+    answers: list[torch.Tensor] = []
+    with World(patches, early).entered():  # so that what is written again can be told from what is not
+        try:
+            answers.extend(model(call.x, asked.sigma, *asked.args, **options) for _ in range(CALLS))
+        except Exception:  # a patch may well be made to fail at some call
+            return not answers
+        reached, _ = changes(early, patches.read())
+    # what was not written sits inside the network, and its use is unknown
+    return not places <= reached or any(not torch.equal(answers[0], other) for other in answers[1:])
+
+
+def _without_network(model_options: dict[str, Any]) -> dict[str, Any]:
+    """The model options, with a wrapper that answers in place of the network."""
+    clone: dict[str, Any] = create_model_options_clone(model_options)
+    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, lambda _, x, *args, **kwargs: x * 0.5, clone, True)
+    return clone
