@@ -66,7 +66,7 @@ class WatchedModel:
 
     Attributes:
         model: the sampler's model.
-        calls, double_calls: number of model evaluations, and of calls in which each run needed its own.
+        calls, extra_calls: number of model evaluations, and of those that are made for the corrected run alone.
         step: the calls since the last step, oldest first.
         steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
         undoable: True reads the side effects before each call, so that the call can be repeated as if for the first
@@ -84,7 +84,7 @@ class WatchedModel:
     ) -> None:
         self.model, self._stopwatch, self._effects, self._tape = model, stopwatch, effects, tape
         self._copies = copies
-        self.calls, self.double_calls = 0, 0
+        self.calls, self.extra_calls = 0, 0
         self.step: deque[Call] = deque(maxlen=KEPT)
         self.steer: Callable[[Any, Tensor], Tensor] | None = None
         self.undoable = False
@@ -119,8 +119,7 @@ class WatchedModel:
             denoised = self._call(first)
             # with its own options: a sampler's hook that reads its guidance must not see the other run's
             with corrected.world.entered():
-                self._theirs = self._call(replace(both, options=theirs.options))
-            self.double_calls += 1
+                self._theirs = self._call(replace(both, options=theirs.options), extra=True)
         corrected.run.answer(self._theirs)
         return denoised
 
@@ -136,11 +135,12 @@ class WatchedModel:
         self._uneven |= asked is None
         return asked
 
-    def _call(self, asked: Asked) -> Tensor:
+    def _call(self, asked: Asked, extra: bool = False) -> Tensor:
         """Calls the model once."""
         with self._stopwatch.span("model"):
             denoised: Tensor = self.model(asked.x, asked.sigma, *asked.args, **asked.options)
         self.calls += 1
+        self.extra_calls += extra
         return denoised
 
     def next_step(self) -> None:
@@ -184,7 +184,7 @@ class WatchedModel:
             if told:
                 asked = replace(asked, sigma=told.popleft().asked.sigma)
             with world.entered():
-                denoised = self._call(asked)
+                denoised = self._call(asked, extra=True)
             answers.append(Call(asked, asked.x, denoised, denoised))
             return denoised
 
@@ -217,7 +217,7 @@ class WatchedModel:
         def alone(asked: Asked) -> Tensor:
             self._uneven = True
             with world.entered():
-                return self._call(asked)
+                return self._call(asked, extra=True)
 
         return torch.where(corrected.places, corrected.run.result(alone), samples)
 

@@ -11,6 +11,7 @@ import torch
 from ...asced_core import Trajectory
 from ...asced_core.kdiffusion import (
     SAME_SIGMA,
+    Answer,
     Call,
     GlobalGenerators,
     NoiseTape,
@@ -20,7 +21,7 @@ from ...asced_core.kdiffusion import (
     WatchedModel,
 )
 from ...asced_core.kdiffusion.steps import OTHERWISE
-from .patch_probe import memory_matters
+from .patch_probe import ACTS, NONE, memory_use
 from .patch_state import PatchState
 from .plan import Plan
 
@@ -140,31 +141,20 @@ class LiveRun:
         )
 
     def _correct(self, step: int, call: Call) -> None:
-        trajectory, function, start = self.trajectory, self.plan.function, self.start
-        decision = trajectory.decision
+        """Starts the corrected run; again with its patches undone if they answer differently because of a memory."""
+        trajectory, decision = self.trajectory, self.trajectory.decision
         assert decision is not None
-        assert self.tape is not None
-        acting = decision.acting(len(call.x))
-        matters = self._early is not None and memory_matters(self.watched.model, call, self.patches, self._early)
-        separate = start.keep_original or (matters and not all(acting))
-        options = {**start.options, "extra_args": start.extra_args} if separate else dict(start.options)
-        replay = self.tape.replay(call.drawn)
-        if start.source is not None:
-            options["noise_sampler"] = replay.source(start.source, call.x)
         with self.stopwatch.span("asced"):
             corrected = trajectory.correct(decision, call.x, call.denoised)
-        entry = function.entry(step, start.sigmas)
-        self._second = SecondRun(
-            function.function, self.watched, corrected, entry, options, replay, self._sampler_state(call)
-        )
-        if self._steps.told_otherwise:
-            self.watched.tolerance = OTHERWISE
-        effects = self.patches if matters else self.patches.generators
-        answer = self.watched.follow(self._second, call, acting, effects, function.skips, start.area, separate)
-        fresh, alike = answer.read()
+        before = self.patches.read()
+        for effects in self._tries(call):
+            self._abandon(before)
+            answer = self._follow(step, call, corrected, effects)
+            fresh, alike = answer.read()
+            if fresh and alike:
+                break
         if not fresh:
-            self.watched.close()
-            self.tape.stop()
+            self._abandon(before)
             trajectory.leave_alone()
             self.notes.append(
                 "Not corrected: the model answers from a cache, so a correction would be undone; remove the node that "
@@ -178,6 +168,41 @@ class LiveRun:
             )
         self.acted = True
         trajectory.observe(step, answer.call.x, answer.call.denoised)  # in place of the old prediction
+
+    def _tries(self, call: Call) -> list[PatchState]:
+        """What an added call must leave as it was: as little as possible, since a patch may keep a record of calls."""
+        use = memory_use(self.watched.model, call, self.patches, self._early)
+        tries: list[PatchState] = [] if use == ACTS else [self.patches.generators]
+        return tries if use == NONE else [*tries, self.patches]
+
+    def _follow(self, step: int, call: Call, corrected: torch.Tensor, effects: PatchState) -> Answer:
+        """Starts the second run from the corrected state; up to its first report."""
+        function, start, decision = self.plan.function, self.start, self.trajectory.decision
+        assert decision is not None
+        assert self.tape is not None
+        acting = decision.acting(len(call.x))
+        # images that could reach each other through a memory of the patches get calls of their own
+        separate = start.keep_original or (effects is self.patches and not all(acting))
+        options = {**start.options, "extra_args": start.extra_args} if separate else dict(start.options)
+        replay = self.tape.replay(call.drawn)
+        if start.source is not None:
+            options["noise_sampler"] = replay.source(start.source, call.x)
+        entry = function.entry(step, start.sigmas)
+        self._second = SecondRun(
+            function.function, self.watched, corrected, entry, options, replay, self._sampler_state(call)
+        )
+        if self._steps.told_otherwise:
+            self.watched.tolerance = OTHERWISE
+        return self.watched.follow(self._second, call, acting, effects, function.skips, start.area, separate)
+
+    def _abandon(self, before: Any) -> None:
+        """Ends the second run, if there is one, and puts back what its calls have changed."""
+        if self._second is None or self.tape is None:
+            return
+        self.watched.close()
+        self.tape.stop()
+        self.patches.write(before)
+        self._second = None
 
     def _sampler_state(self, call: Call) -> GlobalGenerators | PatchState:
         """What the sampler's function may change besides its own variables."""

@@ -17,10 +17,11 @@ from .patch_state import PatchState, changes
 
 CALLS = 6  # enough to meet what happens at every second to sixth call
 KEY = "ASCED probe"
+NONE, ACTS, UNKNOWN = "none", "acts", "unknown"
 
 
-def memory_matters(model: Any, call: Call, patches: PatchState, early: Any) -> bool:
-    """True if a model call may be answered otherwise because of the calls before it.
+def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
+    """Whether the patches answer a call otherwise because of the calls before it: NONE, ACTS or UNKNOWN.
 
     Args:
         model: the sampler's model, as ComfyUI passes it.
@@ -28,20 +29,28 @@ def memory_matters(model: Any, call: Call, patches: PatchState, early: Any) -> b
         patches: what may remember.
         early: its state a few calls ago.
     """
-    places, more = changes(early, patches.read())
-    if more or not places:
-        return more
+    now = patches.read()
+    places = changes(early, now)
+    if not places:
+        return NONE
     asked = call.asked
     options = {**asked.options, "model_options": _without_network(asked.options.get("model_options") or {})}
     answers: list[torch.Tensor] = []
-    with World(patches, early).entered():  # so that what is written again can be told from what is not
-        try:
-            answers.extend(model(call.x, asked.sigma, *asked.args, **options) for _ in range(CALLS))
-        except Exception:  # a patch may well be made to fail at some call
-            return not answers
-        reached, _ = changes(early, patches.read())
-    # what was not written sits inside the network, and its use is unknown
-    return not places <= reached or any(not torch.equal(answers[0], other) for other in answers[1:])
+
+    def ask(state: Any, calls: int) -> set[Any]:
+        """Asks again from a state; returns the places that no longer hold what they held early on."""
+        with World(patches, state).entered():
+            answers.extend(model(call.x, asked.sigma, *asked.args, **options) for _ in range(calls))
+            return changes(early, patches.read())
+
+    try:
+        reached = ask(early, CALLS)  # what is written again can be told from what is not
+        ask(now, 1)
+    except Exception:  # a patch may well be made to fail at some call
+        return UNKNOWN
+    if any(not torch.equal(answers[0], other) for other in answers[1:]):
+        return ACTS
+    return NONE if places <= reached else UNKNOWN  # what was not written sits inside the network
 
 
 def _without_network(model_options: dict[str, Any]) -> dict[str, Any]:

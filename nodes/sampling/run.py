@@ -53,7 +53,7 @@ class Run:
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._steering: Steering | None = None
-        self._calls, self._restarts, self._double_calls = 0, 0, 0
+        self._calls, self._extra_calls = 0, 0
         self._preview = Preview(self._patcher)
         self.original: torch.Tensor | None = None
         try:
@@ -77,7 +77,7 @@ class Run:
         # reset, in case ComfyUI samples again after an error
         self._notes = list(self._plan.notes)
         trajectory = self._trajectory = self._plan.trajectory()
-        self._calls, self._restarts, self._double_calls, self.original = 0, 0, 0, None
+        self._calls, self._extra_calls, self.original = 0, 0, None
         function, extra = self._plan.function, extra_args or {}
         own = {"extra_args": extra_args, **options}
         tape, source = NoiseTape() if self._plan.correction.acts else None, None
@@ -112,7 +112,7 @@ class Run:
             self._notes += live.notes
             return samples
         finally:
-            self._restarts, self._calls, self._double_calls = int(live.acted), watched.calls, watched.double_calls
+            self._calls, self._extra_calls = watched.calls, watched.extra_calls
             watched.close()
 
     def _patched(self) -> list[Any]:
@@ -150,7 +150,7 @@ class Run:
             sampler=self._plan.function.name,
             seed=self._plan.seed,
             model_calls=self._calls,
-            extra_model_calls=self._restarts + self._double_calls,
+            extra_model_calls=self._extra_calls,
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,

@@ -60,10 +60,11 @@ class Row:
 
     def worse_than(self, other: Row) -> bool:
         """True if users get less from it. The change in a coupled image also depends on the size of the regions."""
+        exact = (self.difference or 0.0) < (other.difference or 0.0)  # which is worth more than calls
         return (
             STATUS.index(self.status) < STATUS.index(other.status)
             or self.clean_identical < other.clean_identical
-            or (self.status == other.status and self.extra_calls > other.extra_calls)
+            or (self.status == other.status and self.extra_calls > other.extra_calls and not exact)
             or (self.difference or 0.0) > (other.difference or 0.0) * 2
         )
 

@@ -72,7 +72,7 @@ def _graph(core_node, hands, form, patch, guide, seen, model, steps=14):
     """What a graph holds: noise, guider, sampler, levels and latent, all of it fresh."""
     import comfy.samplers
 
-    model = with_artifact(getattr(hands, model)) if seen else getattr(hands, model)
+    model = with_artifact(getattr(hands, model)) if seen else getattr(hands, model).clone()
     model = PATCHES[patch]()(model) if patch else model
     base = comfy.samplers.CFGGuider
     guider = (GUIDERS[guide](base) if guide else base)(model)

@@ -96,7 +96,7 @@ def test_a_call_is_undone_wherever_the_memory_is(pack, way):
     before, expected = state.read(), memory.seen()
     first = patch()
     changed = memory.seen()
-    assert changed != expected and changes(before, state.read())[0]
+    assert changed != expected and changes(before, state.read())
     state.write(before)
     assert memory.seen() == expected
     assert patch() == first and memory.seen() == changed  # also what it draws
@@ -125,21 +125,21 @@ def test_reading_runs_no_code_and_leaves_everything_where_it_is(pack):
     inner = touchy.plain
     state = PatchState([[lambda: touchy]], torch.device("cpu"))
     state.write(state.read())
-    assert changes(state.read(), state.read()) == (set(), False)
+    assert changes(state.read(), state.read()) == set()
     assert vars(touchy)["plain"] is inner == [1, 2]
 
 
 def test_models_and_this_pack_are_not_entered(pack, hands):
-    from asced.nodes.sampling.patch_state import _Walk
+    from asced.nodes.sampling.patch_walk import Walk
 
     model = hands.eps.model
     _, names = model, {id(part) for part in (model, model.diffusion_model, hands.eps, vars(hands.eps))}
-    walk = _Walk([[lambda: (model, hands)]])
+    walk = Walk([[lambda: (model, hands)]])
     assert not any(id(owner) in names for owner, _, _ in walk.state.values())
 
 
 def test_an_endless_structure_is_cut_off(pack):
-    from asced.nodes.sampling.patch_state import MOST, _Walk
+    from asced.nodes.sampling.patch_walk import MOST, Walk
 
     first: list = []
     last = first
@@ -151,12 +151,12 @@ def test_an_endless_structure_is_cut_off(pack):
     deep: list = []
     for _ in range(3 * MOST):
         deep = [deep]
-    assert len(_Walk([lambda: (first, many, deep)]).state) <= MOST + 10
+    assert len(Walk([lambda: (first, many, deep)]).state) <= MOST + 10
 
 
 def test_reading_is_cheap_next_to_a_model_call(pack, hands, stock):
     """A few milliseconds at most: it is done a handful of times in a corrected run."""
-    from asced.nodes.sampling.patch_state import _Walk
+    from asced.nodes.sampling.patch_walk import Walk
 
-    walk = _Walk([hands.eps.model_options, {}, hands.eps.model.diffusion_model])
+    walk = Walk([hands.eps.model_options, {}, hands.eps.model.diffusion_model])
     assert len(walk.state) < 200
