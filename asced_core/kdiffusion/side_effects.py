@@ -37,10 +37,11 @@ class GlobalGenerators:
     def __init__(self, device: torch.device) -> None:
         own = getattr(torch, device.type, None)
         self._device = own if device.type != "cpu" and hasattr(own, "get_rng_state") else None
+        self._which = () if device.type == "mps" else (device,)  # there is only one of it
 
     def read(self) -> tuple[Any, ...]:
         """The state of each generator; copies a few kilobytes."""
-        on_device = None if self._device is None else self._device.get_rng_state()
+        on_device = None if self._device is None else self._device.get_rng_state(*self._which)
         return torch.get_rng_state(), on_device, np.random.get_state(), random.getstate()  # noqa: NPY002 - global
 
     def write(self, state: tuple[Any, ...]) -> None:
@@ -48,7 +49,7 @@ class GlobalGenerators:
         on_cpu, on_device, of_numpy, of_python = state
         torch.set_rng_state(on_cpu)
         if self._device is not None:
-            self._device.set_rng_state(on_device)
+            self._device.set_rng_state(on_device, *self._which)
         np.random.set_state(of_numpy)  # noqa: NPY002 - global
         random.setstate(of_python)
 

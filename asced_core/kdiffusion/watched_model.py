@@ -227,8 +227,26 @@ class WatchedModel:
             self._corrected.run.close()
             self._corrected = None
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of the model, for samplers that ask."""
+        return type(self.model)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What a sampler sets belongs to the model."""
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.model, name, value)
+
+
+_OWN = frozenset((
+    "model", "calls", "extra_calls", "step", "steer", "undoable", "tolerance", "_stopwatch", "_effects", "_tape",
+    "_copies", "_corrected", "_uneven", "_apart", "_theirs",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

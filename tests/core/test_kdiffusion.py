@@ -153,6 +153,21 @@ def test_a_second_run_with_more_calls_is_finished_separately():
     second.close()
 
 
+def test_a_sampler_sees_and_changes_the_model_itself():
+    class Inpainting:
+        noise = 1
+
+        def __call__(self, x, sigma):
+            return x * self.noise
+
+    model = Inpainting()
+    watched = _watched(model)
+    assert isinstance(watched, Inpainting) and watched.noise == 1
+    watched.noise = 3
+    assert model.noise == 3 and float(watched(torch.ones(1, 1, 1, 1), torch.ones(1))) == 3
+    assert watched.calls == 1 and not hasattr(model, "calls")
+
+
 def test_a_run_at_other_noise_levels_is_noticed():
     sigmas = torch.linspace(1, 0, 7)
     for shift, out_of_step in ((0, False), (1, True)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -197,6 +199,7 @@ def test_multiplied_sigmas_stopped_my_flux_run(both, hands, core_node, detection
         lambda m: _guider(comfy.samplers.CFGGuider, m, hands), model, sigmas=sigmas, detection=detection(**BLIND)
     )
     assert torch.equal(stock.nan_to_num(), ours.nan_to_num())
+    assert json.loads(report.to_json())["run"]["sampler"] == "euler"  # also where the levels are no numbers
     if form == "flow" or kind in ("nan", "infinite", "negative"):
         assert report.summary().startswith("Not watched: at noise level"), report.summary()
 
