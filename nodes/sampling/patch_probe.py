@@ -48,9 +48,12 @@ def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
         ask(now, 1)
     except Exception:  # a patch may well be made to fail at some call
         return UNKNOWN
-    if any(not torch.equal(answers[0], other) for other in answers[1:]):
+    *again, after = answers
+    if any(not torch.equal(again[0], other) for other in again[1:]):
         return ACTS
-    return NONE if places <= reached else UNKNOWN  # what was not written sits inside the network
+    if not places <= reached:  # what was not written sits inside the network, and may be written there before its use
+        return UNKNOWN
+    return NONE if torch.equal(again[0], after) else ACTS
 
 
 def _without_network(model_options: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_the_history_of_the_server_was_no_json(broken, pack):
             cls = pack[name]
             cls.hidden = SimpleNamespace(unique_id="1", prompt={}, extra_pnginfo={})
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy warns when it casts NaN
+                warnings.simplefilter("error", RuntimeWarning)  # numpy warns when it casts NaN
                 ui = cls.execute(report=broken.report, **inputs).ui
             payload = json.dumps(ui, allow_nan=False)
             for text in ui.get("asced_report", []):
@@ -112,7 +112,7 @@ def test_the_history_of_the_server_was_no_json(broken, pack):
 
 def test_pictures_of_it_are_defined(broken, run_node):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
         for style in ("tint", "heat", "side by side"):
             drawn = run_node("ASCED_Overlay", report=broken.report, image=broken.images, opacity=0.5, style=style)
             assert all(out.isfinite().all() for out in drawn)
