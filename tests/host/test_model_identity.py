@@ -14,8 +14,10 @@ ENDING = ".calibration.safetensors"
 
 @pytest.fixture
 def identity(pack):
+    import comfy.model_management
     from asced.nodes.sampling.model_identity import model_identity
 
+    comfy.model_management.unload_all_models()  # an earlier test may have left a LoRA in the weights
     return model_identity
 
 
