@@ -163,8 +163,8 @@ class LiveRun:
             return
         if not alike:
             self.notes.append(
-                "A patch on this model gives another answer to each call, so the correction may have changed images "
-                "without a region as well."
+                "A patch on this model depends on its earlier calls or on the whole batch, so images without a region "
+                "may have changed, too."
             )
         self.acted = True
         trajectory.observe(step, answer.call.x, answer.call.denoised)  # in place of the old prediction

@@ -113,4 +113,4 @@ def test_a_patch_whose_memory_cannot_be_reached_is_named(hands, corrected, setti
     model = patches.wrapping(lambda run, args: run(args["input"]) * (1 + 0.1 * (next(calls) % 2)))
     report = corrected(model(with_artifact(hands.eps)), steps=16, settings=settings)[2]
     assert report.images[0].corrected
-    assert "gives another answer to each call" in report.summary()
+    assert "depends on its earlier calls" in report.summary()
