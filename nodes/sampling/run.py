@@ -95,12 +95,13 @@ class Run:
             with tape.paused() if tape else nullcontext():
                 step = live.on_step(report)
                 shown = live.shown(report)
-                if step is not None:
-                    self._preview.show(trajectory, step)
                 if callback is not None:
                     callback(shown)
-                    if step is not None and "denoised" in shown:
-                        self._preview.paint(trajectory, step, shown["denoised"])
+                if step is None:
+                    return
+                if callback is not None and "denoised" in shown:
+                    self._preview.paint(trajectory, step, shown["denoised"])
+                self._preview.show(trajectory, step)
 
         try:
             with tape or nullcontext():
