@@ -67,10 +67,10 @@ def _generators_of(state: Read) -> Read:
 
 
 def changes(before: Read, after: Read) -> set[Any]:
-    """The places, generators aside, that hold something else than before."""
-    old, new = before[1], after[1]
+    """The places, generators aside, that hold something else than before. What is new is held by one of them."""
+    old = before[1]
     return {
         key
-        for key, (_, held, _) in new.items()
-        if key[0] != "generator" and (key not in old or differs(old[key][1], held))
+        for key, (_, held, _) in after[1].items()
+        if key[0] != "generator" and key in old and differs(old[key][1], held)
     }

@@ -29,7 +29,7 @@ DRAWS = {
     "two kinds": lambda x, _: torch.randn_like(x) + torch.rand(x.shape),
 }
 EXAMPLES = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None,
+    max_examples=24, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
