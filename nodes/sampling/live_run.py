@@ -221,11 +221,9 @@ class LiveRun:
         """Adds what can only be said when the run has ended."""
         name, window = self.plan.function.name, self.trajectory.schedule.window
         if self.trajectory.decision is None and window.decision is not None:
-            what = (
-                "goes back to a higher noise level"
-                if self._steps.went_back
-                else ("does not report its predictions at the noise levels of this run's steps")
-            )
+            what = "does not report its predictions at the noise levels of this run's steps"
+            if self._steps.went_back:
+                what = "goes back to a higher noise level"
             self.notes.append(f"Not watched: sampler {name} {what}.")
         if self.watched.out_of_step:
             self.notes.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
@@ -33,6 +34,8 @@ def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
     places = changes(early, now)
     if not places:
         return NONE
+    if comfy.model_management.processing_interrupted():
+        return UNKNOWN  # the next call is cancelled, and the probe must not swallow that
     asked = call.asked
     options = {**asked.options, "model_options": _without_network(asked.options.get("model_options") or {})}
     answers: list[torch.Tensor] = []

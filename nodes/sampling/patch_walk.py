@@ -15,6 +15,7 @@ import torch
 
 MOST = 5000  # objects that are visited
 COPIED = 2**20  # elements up to which a tensor is copied, because it may be changed in place
+ALL_COPIED = 2**24  # elements of all copies together
 OWN = __name__.split(".nodes.")[0]  # this pack
 # Objects of these belong to ComfyUI or to a library, and are more than the memory of a patch.
 NOT_ENTERED = sys.stdlib_module_names | {"comfy", "torch", "numpy", "nodes", "execution", "server", "PIL", OWN}
@@ -30,14 +31,15 @@ State = dict[Any, tuple[Any, Any, Any]]  # by place: the object, what it held, a
 
 
 def differs(a: Any, b: Any) -> bool:
+    """True if two held states differ: by value for plain values and tensors, by identity for everything else."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() != b.keys() or any(_valuediffers(a[name], b[name]) for name in a)
+        return a.keys() != b.keys() or any(_value_differs(a[name], b[name]) for name in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) != len(b) or any(map(_valuediffers, a, b))
-    return _valuediffers(a, b)
+        return len(a) != len(b) or any(map(_value_differs, a, b))
+    return _value_differs(a, b)
 
 
-def _valuediffers(a: Any, b: Any) -> bool:
+def _value_differs(a: Any, b: Any) -> bool:
     if a is b:
         return False
     if torch.is_tensor(a) and torch.is_tensor(b):
@@ -55,6 +57,7 @@ class Walk:
     def __init__(self, roots: list[Any]) -> None:
         self.state: State = {}
         self._seen: set[int] = set()
+        self._copied = 0
         self._held: list[Any] = []  # temporary objects must live as long as their ids are remembered
         for root in roots:
             self._look_into(root)
@@ -118,7 +121,9 @@ class Walk:
             yield from self._object(thing)
 
     def _tensor(self, tensor: torch.Tensor) -> None:
-        if tensor.numel() <= COPIED and not tensor.requires_grad and type(tensor) is torch.Tensor:
+        small = tensor.numel() <= min(COPIED, ALL_COPIED - self._copied)
+        if small and not tensor.requires_grad and type(tensor) is torch.Tensor:
+            self._copied += tensor.numel()
             self._note("tensor", tensor, tensor.clone(), lambda t, held: t.copy_(held))
 
     def _function(self, function: FunctionType) -> Iterator[Any]:

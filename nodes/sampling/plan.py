@@ -202,14 +202,14 @@ def _schedule(sampling: Any, sigmas: Sequence[float], settings: DetectionSetting
         levels.append(level)
 
     def sigma_at(percent: float) -> float:
-        # 0 percent is infinite in ComfyUI
-        sigma = min(float(sampling.percent_to_sigma(percent)), float(sampling.sigma_max))
-        return noise_level(sampling, sigma).sigma
+        try:  # foreign samplings may lack what ComfyUI itself does not need
+            # 0 percent is infinite in ComfyUI
+            sigma = min(float(sampling.percent_to_sigma(percent)), float(sampling.sigma_max))
+            return noise_level(sampling, sigma).sigma
+        except Exception as error:
+            raise UnwatchableError(f"the range of this model's noise levels is unknown ({error})") from error
 
-    try:
-        return Schedule.of(levels, settings, sigma_at)
-    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        raise UnwatchableError(f"the range of this model's noise levels is unknown ({error})") from error
+    return Schedule.of(levels, settings, sigma_at)
 
 
 def noise_level(sampling: Any, sigma: float) -> NoiseLevel:
