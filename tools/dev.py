@@ -43,7 +43,7 @@ VERSIONS = (
 )
 ON_OLDER = (  # of tests/host
     "test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py", "test_foreign_samplers.py",
-    "test_foreign_patches.py", "test_foreign_guiders.py", "test_kinds_of_data.py",
+    "test_foreign_patches.py", "test_foreign_guiders.py", "test_kinds_of_data.py", "test_never_break.py",
 )  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",

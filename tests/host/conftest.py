@@ -16,6 +16,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = os.environ.get("ASCED_COMFYUI", "")
@@ -156,8 +158,18 @@ def corrected(
     return sample
 
 
+def examples(count: int) -> hypothesis_settings:
+    """The same drawn examples in every run; fixtures are shared by them."""
+    return hypothesis_settings(
+        max_examples=count, deadline=None, derandomize=True, database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )  # fmt: skip
+
+
 # What sees the planted artifact of ``with_artifact`` and nothing else; the rest are the node's defaults.
 FIRM = {"threshold": 6.0, "min_area": 1200, "min_width": 32}
+# What sees nothing.
+BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
 # The same for the planted artifact of the latent demo.
 STRICT = {"threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44}
 

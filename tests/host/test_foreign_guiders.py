@@ -7,9 +7,8 @@ import json
 import pytest
 import torch
 
+from .conftest import BLIND
 from .models import with_artifact
-
-BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
 
 
 def _guider(base, model, hands, **more):

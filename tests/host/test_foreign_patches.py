@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
-import numpy as np
 import pytest
 import torch
 
 from . import patches
+from .conftest import BLIND
 from .models import with_artifact
+from .randomness import seed_all, states
 
-BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
 PATCHES = {
     **{f"draws, {kind}": lambda kind=kind: patches.drawing(kind)
        for kind in ("torch", "numpy", "python", "own torch", "own numpy", "own python")},
@@ -30,9 +28,7 @@ PAIRS = [(name, SAMPLERS[(n + k) % 4]) for n, name in enumerate(PATCHES) for k i
 
 
 def _seeded():
-    torch.manual_seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    random.seed(5)
+    seed_all(5)
     patches.COUNT, patches.Counter.calls = 0, 0
 
 
@@ -41,16 +37,15 @@ def compare(hands, stock, corrected, detection, correction):
     """Stock and ours on a freshly patched model: latents, report, original."""
 
     def run(name, sampler, images=(0,), widgets=(), keep=False, **more):
-        results, states = [], []
+        results, ended = [], []
         for sample in (stock, corrected):
             model = PATCHES[name]()(with_artifact(hands.eps, images=images))
             _seeded()
             settings = {"detection": detection(**dict(widgets)), "correction": correction(keep_original=keep)}
             extra = {} if sample is stock else {"settings": settings}
             results.append(sample(model, sampler=sampler, steps=16, **extra, **more))
-            states.append((torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()))  # noqa: NPY002
-        assert all(map(np.array_equal, states[0][:2], states[1][:2])), "a random generator ended elsewhere"
-        assert states[0][2] == states[1][2]
+            ended.append(states())
+        assert ended[0] == ended[1], "a random generator ended elsewhere"
         return results[0], *results[1]
 
     return run

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
-import numpy as np
 import pytest
 import torch
 
 from . import foreign
+from .conftest import BLIND
 from .models import with_artifact
+from .randomness import seed_all, states
 
-BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
 SHAPE = (2, 3, 32, 32)
 
 # name -> (sampler function and its options, whether its images can be corrected)
@@ -66,16 +64,6 @@ def _given(kind):
     return foreign.given_source(kind, SHAPE)
 
 
-def _states():
-    return torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
-
-
-def _reset():
-    torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    random.seed(1)
-
-
 @pytest.fixture
 def both(hands, core_node, run_node):
     """Samples with a fresh SAMPLER on SamplerCustomAdvanced, and on ASCED's; returns both latents, report, original."""
@@ -90,18 +78,17 @@ def both(hands, core_node, run_node):
             sigmas = core_node("BasicScheduler", model=model, scheduler="normal", steps=steps, denoise=1.0)[0]
         latent = {"samples": torch.zeros(batch, *SHAPE[1:])}
         noise = core_node("RandomNoise", noise_seed=3)[0]
-        outs, states = [], []
+        outs, ended = [], []
         for node, more in ((core_node, {}), (run_node, options)):
             function, extra = make()
             sampler = comfy.samplers.KSAMPLER(function, extra_options=extra)
             name = "SamplerCustomAdvanced" if node is core_node else "ASCED_SamplerCustomAdvanced"
-            _reset()
+            seed_all()
             outs.append(node(name, noise=noise, guider=guider(), sampler=sampler, sigmas=sigmas, latent_image=latent,
                              **more))  # fmt: skip
-            states.append(_states())
+            ended.append(states())
             assert sampler.sampler_function is function and sampler.extra_options is extra
-        same = all(map(np.array_equal, states[0][:2], states[1][:2])) and states[0][2] == states[1][2]
-        assert same, "a random generator ended elsewhere"
+        assert ended[0] == ended[1], "a random generator ended elsewhere"
         stock, ours = outs
         return stock[0]["samples"], ours[0]["samples"], ours[3], ours[4]["samples"]
 

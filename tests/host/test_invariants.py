@@ -6,16 +6,14 @@ import threading
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from .conftest import examples
 from .models import with_artifact
 
 LARGEST_SEED = 2**64 - 1
-EXAMPLES = settings(
-    max_examples=15, deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+EXAMPLES = examples(15)
 
 
 @st.composite

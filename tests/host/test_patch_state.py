@@ -154,8 +154,7 @@ def test_an_endless_structure_is_cut_off(pack):
     assert len(Walk([lambda: (first, many, deep)]).state) <= MOST + 10
 
 
-def test_reading_is_cheap_next_to_a_model_call(pack, hands, stock):
-    """A few milliseconds at most: it is done a handful of times in a corrected run."""
+def test_a_model_without_patches_has_little_to_visit(pack, hands):
     from asced.nodes.sampling.patch_walk import Walk
 
     walk = Walk([hands.eps.model_options, {}, hands.eps.model.diffusion_model])
