@@ -16,12 +16,16 @@ The caller passes in every step::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
 from .correct.corrector import Corrector
 from .decision import Decision, decide
 from .detect.detection import Detection
+from .detect.run_score import RunScore
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
 from .report.report import ImageReport, Report, RunFacts
@@ -41,6 +45,7 @@ class Trajectory:
         corrector: changes the state at T_c; None uses the default settings.
         forbidden: bool [1,H,W] or one per image, at any size: nothing is detected or changed there.
         trace: collects the report's thumbnails; None creates one that can show RGB states only.
+        score: reads how decided the run is; None reads it at the default share of the steps.
 
     Attributes:
         decision: the decision at T_c; None until then.
@@ -53,9 +58,11 @@ class Trajectory:
         corrector: Corrector | None = None,
         forbidden: BoolMap | None = None,
         trace: Trace | None = None,
+        score: RunScore | None = None,
     ) -> None:
         self.schedule, self.watcher, self.corrector = schedule, watcher, corrector or Corrector()
         self.trace = trace or Trace(schedule.steps)
+        self.score = score or RunScore(schedule.steps)
         self.decision: Decision | None = None
         self._forbidden = forbidden
         self._state_size = (0, 0)
@@ -77,6 +84,7 @@ class Trajectory:
         x, denoised = x.detach(), denoised.detach()
         images = as_images(denoised)
         self.trace.push(step, images)
+        self.score.observe(step, images)
         if step >= self.schedule.window.first:
             finite = finite_images(images)
             self._finite = finite if self._finite is None else self._finite & finite
@@ -104,6 +112,11 @@ class Trajectory:
         self.decision = decide(step, evidence, detector.settings, settings, self._state_size, self._forbidden)
         self.watcher.close()
         return self.decision
+
+    def exclude(self, images: Sequence[bool]) -> None:
+        """From now on, nothing is found or corrected in the images (or frames of videos) that are True."""
+        whole = np.asarray(images, bool)[:, None, None]
+        self._forbidden = whole if self._forbidden is None else self._forbidden | whole
 
     def leave_alone(self) -> None:
         """Takes back the correction: what was detected is still reported."""
@@ -135,7 +148,7 @@ class Trajectory:
         window, decision = self.schedule.window, self.decision
         if decision is None:
             raise ValueError("This run has no decision, so there is nothing to report; use unwatched_report instead.")
-        return Report(
+        report = Report(
             images=self._images(decision),
             labels=np.stack([d.labels for d in decision.detections]),
             ratios=np.stack([d.ratio for d in decision.detections]).astype(np.float16),
@@ -152,6 +165,15 @@ class Trajectory:
             run=run,
             notes=(*window.notes, *decision.notes, *notes),
         )
+        return self.scored(report)
+
+    def scored(self, report: Report) -> Report:
+        """A report of this run with the run score of each image, if it was read."""
+        values = self.score.items()
+        if not values:
+            return report
+        each = zip(report.images, values, strict=True)
+        return replace(report, images=tuple(replace(image, sharpness=value) for image, value in each))
 
     def _images(self, decision: Decision) -> tuple[ImageReport, ...]:
         """What was detected in each image; one that is no longer finite after T_c is not measurable either."""

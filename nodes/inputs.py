@@ -23,6 +23,14 @@ def settings_inputs() -> list[Any]:
     ]
 
 
+def drafts_input() -> Any:
+    return sockets.Drafts.Input(
+        "drafts",
+        optional=True,
+        tooltip="From ASCED Drafts: finishes only the best images of the batch. If not connected, all are finished.",
+    )
+
+
 def report_input(optional: bool = False) -> Any:
     return sockets.Report.Input(
         "report", optional=optional, tooltip="REPORT from an ASCED sampler, ASCED Collect Run or ASCED Stitch Runs."

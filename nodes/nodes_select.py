@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..asced_core import Report
 from ..asced_core.report.selection import Verdict, cleanest, part_of, passing, verdicts
 from . import sockets
-from .inputs import batch_indices, check_latent, report_input
+from .inputs import check_latent, report_input
+from .latents import rows_of
 from .page import status
 
 
@@ -166,27 +166,8 @@ def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
 
 
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
-    """Some images of a LATENT with their noise masks and noise indices, as in ComfyUI's Latent From Batch.
-
-    For no images, a blocker that keeps downstream nodes from running.
-    """
-    if not places:
-        return ExecutionBlocker(None)  # ComfyUI has no empty batch
-    samples = latent["samples"]
-    chosen = torch.tensor(places)
-    out = {**latent, "samples": _rows(samples, chosen)}
-    mask = latent.get("noise_mask")
-    if mask is not None and len(mask) > 1:
-        out["noise_mask"] = mask[chosen.to(mask.device) % len(mask)]
-    indices = batch_indices(latent) or range(samples.size()[0])
-    out["batch_index"] = [indices[place] for place in places if place < len(indices)]
-    return out
-
-
-def _rows(samples: Any, chosen: torch.Tensor) -> Any:
-    if getattr(samples, "is_nested", False):  # video with audio
-        return type(samples)([part[chosen.to(part.device)] for part in samples.unbind()])
-    return samples[chosen.to(samples.device)]
+    """Some images of a LATENT; for none, a blocker that keeps downstream nodes from running."""
+    return rows_of(latent, places) if places else ExecutionBlocker(None)  # ComfyUI has no empty batch
 
 
 NODES = [ASCED_Gate, ASCED_BestOfBatch]

@@ -14,6 +14,7 @@ from ..detect.regions import Region
 from ..detect.single_steps import MAD_TO_SIGMA
 from ..maps import BoolMap, resize_mask
 from ..settings import CorrectionSettings, DetectionSettings, to_dict
+from .drafts import Drafts
 from .outcome import plural, remarks
 
 FORMAT = 3
@@ -31,6 +32,7 @@ class ImageReport:
         measurable: False if its predictions from T_d on held NaN or infinity; its score then means nothing.
         looked_at: False if the run was not watched, or if the whole image was excluded.
         too_large: number of regions that were left alone because of ``max_area``.
+        sharpness: how decided its prediction was when the run score was read, see run_score.py; None if it was not.
     """
 
     index: int
@@ -40,6 +42,7 @@ class ImageReport:
     measurable: bool = True
     looked_at: bool = True
     too_large: int = 0
+    sharpness: float | None = None
 
     @property
     def flagged(self) -> bool:
@@ -106,6 +109,7 @@ class Report:
         detection, correction: the settings by name.
         run: facts about the run.
         notes: what the user should know, as sentences.
+        drafts: what became of the drafts, if only some images were finished; else None.
     """
 
     images: tuple[ImageReport, ...]
@@ -123,6 +127,7 @@ class Report:
     correction: dict[str, Any]
     run: RunFacts = field(default_factory=RunFacts)
     notes: tuple[str, ...] = ()
+    drafts: Drafts | None = None
 
     @property
     def masks(self) -> BoolMap:
@@ -209,6 +214,7 @@ class Report:
             "images": [{"flagged": image.flagged, **asdict(image)} for image in self.images],
             "decision_sigma": self.decision_sigma,
             "run": asdict(self.run),
+            "drafts": None if self.drafts is None else self.drafts.to_dict(),
             **{name: getattr(self, name) for name in _PLAIN},
         }
         return {name: plain(value) for name, value in values.items()}

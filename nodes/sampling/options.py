@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...asced_core.baselines.pal import PALDetector
+from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
 from ...asced_core.report.calibration import Origin
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
@@ -72,6 +73,23 @@ class CorrectionOptions:
     settings: CorrectionSettings = field(default_factory=CorrectionSettings)
     vae: Any = None
     keep_original: bool = False
+
+
+@dataclass(frozen=True)
+class DraftOptions:
+    """How many images of a batch are finished.
+
+    Attributes:
+        keep: number of images that are finished, 1 or more.
+        decide_at: share of the steps after which they are picked, 0 to 1.
+        always: places of images that are finished in any case, from 0.
+        seeds: seed of each image; empty if they share the seed of the run.
+    """
+
+    keep: int
+    decide_at: float = READ_AT
+    always: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 DEFAULT_DETECTION = DetectionOptions()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -24,8 +25,11 @@ from ..page.preview import Preview
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
 from .patch_state import PatchState
+from .picking import Picking
 from .plan import Plan, image_size, picture_shape
 from .spaces import UnwatchableError
+
+NOT_PICKED = "All drafts were finished and kept: their predictions could not be read during this run."
 
 
 class Run:
@@ -50,6 +54,7 @@ class Run:
         self._plan, self._guider, self._patcher = plan, guider, guider.model_patcher
         self._stopwatch = Stopwatch(noise.device)
         self._keep_original = keep_original
+        self._picking: Picking | None = None
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._steering: Steering | None = None
@@ -81,14 +86,18 @@ class Run:
         function, extra = self._plan.function, extra_args or {}
         own = {"extra_args": extra_args, **options}
         tape, source = NoiseTape() if self._plan.correction.acts else None, None
+        given = options.get("noise_sampler")
+        if given is None and (each := function.noise_of_each(x, sigmas, self._plan.seeds)) is not None:
+            given = own["noise_sampler"] = each
         if tape is not None:
-            source = function.noise_source(options.get("noise_sampler"), x, sigmas, extra.get("seed"))
+            source = function.noise_source(given, x, sigmas, extra.get("seed"))
             if source is not None:
                 own["noise_sampler"] = tape.source(source)
         patches = PatchState([extra.get("model_options"), *self._patched()], x.device)
         watched = WatchedModel(model, self._stopwatch, patches, tape, copies=not function.own)
         start = Start(sigmas, own, dict(extra), source, self._keep_original)
-        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start)
+        self._picking = self._pick()
+        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, self._picking)
         self._steer(watched, start.area)
 
         def on_step(report: dict[str, Any]) -> None:
@@ -115,6 +124,11 @@ class Run:
         finally:
             self._calls, self._extra_calls = watched.calls, watched.extra_calls
             watched.close()
+
+    def _pick(self) -> Picking | None:
+        if self._plan.drafts is None:
+            return None
+        return Picking(self._plan.drafts, self._guider, self._plan.shape, self._plan.schedule.steps)
 
     def _patched(self) -> list[Any]:
         """What packs may have hung on to the model, and a guider of their own."""
@@ -156,16 +170,29 @@ class Run:
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
         )
-        if self._trajectory is not None and self._trajectory.decision is not None:
-            learned_on = self._plan.detection.learned_on
-            report = self._trajectory.report(facts, (*learned_on.notes(facts), *self._notes))
+        return self._with_drafts(self._found(facts))
+
+    def _found(self, facts: RunFacts) -> Report:
+        trajectory = self._trajectory
+        if trajectory is not None and trajectory.decision is not None:
+            report = trajectory.report(facts, (*self._plan.detection.learned_on.notes(facts), *self._notes))
             return report if self._steering is None else self._steering.finish(report)
         notes = self._plan.schedule.window.notes
-        if self._trajectory is None:
+        if trajectory is None:
             notes = (f"Not watched: sampler {self._plan.function.name} did not call its own function.",)
         settings, correction = self._plan.detection.settings, self._plan.correction
         sigmas = self._plan.function.sigmas
-        return unwatched(self._plan.shape, sigmas, settings, correction, facts, (*notes, *self._notes))
+        report = unwatched(self._plan.shape, sigmas, settings, correction, facts, (*notes, *self._notes))
+        return report if trajectory is None else trajectory.scored(report)
+
+    def _with_drafts(self, report: Report) -> Report:
+        if self._plan.drafts is None:
+            return report
+        picking = self._picking
+        if picking is None or picking.drafts is None:
+            return replace(report, notes=(*report.notes, NOT_PICKED))
+        notes = (*report.notes, picking.note) if picking.note else report.notes
+        return replace(report, drafts=picking.drafts, notes=notes)
 
 
 def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:

@@ -1,0 +1,61 @@
+"""The drafts of a run of which only the best were finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .outcome import plural
+
+
+@dataclass(frozen=True, eq=False)
+class Drafts:
+    """What became of N drafts.
+
+    Attributes:
+        step: after which they were compared, counted from 0.
+        steps: of a whole run.
+        kept: places of those that were finished, from 0, ascending.
+        scores: of each draft, higher is better; NaN if it could not be measured.
+        seeds: of each draft; empty if they share the seed of the run.
+        pictures: float16 [N,3,h,w], their predictions at that step, about -1 to 1; [N,0,1,1] if it has no colors.
+    """
+
+    step: int
+    steps: int
+    kept: tuple[int, ...]
+    scores: tuple[float, ...]
+    seeds: tuple[int, ...]
+    pictures: NDArray[np.float16]
+
+    @property
+    def all_kept(self) -> bool:
+        """True if every draft was finished."""
+        return len(self.kept) == len(self.scores)
+
+    @property
+    def ranks(self) -> list[int]:
+        """Rank of each draft, 1 is the best."""
+        order = best_first(self.scores)
+        return [order.index(place) + 1 for place in range(len(order))]
+
+    def summary(self) -> str:
+        """One sentence for the user."""
+        return (
+            f"{plural(len(self.scores), 'draft')} compared after step {self.step + 1} of {self.steps}; "
+            f"{', '.join(str(place + 1) for place in self.kept)} finished."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name, without the pictures."""
+        values = {name: value for name, value in asdict(self).items() if name != "pictures"}
+        return {**values, "ranks": self.ranks}
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """Places of the scores, highest first; NaN last, and the earlier of two equal ones first."""
+    return sorted(range(len(scores)), key=lambda place: (scores[place] != scores[place], -scores[place], place))
