@@ -11,11 +11,12 @@ from ..asced_core.detect.run_score import READ_AT
 from . import sockets
 from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
 from .page import status
+from .sampling.drafting import Job, all_at_once, one_by_one
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
-from .sampling.patch import OneRun, patch_model
-from .sampling.seeds import repeated, sample_seeds, seeds_from
+from .sampling.seeds import repeated, seeds_from
 
 MOST_DRAFTS = 4096
+WAYS = {"all": all_at_once, "one": one_by_one}
 
 
 def _keep_input() -> Any:
@@ -61,6 +62,14 @@ class ASCED_DraftAndPick(io.ComfyNode):
                 *sampling_inputs(),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="As in KSampler."),
                 *settings_inputs(),
+                io.Combo.Input(
+                    "at_once",
+                    optional=True,
+                    options=list(WAYS),
+                    default="all",
+                    tooltip="all: the drafts are one batch. one: one after another, for cards that hold one image; as "
+                    "fast, and bit-for-bit what KSampler makes with each seed.",
+                ),
                 io.String.Input(
                     "also_finish",
                     optional=True,
@@ -85,34 +94,26 @@ class ASCED_DraftAndPick(io.ComfyNode):
         drafts: int,
         keep: int,
         decide_at: float,
-        steps: int,
-        cfg: float,
-        sampler_name: str,
-        scheduler: str,
         positive: Any,
         negative: Any,
         latent_image: dict[str, Any],
-        denoise: float,
         detection: DetectionOptions = DEFAULT_DETECTION,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
+        at_once: str = "all",
         also_finish: str = "",
+        **widgets: Any,
     ) -> io.NodeOutput:
         check_latent(latent_image)
-        check_conditioning(positive, negative, cfg)
-        latent, seeds = repeated(latent_image, drafts), seeds_from(seed, drafts)
-        options = DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds)
-        run = OneRun()
-        patched = patch_model(model, detection, correction, run, options)
-        done = sample_seeds(
-            patched, seeds, latent, positive, negative,
-            steps=steps, cfg=cfg, sampler_name=sampler_name, scheduler=scheduler, denoise=denoise,
+        check_conditioning(positive, negative, widgets["cfg"])
+        seeds = seeds_from(seed, drafts)
+        job = Job(
+            model, repeated(latent_image, drafts), positive, negative, detection, correction,
+            DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds), widgets,
         )  # fmt: skip
-        report = run.report_of(done, model, detection, correction, denoise <= 0)
+        latent, report, original = WAYS[at_once](job)
         found = status.announce_report(cls.hidden.unique_id, report)
         kept = range(drafts) if report.drafts is None else report.drafts.kept
-        return io.NodeOutput(
-            run.finished(done), *found, run.original_of(done), ", ".join(str(seeds[place]) for place in kept)
-        )
+        return io.NodeOutput(latent, *found, original, ", ".join(str(seeds[place]) for place in kept))
 
 
 class ASCED_Drafts(io.ComfyNode):

@@ -56,6 +56,12 @@ class Drafts:
         return {**values, "ranks": self.ranks}
 
 
+def picked(scores: Sequence[float], keep: int, always: Sequence[int] = ()) -> tuple[int, ...]:
+    """Places of the drafts that are finished, ascending: those named in ``always``, then the best, ``keep`` in all."""
+    order = dict.fromkeys((*always, *best_first(scores)))
+    return tuple(sorted(list(order)[: max(keep, len(always))]))
+
+
 def best_first(scores: Sequence[float]) -> list[int]:
     """Places of the scores, highest first; NaN last, and the earlier of two equal ones first."""
     return sorted(range(len(scores)), key=lambda place: (scores[place] != scores[place], -scores[place], place))

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from comfy.model_patcher import create_model_options_clone
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from ...asced_core.kdiffusion import Asked
-
-KEY = "ASCED kept rows"
+from .network import around_network
 
 
 class KeptRows:
@@ -37,10 +34,7 @@ class KeptRows:
         """The prediction [B,C,…,H,W]; a call with another number of rows is made as it is."""
         if len(asked.x) != self._size:
             return asked.of(self._model)
-        model_options = create_model_options_clone(asked.options.get("model_options") or {})
-        add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self._network, model_options, is_model_options=True)
-        options = {**asked.options, "model_options": model_options}
-        answer: torch.Tensor = self._model(asked.x, asked.sigma, *asked.args, **options)
+        answer = around_network(asked, self._network).of(self._model)
         return torch.where(self._kept, answer, self._instead.to(answer.dtype))
 
     def agrees(self, asked: Asked, answer: torch.Tensor, tolerance: float) -> bool:

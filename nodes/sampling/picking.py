@@ -14,7 +14,7 @@ from ...asced_core import Trajectory
 from ...asced_core.detect.run_score import step_at
 from ...asced_core.kdiffusion import Call, WatchedModel, World
 from ...asced_core.maps import frames_of
-from ...asced_core.report.drafts import Drafts, best_first
+from ...asced_core.report.drafts import Drafts, picked
 from .kept_rows import KeptRows
 from .options import DraftOptions
 from .patch_state import PatchState
@@ -48,6 +48,11 @@ class Picking:
         self.drafts: Drafts | None = None
         self.note = ""
 
+    def begin(self, watched: WatchedModel, patches: PatchState) -> None:
+        """Before the first call of the run."""
+        if self._options.draft is not None:
+            watched.answering = self._options.draft.answering(watched.model, patches)
+
     @property
     def checks(self) -> bool:
         """True if something foreign may need the whole batch, so that the first smaller call is checked."""
@@ -68,13 +73,13 @@ class Picking:
         """
         count, frames = self._shape[0], frames_of(self._shape)
         scores = trajectory.score.items(frames)
-        order = [*self._options.always, *best_first(scores)]
-        kept = sorted(dict.fromkeys(order[: max(self._options.keep, len(self._options.always))]))
+        draft = self._options.draft
+        kept = picked(scores, self._options.keep, self._options.always)
         frame = trajectory.trace.frame(_first_frames(call.denoised))
         pictures = np.zeros((count, 0, 1, 1), np.float16) if frame is None else frame.cpu().numpy()
-        self.drafts = Drafts(
-            trajectory.score.step, self._steps, tuple(kept), tuple(scores), self._options.seeds, pictures
-        )
+        self.drafts = Drafts(trajectory.score.step, self._steps, kept, tuple(scores), self._options.seeds, pictures)
+        if draft is not None:
+            draft.done = True
         if len(kept) == count:
             return
         rows = KeptRows(watched.model, kept, call.denoised)

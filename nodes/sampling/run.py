@@ -19,11 +19,12 @@ import torch
 
 from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFacts, Trajectory, unwatched_report
 from ...asced_core.baselines.steering import Steering
-from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedModel
+from ...asced_core.kdiffusion import SAME_SIGMA, GlobalGenerators, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
 from ..page.preview import Preview
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
+from .one_draft import DivergedError, StoppedError
 from .patch_state import PatchState
 from .picking import Picking
 from .plan import Plan, image_size, picture_shape
@@ -68,7 +69,23 @@ class Run:
         except Exception as error:  # whatever a foreign class raises
             raise UnwatchableError(f"sampler {plan.function.name} cannot be copied ({error})") from error
 
-    def _sample(
+    def _sample(self, model: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
+        draft = None if self._plan.drafts is None else self._plan.drafts.draft
+        if draft is None:
+            return self._once(model, x, *args, **options)
+        generators = GlobalGenerators(x.device)
+        before = generators.read()
+        try:
+            return self._once(model, x.clone(), *args, **options)
+        except StoppedError:
+            return x  # nothing looks at it
+        except DivergedError:
+            draft.forget()
+            generators.write(before)
+            return self._once(model, x, *args, **options)
+
+    def _once(
         self,
         model: Any,
         x: torch.Tensor,
@@ -78,7 +95,6 @@ class Run:
         disable: bool | None = None,
         **options: Any,
     ) -> torch.Tensor:
-        """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
         # reset, in case ComfyUI samples again after an error
         self._notes = list(self._plan.notes)
         trajectory = self._trajectory = self._plan.trajectory()
@@ -97,6 +113,8 @@ class Run:
         watched = WatchedModel(model, self._stopwatch, patches, tape, copies=not function.own)
         start = Start(sigmas, own, dict(extra), source, self._keep_original)
         self._picking = self._pick()
+        if self._picking is not None:
+            self._picking.begin(watched, patches)
         live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, self._picking)
         self._steer(watched, start.area)
 

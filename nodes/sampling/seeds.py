@@ -37,6 +37,21 @@ def repeated(latent: dict[str, Any], count: int) -> dict[str, Any]:
     return {**latent, "samples": samples.repeat(count, *[1] * (samples.ndim - 1))}
 
 
+def conditioning_of(conditioning: Any, place: int | None) -> Any:
+    """CONDITIONING for one image of a batch: ComfyUI gives each image its own row, in turn; None is the whole batch."""
+    if place is None:
+        return conditioning
+    return [
+        [_row("", tensor, place), {name: _row(name, value, place) for name, value in options.items()}]
+        for tensor, options in conditioning
+    ]
+
+
+def _row(name: str, value: Any, place: int) -> Any:
+    batch = isinstance(value, torch.Tensor) and value.ndim > 0 and not (name == "mask" and value.ndim == 2)
+    return value[place % len(value)][None] if batch and len(value) > 1 else value
+
+
 def sample_seeds(
     model: Any,
     seeds: Sequence[int],
@@ -49,13 +64,14 @@ def sample_seeds(
     sampler_name: str,
     scheduler: str,
     denoise: float,
+    callback: Any = None,
 ) -> dict[str, Any]:
     """Samples as ComfyUI's ``common_ksampler`` does, with noise from one seed for each image of the latent."""
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = torch.cat([comfy.sample.prepare_noise(row, seed) for row, seed in zip(start.split(1), seeds, strict=True)])
     samples = comfy.sample.sample(
         model, noise, steps, cfg, sampler_name, scheduler, positive, negative, start, denoise=denoise,
-        noise_mask=latent.get("noise_mask"), callback=latent_preview.prepare_callback(model, steps),
+        noise_mask=latent.get("noise_mask"), callback=callback or latent_preview.prepare_callback(model, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seeds[0],
     )  # fmt: skip
     return {**latent, "samples": samples}

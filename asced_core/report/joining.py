@@ -1,0 +1,41 @@
+"""Several runs on one schedule as one report, such as drafts that were sampled one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .report import Report
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """One report about the images of all runs, in this order and numbered from 0.
+
+    Args:
+        reports: at least one; of runs with the same size of image, schedule and settings.
+    """
+    first = reports[0]
+    images = [image for report in reports for image in report.images]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(report, name) for report in reports])
+        for name in ("labels", "ratios", "trace", "frames")
+    }
+    run = replace(
+        first.run,
+        model_calls=sum(report.run.model_calls for report in reports),
+        extra_model_calls=sum(report.run.extra_model_calls for report in reports),
+        seconds_model=sum(report.run.seconds_model for report in reports),
+        seconds_asced=sum(report.run.seconds_asced for report in reports),
+    )
+    corrected = {step for report in reports for step in report.corrected_steps}
+    return replace(
+        first,
+        images=tuple(replace(image, index=index) for index, image in enumerate(images)),
+        **arrays,
+        corrected_steps=tuple(sorted(corrected)),
+        run=run,
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
