@@ -25,9 +25,10 @@ from torch import Tensor
 from .correct.corrector import Corrector
 from .decision import Decision, decide
 from .detect.detection import Detection
-from .detect.run_score import RunScore
+from .detect.run_score import ScoreReader
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
+from .report.ranking import ranked
 from .report.report import ImageReport, Report, RunFacts
 from .report.run_trace import Trace
 from .settings import to_dict
@@ -45,7 +46,7 @@ class Trajectory:
         corrector: changes the state at T_c; None uses the default settings.
         forbidden: bool [1,H,W] or one per image, at any size: nothing is detected or changed there.
         trace: collects the report's thumbnails; None creates one that can show RGB states only.
-        score: reads how decided the run is; None reads it at the default share of the steps.
+        score: reads the run score; None reads it at the default share of the steps.
 
     Attributes:
         decision: the decision at T_c; None until then.
@@ -58,11 +59,11 @@ class Trajectory:
         corrector: Corrector | None = None,
         forbidden: BoolMap | None = None,
         trace: Trace | None = None,
-        score: RunScore | None = None,
+        score: ScoreReader | None = None,
     ) -> None:
         self.schedule, self.watcher, self.corrector = schedule, watcher, corrector or Corrector()
         self.trace = trace or Trace(schedule.steps)
-        self.score = score or RunScore(schedule.steps)
+        self.score = score or ScoreReader(schedule.steps)
         self.decision: Decision | None = None
         self._forbidden = forbidden
         self._state_size = (0, 0)
@@ -73,18 +74,19 @@ class Trajectory:
         """What was detected in each image; empty before the decision."""
         return () if self.decision is None else self.decision.detections
 
-    def observe(self, step: int, x: Tensor, denoised: Tensor) -> None:
+    def observe(self, step: int, x: Tensor, denoised: Tensor, guidance: Tensor | None = None) -> None:
         """Records the prediction of a step; call it before ``is_due``.
 
         Args:
             step: index into the levels.
             x: the model's input state [B,C,H,W] or [B,C,T,H,W].
             denoised: predicted clean image, same shape.
+            guidance: prediction with the prompt minus the one without, same shape; for the run score, if known.
         """
         x, denoised = x.detach(), denoised.detach()
         images = as_images(denoised)
         self.trace.push(step, images)
-        self.score.observe(step, images)
+        self.score.observe(step, images, None if guidance is None else as_images(guidance))
         if step >= self.schedule.window.first:
             finite = finite_images(images)
             self._finite = finite if self._finite is None else self._finite & finite
@@ -169,11 +171,12 @@ class Trajectory:
 
     def scored(self, report: Report) -> Report:
         """A report of this run with the run score of each image, if it was read."""
-        values = self.score.items()
-        if not values:
+        if not self.score.known:
             return report
-        each = zip(report.images, values, strict=True)
-        return replace(report, images=tuple(replace(image, sharpness=value) for image, value in each))
+        frames = report.run.frames
+        each = ranked(self.score.scores(frames))
+        images = (replace(image, run_score=each[place // frames]) for place, image in enumerate(report.images))
+        return replace(report, images=tuple(images))
 
     def _images(self, decision: Decision) -> tuple[ImageReport, ...]:
         """What was detected in each image; one that is no longer finite after T_c is not measurable either."""

@@ -7,12 +7,18 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..asced_core.detect.run_score import READ_AT
 from . import sockets
 from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
 from .page import status
 from .sampling.drafting import Job, all_at_once, one_by_one
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
+from .sampling.options import (
+    DEFAULT_CORRECTION,
+    DEFAULT_DETECTION,
+    DEFAULT_DRAFTS,
+    CorrectionOptions,
+    DetectionOptions,
+    DraftOptions,
+)
 from .sampling.seeds import repeated, seeds_from
 
 MOST_DRAFTS = 4096
@@ -32,7 +38,7 @@ def _keep_input() -> Any:
 def _decide_at_input() -> Any:
     return io.Float.Input(
         "decide_at",
-        default=READ_AT,
+        default=DEFAULT_DRAFTS.decide_at,
         min=0.05,
         max=0.95,
         step=0.01,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .drafts import Drafts
 from .report import Report
 
 
@@ -39,3 +40,11 @@ def joined(reports: Sequence[Report]) -> Report:
         run=run,
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )
+
+
+def with_drafts(report: Report, drafts: Drafts) -> Report:
+    """A report about the finished drafts, with their run scores beside those of all drafts."""
+    frames = report.run.frames
+    each = [drafts.ranked[place] for place in drafts.kept for _ in range(frames)]
+    images = (replace(image, run_score=own) for image, own in zip(report.images, each, strict=True))
+    return replace(report, images=tuple(images), drafts=drafts)

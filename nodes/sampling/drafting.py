@@ -13,8 +13,9 @@ import torch
 from ...asced_core import Report
 from ...asced_core.detect.run_score import step_at
 from ...asced_core.report.drafts import Drafts, picked
-from ...asced_core.report.joining import joined
-from ..latents import rows_of
+from ...asced_core.report.joining import joined, with_drafts
+from ...asced_core.report.ranking import ranked
+from .latents import rows_of
 from .one_draft import OneDraft
 from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .patch import OneRun, patch_model
@@ -89,21 +90,21 @@ def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     else:
         compared = None
     report = joined([report for _, report, _ in results])
-    calls = sum(draft.calls for place, draft in enumerate(drafts) if compared and place not in compared.kept)
-    facts = replace(report.run, seed=options.seeds[0], model_calls=report.run.model_calls + calls)
-    return (
-        _batch([latent for latent, _, _ in results]),
-        replace(report, drafts=compared, run=facts),
-        _batch([original for _, _, original in results]),
-    )
+    facts = replace(report.run, seed=options.seeds[0])
+    if compared is not None:
+        dropped = sum(draft.calls for draft in drafts)  # those of the finished ones are forgotten, and in their reports
+        facts = replace(facts, model_calls=facts.model_calls + dropped)
+        report = with_drafts(report, compared)
+    latent, original = _batch([one[0] for one in results]), _batch([one[2] for one in results])
+    return latent, replace(report, run=facts), original
 
 
 def _compared(drafts: Sequence[Drafts], options: DraftOptions) -> Drafts:
-    scores = tuple(score for one in drafts for score in one.scores)
+    batch = ranked([one.score for alone in drafts for one in alone.ranked])
     return replace(
         drafts[0],
-        kept=picked(scores, options.keep, options.always),
-        scores=scores,
+        kept=picked(batch, options.keep, options.always),
+        ranked=batch,
         seeds=options.seeds,
         pictures=np.concatenate([one.pictures for one in drafts]),
     )

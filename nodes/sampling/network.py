@@ -1,4 +1,4 @@
-"""A function around the network, for one model call; the call's options are copied, and nothing of the graph changes."""
+"""A function around the network, for one model call: its options are copied, and nothing of the graph changes."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ class DraftOptions:
 
 DEFAULT_DETECTION = DetectionOptions()
 DEFAULT_CORRECTION = CorrectionOptions()
+DEFAULT_DRAFTS = DraftOptions(keep=1)
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from comfy.patcher_extension import WrappersMP
 from ...asced_core import Report
 from ...asced_core.correct import noise_keys
 from ...asced_core.report.selection import part_of
-from ..latents import rows_of
 from ..page.status import log
+from .latents import rows_of
 from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .plan import make_plan, picture_shape
 from .run import NOT_PICKED, Run, run_facts, unwatched

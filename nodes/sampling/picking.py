@@ -15,6 +15,7 @@ from ...asced_core.detect.run_score import step_at
 from ...asced_core.kdiffusion import Call, WatchedModel, World
 from ...asced_core.maps import frames_of
 from ...asced_core.report.drafts import Drafts, picked
+from ...asced_core.report.ranking import ranked
 from .kept_rows import KeptRows
 from .options import DraftOptions
 from .patch_state import PatchState
@@ -72,12 +73,12 @@ class Picking:
             patches: what a call that stock does not make must leave as it was.
         """
         count, frames = self._shape[0], frames_of(self._shape)
-        scores = trajectory.score.items(frames)
+        batch = ranked(trajectory.score.scores(frames))
         draft = self._options.draft
-        kept = picked(scores, self._options.keep, self._options.always)
+        kept = picked(batch, self._options.keep, self._options.always)
         frame = trajectory.trace.frame(_first_frames(call.denoised))
         pictures = np.zeros((count, 0, 1, 1), np.float16) if frame is None else frame.cpu().numpy()
-        self.drafts = Drafts(trajectory.score.step, self._steps, kept, tuple(scores), self._options.seeds, pictures)
+        self.drafts = Drafts(trajectory.score.step, self._steps, kept, batch, self._options.seeds, pictures)
         if draft is not None:
             draft.done = True
         if len(kept) == count:

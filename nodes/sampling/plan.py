@@ -21,7 +21,7 @@ from ...asced_core import (
 )
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.detect.given import FindMasks
-from ...asced_core.detect.run_score import READ_AT, RunScore
+from ...asced_core.detect.run_score import READ_AT, ScoreReader
 from ...asced_core.maps import BoolMap, frames_of
 from ...asced_core.report.run_trace import Trace
 from .options import CorrectionOptions, DetectionOptions, DraftOptions
@@ -78,7 +78,7 @@ class Plan:
             Corrector(self.correction, self.seeds or self.seed, self.items, self.codec),
             self.forbidden,
             Trace(self.schedule.steps, self.to_rgb),
-            RunScore(self.schedule.steps, READ_AT if self.drafts is None else self.drafts.decide_at),
+            ScoreReader(self.schedule.steps, READ_AT if self.drafts is None else self.drafts.decide_at),
         )
 
     def steering(self) -> Steering | None:

@@ -22,12 +22,14 @@ from ...asced_core.baselines.steering import Steering
 from ...asced_core.kdiffusion import SAME_SIGMA, GlobalGenerators, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
 from ..page.preview import Preview
+from .guidance import GuidanceReader
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
 from .one_draft import DivergedError, StoppedError
 from .patch_state import PatchState
 from .picking import Picking
 from .plan import Plan, image_size, picture_shape
+from .prompts import several_prompts
 from .spaces import UnwatchableError
 
 NOT_PICKED = "All drafts were finished and kept: their predictions could not be read during this run."
@@ -115,7 +117,8 @@ class Run:
         self._picking = self._pick()
         if self._picking is not None:
             self._picking.begin(watched, patches)
-        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, self._picking)
+        guidance = GuidanceReader(self._guider)
+        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, guidance, self._picking)
         self._steer(watched, start.area)
 
         def on_step(report: dict[str, Any]) -> None:
@@ -187,6 +190,7 @@ class Run:
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
+            several_prompts=self._plan.shape[0] > 1 and several_prompts(self._guider),
         )
         return self._with_drafts(self._found(facts))
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from .inputs import batch_indices
-
 
 def rows_of(latent: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
     """Some images of a LATENT with their noise masks and noise indices, as in ComfyUI's Latent From Batch."""
@@ -21,6 +19,12 @@ def rows_of(latent: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
     indices = batch_indices(latent) or range(samples.size()[0])
     out["batch_index"] = [indices[place] for place in places if place < len(indices)]
     return out
+
+
+def batch_indices(latent: dict[str, Any]) -> list[int] | None:
+    """The noise indices of a LATENT as plain numbers, from a list or a tensor as in ComfyUI; None if it has none."""
+    given = latent.get("batch_index")
+    return None if given is None else [int(index) for index in torch.as_tensor(given).flatten().tolist()]
 
 
 def _rows(samples: Any, chosen: torch.Tensor) -> Any:
