@@ -44,7 +44,7 @@ def joined(reports: Sequence[Report]) -> Report:
 
 def with_drafts(report: Report, drafts: Drafts) -> Report:
     """A report about the finished drafts, with their run scores beside those of all drafts."""
-    frames = report.run.frames
-    each = [drafts.ranked[place] for place in drafts.kept for _ in range(frames)]
-    images = (replace(image, run_score=own) for image, own in zip(report.images, each, strict=True))
-    return replace(report, images=tuple(images), drafts=drafts)
+    each = [place for place in drafts.kept for _ in range(report.run.frames)]
+    own = zip(report.images, each, strict=True)
+    images = tuple(replace(image, run_score=drafts.ranked[place], draft=place) for image, place in own)
+    return replace(report, images=images, drafts=drafts)

@@ -214,7 +214,9 @@ class Run:
         if picking is None or picking.drafts is None:
             return replace(report, notes=(*report.notes, NOT_PICKED))
         notes = (*report.notes, picking.note) if picking.note else report.notes
-        return replace(report, drafts=picking.drafts, notes=notes)
+        frames = report.run.frames
+        images = tuple(replace(image, draft=place // frames) for place, image in enumerate(report.images))
+        return replace(report, images=images, drafts=picking.drafts, notes=notes)
 
 
 def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:
