@@ -94,7 +94,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
                     "also_finish",
                     optional=True,
                     default="",
-                    tooltip="Numbers of drafts that are finished in any case, such as 3, 12: as on the draft sheet, "
+                    tooltip="Numbers of drafts that are finished as well, such as 3, 12: those on the draft sheet, "
                     "counted from 1.",
                 ),
             ],

@@ -65,6 +65,5 @@ class Drafts:
 
 
 def picked(batch: Sequence[Ranked], keep: int, always: Sequence[int] = ()) -> tuple[int, ...]:
-    """Places of the drafts that are finished, ascending: those named in ``always``, then the best, ``keep`` in all."""
-    order = dict.fromkeys((*always, *best_first(batch)))
-    return tuple(sorted(list(order)[: max(keep, len(always))]))
+    """Places of the drafts that are finished, ascending: the ``keep`` best, and those named in ``always``."""
+    return tuple(sorted({*best_first(batch)[:keep], *always}))

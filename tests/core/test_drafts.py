@@ -119,11 +119,12 @@ def test_a_blurred_image_is_less_sharp_and_grain_does_not_count_as_sharpness():
 # picking
 
 
-def test_named_drafts_are_finished_before_the_best():
+def test_named_drafts_are_finished_beside_the_best():
     batch = _ranked(1.0, 5.0, 4.0, 3.0, 2.0)
     assert picked(batch, 2) == (1, 2)
-    assert picked(batch, 2, always=(0,)) == (0, 1)
-    assert picked(batch, 1, always=(4, 0, 3)) == (0, 3, 4)  # all that are named, even if they are more
+    assert picked(batch, 2, always=(0,)) == (0, 1, 2)
+    assert picked(batch, 2, always=(2,)) == (1, 2)
+    assert picked(batch, 1, always=(4, 0, 3)) == (0, 1, 3, 4)
     assert picked(batch, 9) == (0, 1, 2, 3, 4)
 
 
