@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..asced_core import Report
+from ..asced_core.report.joining import DIFFERENT_PROMPTS
 from ..asced_core.report.selection import Verdict, best, part_of, passing, verdicts
 from . import sockets
 from .inputs import check_latent, report_input
@@ -189,11 +190,7 @@ def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
 
 
 def _caution(report: Report) -> str:
-    return (
-        " The images have different prompts, and run scores compare images of one prompt."
-        if report.run.several_prompts
-        else ""
-    )
+    return f" {DIFFERENT_PROMPTS}" if report.run.several_prompts else ""
 
 
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:

@@ -1,8 +1,9 @@
 """How well a run is going, read early: two signs that rank the runs of one prompt (docs/benchmarks/picking.md).
 
-Where the model has not decided what to draw, its prediction is the mean of what it could draw, which is blurred. And
-where guidance still pulls along with the run, the image becomes what the prompt asks for; where it pulls elsewhere, the
-image resists. Neither needs labels, photographs or calibration, and neither has a unit.
+A model that is undecided predicts the mean of many images, so its prediction is soft: *sharpness* tells malformed
+images. The difference between the predictions with and without the prompt points to where the prompt pulls
+(classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598): a run that moves there is becoming what was asked
+for, and *agreement* tells images of something else. Neither needs labels, photographs or calibration.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 READ_AT = 0.28  # share of the steps after which it is read
-POOLED = 2  # cells per side that are averaged first, so that grain does not count as sharpness
-TINY = 1e-12
+CELLS = (1, 2)  # sides of the squares whose means are compared
+TINY = 1e-6  # less than this is rounding
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,13 @@ class RunScore:
     """The parts of one image's score; higher is better, and they are compared within a batch only.
 
     Attributes:
-        sharpness: how decided the predicted image is, in its own unit, 0 or more; NaN if it was not finite.
-        agreement: cosine of the change of the prediction with the pull of guidance, -1 to 1; None without guidance.
+        sharpness: how decided the predicted image is, above 0, in the unit of the model's state; NaN if that was not
+            finite.
+        agreement: cosine between where the prompt pulls and where the prediction moves, -1 to 1; None without guidance.
     """
 
     sharpness: float
     agreement: float | None = None
-
-    @property
-    def parts(self) -> tuple[float | None, ...]:
-        """The parts in this order."""
-        return self.sharpness, self.agreement
 
 
 class ScoreReader:
@@ -63,10 +60,10 @@ class ScoreReader:
             guidance: the prediction with the prompt minus the one without, same shape; None if it is unknown.
         """
         if step == self.step:
-            agreement = None if self._read is None else self._read[1]  # a corrected prediction keeps it
+            pulled = None if self._read is None else self._read[1]  # a corrected prediction keeps it
             if guidance is not None and self._before is not None:
-                agreement = cosine(guidance, images.float() - self._before.float())
-            self._read = coarse_sharpness(images), agreement
+                pulled = agreement(guidance, images.float() - self._before.float())
+            self._read, self._before = (sharpness(images), pulled), None
         elif step == self._earlier:
             self._before = images
 
@@ -79,26 +76,36 @@ class ScoreReader:
         """The score of each image, or of each video as the mean of its frames; empty before it is read. One sync."""
         if self._read is None:
             return []
-        sharpness, agreement = (None if one is None else _per_item(one, frames) for one in self._read)
-        assert sharpness is not None
-        return [RunScore(sharp, None if agreement is None else agreement[n]) for n, sharp in enumerate(sharpness)]
+        sharp, pulled = self._read
+        pulls = [None] * len(sharp) if pulled is None else _per_item(pulled, frames)
+        return [RunScore(*parts) for parts in zip(_per_item(sharp, frames), pulls, strict=False)]
 
 
-def coarse_sharpness(images: Tensor) -> Tensor:
-    """Mean absolute difference between neighboring cells, float32 [N], on their device.
+def sharpness(images: Tensor) -> Tensor:
+    """Mean absolute difference between neighbors in predictions [N,C,H,W], float32 [N], on their device.
+
+    Neighbors are single cells and squares of 2x2 cells; the result is the geometric mean of both.
+    """
+    value = images.float()
+    fits = [side for side in CELLS if side == 1 or min(value.shape[-2:]) >= 2 * side]
+    sizes = [F.avg_pool2d(value, side) if side > 1 else value for side in fits]
+    return torch.stack([_neighbor_change(one).clamp(min=TINY).log() for one in sizes]).mean(0).exp()
+
+
+def agreement(pull: Tensor, move: Tensor) -> Tensor:
+    """Cosine between images [N,C,H,W], float32 [N]; 0 where one of them is 0.
 
     Args:
-        images: predicted clean images [N,C,H,W], averaged over 2x2 cells first.
+        pull: the prediction with the prompt minus the one without.
+        move: how the prediction has changed since an earlier step.
     """
-    coarse = F.avg_pool2d(images.float(), POOLED) if min(images.shape[-2:]) >= 2 * POOLED else images.float()
-    down, across = (coarse.diff(dim=axis).abs().flatten(1) for axis in (-2, -1))
-    return torch.cat([down, across], 1).mean(1)
+    return F.cosine_similarity(pull.float().flatten(1), move.float().flatten(1), dim=1)
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the angle between images [N,C,H,W], float32 [N]; 0 where one of them is 0."""
-    a, b = a.float().flatten(1), b.float().flatten(1)
-    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt().clamp(min=TINY)
+def _neighbor_change(value: Tensor) -> Tensor:
+    """Mean over both axes of the mean absolute difference between neighbors, [N]; a single row or column counts 0."""
+    across, down = (value.diff(dim=axis).abs().flatten(1) for axis in (3, 2))
+    return sum((d.mean(1) for d in (across, down) if d.shape[1]), value.new_zeros(len(value))) / 2
 
 
 def step_at(steps: int, share: float) -> int:

@@ -11,6 +11,8 @@ import numpy as np
 from .drafts import Drafts
 from .report import Report
 
+DIFFERENT_PROMPTS = "The images have different prompts, and run scores compare images of one prompt."
+
 
 def joined(reports: Sequence[Report]) -> Report:
     """One report about the images of all runs, in this order and numbered from 0.
@@ -43,8 +45,13 @@ def joined(reports: Sequence[Report]) -> Report:
 
 
 def with_drafts(report: Report, drafts: Drafts) -> Report:
-    """A report about the finished drafts, with their run scores beside those of all drafts."""
-    each = [place for place in drafts.kept for _ in range(report.run.frames)]
-    own = zip(report.images, each, strict=True)
-    images = tuple(replace(image, run_score=drafts.ranked[place], draft=place) for image, place in own)
-    return replace(report, images=images, drafts=drafts)
+    """A report with what became of the drafts; about all of them, or about the finished ones alone.
+
+    Each image knows its draft, and keeps the run score that it had beside all drafts.
+    """
+    frames = report.run.frames
+    places = drafts.kept if len(report.images) == len(drafts.kept) * frames else range(len(drafts.ranked))
+    each = zip(report.images, (place for place in places for _ in range(frames)), strict=True)
+    images = tuple(replace(image, run_score=drafts.ranked[place], draft=place) for image, place in each)
+    caution = (DIFFERENT_PROMPTS,) if report.run.several_prompts else ()
+    return replace(report, images=images, drafts=drafts, notes=(*report.notes, *caution))

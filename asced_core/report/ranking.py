@@ -1,6 +1,6 @@
 """Ranks the images of a batch by their run scores, and says in words why.
 
-Each part is measured in standard deviations of the batch, and the parts are added: so a part needs no unit and no
+Each part is measured in standard deviations of the batch, and the result is their mean: so a part needs no unit and no
 weight, and a rank means something within its batch only.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..detect.run_score import RunScore
 
-TINY = 1e-12
+TINY = 1e-6  # less than this is rounding
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,27 @@ class Ranked:
 
 
 def ranked(scores: Sequence[RunScore]) -> tuple[Ranked, ...]:
-    """The run scores of a batch beside each other; a part counts only if every image has it."""
-    parts: dict[str, list[Any]] = {
-        "sharpness": [score.sharpness for score in scores],
-        "agreement": [score.agreement for score in scores],
-    }
-    known = {name: np.array(values, float) for name, values in parts.items() if None not in values}
-    totals = sum((_standard(values) for values in known.values()), np.zeros(len(scores)))
-    each = zip(scores, totals, strict=True)
-    return tuple(Ranked(score, float(total), _words(known, place)) for place, (score, total) in enumerate(each))
+    """The run scores of a batch beside each other."""
+    sharpness = np.array([score.sharpness for score in scores])
+    given = [score.agreement for score in scores]
+    agreement = np.array(given, float) if given and None not in given else None  # only if every image has it
+    each = zip(scores, relative(sharpness, agreement), strict=True)
+    return tuple(
+        Ranked(score, float(number), _words(sharpness, agreement, place)) for place, (score, number) in enumerate(each)
+    )
+
+
+def relative(sharpness: NDArray[np.floating], agreement: NDArray[np.floating] | None = None) -> NDArray[np.float64]:
+    """One number for each of N images, [N]: higher is better and 0 is the mean; NaN where a part is not finite.
+
+    Args:
+        sharpness, agreement: [N], see run_score.py.
+    """
+    with np.errstate(invalid="ignore"):
+        parts = [_standard(np.log(sharpness.astype(float)))]
+    if agreement is not None:
+        parts.append(_standard(agreement.astype(float)))
+    return np.mean(parts, axis=0)
 
 
 def best_first(batch: Sequence[Ranked]) -> list[int]:
@@ -60,19 +72,18 @@ def best_first(batch: Sequence[Ranked]) -> list[int]:
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values in standard deviations from the mean of those that are finite; NaN for the others."""
-    finite = values[np.isfinite(values)]
-    spread = finite.std() if len(finite) else 0.0
-    middle = finite.mean() if len(finite) else 0.0
-    return np.where(np.isfinite(values), (values - middle) / max(spread, TINY), math.nan)
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(len(values), math.nan)
+    middle, spread = values[known].mean(), values[known].std()
+    return np.where(known, (values - middle) / max(spread, TINY), math.nan)
 
 
-def _words(known: dict[str, NDArray[np.float64]], place: int) -> str:
-    if any(not np.isfinite(values[place]) for values in known.values()):
+def _words(sharpness: NDArray[np.floating], agreement: NDArray[np.floating] | None, place: int) -> str:
+    if not np.isfinite(sharpness[place]) or (agreement is not None and not np.isfinite(agreement[place])):
         return "could not be measured"
-    sharp = known["sharpness"]
-    times = np.nanmedian(sharp) / max(sharp[place], TINY)
-    words = [f"undecided: {times:.2f} times the batch's median"]
-    if "agreement" in known:
-        own = known["agreement"]
-        words.append(f"agreement with the prompt: {own[place]:.2f} (median {np.nanmedian(own):.2f})")
-    return "; ".join(words)
+    times = np.nanmedian(sharpness) / max(sharpness[place], TINY)
+    words = f"undecided: {times:.2f} times the batch's median"
+    if agreement is None:
+        return words
+    return f"{words}; agreement with the prompt: {agreement[place]:.2f} (median {np.nanmedian(agreement):.2f})"

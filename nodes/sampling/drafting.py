@@ -19,6 +19,7 @@ from .latents import rows_of
 from .one_draft import OneDraft
 from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .patch import OneRun, patch_model
+from .prompts import rows_differ
 from .seeds import conditioning_of, sample_seeds
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
@@ -91,11 +92,12 @@ def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     else:
         compared = None
     report = joined([report for _, report, _ in results])
-    facts = replace(report.run, seed=options.seeds[0])
+    prompts = count > 1 and rows_differ(job.positive)
+    facts = replace(report.run, seed=options.seeds[0], several_prompts=prompts)
     if compared is not None:
         dropped = sum(draft.calls for draft in drafts)  # those of the finished ones are forgotten, and in their reports
         facts = replace(facts, model_calls=facts.model_calls + dropped)
-        report = with_drafts(report, compared)
+        report = with_drafts(replace(report, run=facts), compared)
     latent, original = _batch([one[0] for one in results]), _batch([one[2] for one in results])
     return latent, replace(report, run=facts), original
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ...asced_core.kdiffusion import Asked
+from .control import Controls, NoControl
 from .network import around_network
 from .patch_state import PatchState
 
@@ -77,12 +78,13 @@ class OneDraft:
 
     def _replayed(self, model: Any, patches: PatchState) -> Callable[[Asked], torch.Tensor]:
         position = 0
+        silent = Controls(lambda _: NoControl())
 
         def answer(asked: Asked) -> torch.Tensor:
             nonlocal position
             if position < len(self._calls):
                 position += 1
-                return around_network(asked, _player(self._calls[position - 1])).of(model)
+                return around_network(asked, _player(self._calls[position - 1]), silent).of(model)
             if self._next is not None:
                 same = torch.equal(self._next, asked.x.cpu())
                 self._next = None

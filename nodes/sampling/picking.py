@@ -25,6 +25,7 @@ EXACT, ROUNDED = 1e-4, 1e-2  # differences that the size of a batch makes, in fl
 COUPLED = tuple(
     getattr(comfy.model_base, name) for name in ("SVD_img2vid", "SV3D_u", "SV3D_p") if hasattr(comfy.model_base, name)
 )
+HOSTS = {"transformer_options", "to_load_options", "wrappers", "sample_sigmas"}  # model options that ComfyUI sets
 
 
 class Picking:
@@ -123,7 +124,7 @@ def _is_stock(guider: Any) -> bool:
         own_model
         and type(guider) is comfy.samplers.CFGGuider
         and not patcher.object_patches
-        and not {name for name, value in options.items() if value and name != "transformer_options"}
-        and not {name for name, value in inner.items() if value and name not in ("wrappers", "sample_sigmas")}
+        and not {name for name, value in options.items() if value} - HOSTS
+        and not {name for name, value in inner.items() if value} - HOSTS
         and all(list(by_key) in ([], ["ASCED"]) for by_key in inner.get("wrappers", {}).values())
     )

@@ -17,6 +17,11 @@ def several_prompts(guider: Any) -> bool:
     return any(_differ(value) for one in conditioning for value in one.get("model_conds", {}).values())
 
 
+def rows_differ(conditioning: Any) -> bool:
+    """The same of a CONDITIONING, before ComfyUI processes it."""
+    return any(_differ(value) for tensor, options in conditioning for value in (tensor, *options.values()))
+
+
 def _differ(value: Any) -> bool:
-    rows = getattr(value, "cond", None)  # of ComfyUI's conditioning objects
+    rows = getattr(value, "cond", value)  # of ComfyUI's conditioning objects
     return isinstance(rows, torch.Tensor) and rows.ndim > 0 and len(rows) > 1 and bool((rows != rows[:1]).any())

@@ -21,6 +21,7 @@ from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFact
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.kdiffusion import SAME_SIGMA, GlobalGenerators, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
+from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
 from .guidance import GuidanceReader
 from .live_run import LiveRun, Start
@@ -214,9 +215,7 @@ class Run:
         if picking is None or picking.drafts is None:
             return replace(report, notes=(*report.notes, NOT_PICKED))
         notes = (*report.notes, picking.note) if picking.note else report.notes
-        frames = report.run.frames
-        images = tuple(replace(image, draft=place // frames) for place, image in enumerate(report.images))
-        return replace(report, images=images, drafts=picking.drafts, notes=notes)
+        return with_drafts(replace(report, notes=notes), picking.drafts)
 
 
 def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:

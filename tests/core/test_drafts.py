@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core.detect.run_score import RunScore, ScoreReader, coarse_sharpness, cosine, step_at
+from asced_core.detect.run_score import RunScore, ScoreReader, agreement, sharpness, step_at
 from asced_core.draw.draft_sheet import FINISHED, draft_sheet
 from asced_core.draw.overlay import split_sheet
 from asced_core.report.drafts import Drafts, picked
@@ -35,16 +35,16 @@ def _drafts(count=5, kept=(1, 3), seeds=None, colors=3):
 
 
 def test_the_sharpest_run_is_ranked_first_and_the_average_one_is_zero():
-    batch = _ranked(1.0, 3.0, 2.0)
+    batch = _ranked(1.0, 4.0, 2.0)
     assert best_first(batch) == [1, 2, 0]
     assert [round(one.relative, 3) for one in batch] == [-1.225, 1.225, 0.0]
 
 
 def test_both_parts_count_alike_whatever_their_units():
-    sharp, agreement = [1.0, 2.0, 3.0], [0.3, 0.1, -0.1]
-    alike = ranked([RunScore(*parts) for parts in zip(sharp, agreement, strict=True)])
+    sharp, pulled = [1.0, 2.0, 4.0], [0.3, 0.1, -0.1]
+    alike = ranked([RunScore(*parts) for parts in zip(sharp, pulled, strict=True)])
     assert [one.relative for one in alike] == pytest.approx([0, 0, 0], abs=1e-9)
-    scaled = ranked([RunScore(1000 * s, a) for s, a in zip(sharp, agreement, strict=True)])
+    scaled = ranked([RunScore(1000 * s, a) for s, a in zip(sharp, pulled, strict=True)])
     assert [one.relative for one in scaled] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
@@ -88,7 +88,7 @@ def test_the_score_is_read_after_the_given_share_of_the_steps():
     assert not reader.known and reader.scores() == []
     reader.observe(6, images)
     reader.observe(7, images * 9)
-    assert [one.sharpness for one in reader.scores()] == pytest.approx(coarse_sharpness(images).tolist())
+    assert [one.sharpness for one in reader.scores()] == pytest.approx(sharpness(images).tolist())
 
 
 def test_agreement_is_the_cosine_of_the_change_with_the_pull_of_guidance():
@@ -98,7 +98,7 @@ def test_agreement_is_the_cosine_of_the_change_with_the_pull_of_guidance():
     assert [one.agreement for one in reader.scores()] == pytest.approx([1, -1], abs=1e-5)
     reader.observe(6, start)  # corrected: no guidance with it
     assert [one.agreement for one in reader.scores()] == pytest.approx([1, -1], abs=1e-5)
-    assert cosine(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)).tolist() == [0]
+    assert agreement(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)).tolist() == [0]
 
 
 def test_a_video_has_the_mean_of_its_frames():
@@ -109,11 +109,12 @@ def test_a_video_has_the_mean_of_its_frames():
     assert reader.scores()[0].agreement is None
 
 
-def test_a_blurred_image_is_less_sharp_and_grain_does_not_count_as_sharpness():
+def test_a_blurred_image_is_less_sharp_and_fine_grain_counts_less_than_structure():
     checker = torch.zeros(1, 1, 8, 8)
     checker[..., ::2, 1::2] = checker[..., 1::2, ::2] = 1
     blocks = torch.kron(torch.eye(2).repeat(2, 2), torch.ones(2, 2))[None, None]
-    assert coarse_sharpness(checker) == 0 < coarse_sharpness(0.5 * blocks) < coarse_sharpness(blocks)
+    assert sharpness(checker) < sharpness(0.5 * blocks) < sharpness(blocks)
+    assert sharpness(0 * blocks) > 0  # so that its logarithm is finite
 
 
 # picking
