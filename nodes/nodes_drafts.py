@@ -24,6 +24,7 @@ from .inputs import (
     settings_inputs,
 )
 from .page import status
+from .page.preview import show_last
 from .sampling.drafting import Job, all_at_once, one_by_one
 from .sampling.options import (
     DEFAULT_CORRECTION,
@@ -134,8 +135,12 @@ class ASCED_DraftAndPick(io.ComfyNode):
         found = status.announce_report(cls.hidden.unique_id, report)
         if report.drafts is not None:
             seeds = tuple(seeds[place] for place in report.drafts.kept)
-        sheet = None if report.drafts is None else ui.PreviewImage(_sheet(report.drafts), cls=cls)
-        return io.NodeOutput(latent, *found, original, ", ".join(map(str, seeds)), ui=sheet)
+        outputs = (latent, *found, original, ", ".join(map(str, seeds)))
+        if report.drafts is None:
+            return io.NodeOutput(*outputs)
+        sheet = _sheet(report.drafts)
+        show_last(sheet)
+        return io.NodeOutput(*outputs, ui=ui.PreviewImage(sheet, cls=cls))
 
 
 class ASCED_Drafts(io.ComfyNode):
