@@ -74,7 +74,8 @@ def all_at_once(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
 def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     """Samples the drafts one after another: each in a run of its own, so that a card has to hold one image only."""
     count, options = len(job.options.seeds), job.options
-    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, min(options.keep, count))
+    most = min(options.keep + len(options.always), count)
+    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, most)
     drafts = [OneDraft() for _ in range(count)]
     results = []
     for place, draft in enumerate(drafts):
