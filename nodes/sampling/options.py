@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...asced_core import Space
 from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
@@ -86,6 +87,7 @@ class DraftOptions:
         always: places of images that are finished in any case, from 0.
         seeds: seed of each image; empty if they share the seed of the run.
         draft: the run is this draft alone: it is recorded, or finished if it was; None is a run with the whole batch.
+        space: what the runs of these drafts look at, once one of them has loaded its decoder.
     """
 
     keep: int
@@ -93,6 +95,7 @@ class DraftOptions:
     always: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     draft: OneDraft | None = None
+    space: list[Space] = field(default_factory=list)
 
 
 DEFAULT_DETECTION = DetectionOptions()

@@ -147,7 +147,7 @@ def test_an_empty_output_blocks_downstream_nodes(found, run_node):
     kept, rejected, _, _, clean, _, _ = run_node(
         "ASCED_Gate", samples=found.latent, report=found.report, drop_worst_percent=0.0
     )
-    assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
+    assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is False
     only = {"samples": found.latent["samples"][[1]]}
     part = _part_of(found.report, [1])
     kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_marked_percent=0.0)
