@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.draw.draft_sheet import draft_sheet
 from ..asced_core.report.drafts import Drafts
 from . import sockets
-from .images import frames_each, to_pictures
+from .images import frames_each, preview, to_pictures
 from .inputs import (
     check_conditioning,
     check_latent,
@@ -140,7 +140,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
             return io.NodeOutput(*outputs)
         sheet = _sheet(report.drafts)
         show_last(sheet)
-        return io.NodeOutput(*outputs, ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(*outputs, ui=preview(sheet, cls))
 
 
 class ASCED_Drafts(io.ComfyNode):
@@ -196,7 +196,7 @@ class ASCED_DraftSheet(io.ComfyNode):
                 f"is connected to. {report.summary()}"
             )
         sheet = _sheet(report.drafts, {} if image is None else _by_draft(report, image))
-        return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(sheet, ui=preview(sheet, cls))
 
 
 def _sheet(drafts: Drafts, finished: dict[int, np.ndarray] | None = None) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ class DetectionOptions:
     only_here: torch.Tensor | None = None
     protect: torch.Tensor | None = None
     learned_on: Origin = field(default_factory=Origin)
+
+    def of_one(self, place: int, count: int) -> DetectionOptions:
+        """The same for one image or video of a batch of ``count``: of masks for each, or for each frame, its own."""
+        only_here, protect = (_of_one(mask, place, count) for mask in (self.only_here, self.protect))
+        return replace(self, only_here=only_here, protect=protect)
 
     def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
         """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None if there is no limit.
@@ -101,6 +106,12 @@ class DraftOptions:
 DEFAULT_DETECTION = DetectionOptions()
 DEFAULT_CORRECTION = CorrectionOptions()
 DEFAULT_DRAFTS = DraftOptions(keep=1)
+
+
+def _of_one(mask: torch.Tensor | None, place: int, count: int) -> torch.Tensor | None:
+    if mask is None or mask.ndim < 3 or len(mask) == 1 or len(mask) % count:
+        return mask
+    return mask.unflatten(0, (count, -1))[place]
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:
