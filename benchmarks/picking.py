@@ -165,10 +165,13 @@ def varied(bed: str, images: int, address: str | None) -> dict[str, Row]:
 
 
 def by_eye() -> Row:
-    """How every signal ranks the images of the final test set that were judged by eye within each class."""
+    """How every signal ranks the images of the final test set that were judged by eye within each class.
+
+    Once over all of them, and once without the images on the rarer gray background, most of which are bad.
+    """
     verdicts = json.loads(JUDGED.read_text(encoding="utf-8"))
-    bad = {int(e["seed"] if isinstance(e, dict) else e) for e in verdicts["artifact"]}
-    seeds = sorted(bad | {int(e["seed"] if isinstance(e, dict) else e) for e in verdicts["clean"]})
+    bad = {entry["seed"] for entry in verdicts["artifact"]}
+    seeds = sorted(bad | set(verdicts["clean"]))
     chunks = []
     for start in range(0, len(seeds), BATCH):
         file = OUT / "judged" / f"{len(seeds)}-{start:06d}.npz"
@@ -176,10 +179,15 @@ def by_eye() -> Row:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(record_runs("final", seeds[start : start + BATCH]))
         chunks.append(file)
-    runs = load_runs("final", chunks)
-    flags = np.isin(seeds, list(bad))
-    named = {**choosers(runs), **_late(runs)}
-    rows = {name: {"artifact": ranking(within(runs, c), flags, runs.labels)} for name, c in named.items()}
+    runs, flags = load_runs("final", chunks), np.isin(seeds, list(bad))
+    plain = ~np.isin(seeds, verdicts["gray_background"])
+    rows = {}
+    for name, chooser in {**choosers(runs), **_late(runs)}.items():
+        values = within(runs, chooser)
+        rows[name] = {
+            "all": ranking(values, flags, runs.labels),
+            "usual background": ranking(values[plain], flags[plain], runs.labels[plain]),
+        }
     return {"images": len(seeds), "bad": asdict(rate(flags)), "ranking": rows}
 
 

@@ -101,8 +101,8 @@ def as_markdown(result: Row) -> str:
     """All tables."""
     lines = ["# Which of several drafts to finish", "", NOTE, "", "## About three plain runs per image", ""]
     lines += [
-        "Reporting half. *Price*: model calls per kept image, in plain runs; drafts stop after 7 calls, and only the best "
-        "goes on. FID is relative to as many random images of the same classes; recall and coverage stand "
+        "Reporting half. *Price*: model calls per kept image, in plain runs; drafts stop after 7 calls, and only the "
+        "best goes on. FID is relative to as many random images of the same classes; recall and coverage stand "
         "beside theirs. Coverage is not raised by outliers as recall is."
     ]
     for bed, rows in result["equal_compute"].items():
@@ -118,13 +118,17 @@ def as_markdown(result: Row) -> str:
         eye = result["by_eye"]
         lines += ["", "## Judged by eye", ""]
         lines += [f"Final weights, {eye['images']} images, {eye['bad']['value']:.0%} with an artifact; within a class."]
-        lines += ["", *_head(["signal", "AUROC", "AP"])]
+        lines += [
+            "AUROC · average precision; *usual background* leaves out the rarer gray one, which is mostly bad.",
+            "",
+        ]
+        lines += _head(["signal", *first_row(eye)])
         for name, row in eye["ranking"].items():
-            lines.append(_line([name, _cell(row["artifact"]["auroc"]), str(row["artifact"]["ap"])]))
+            lines.append(_line([name, *(f"{_cell(cell['auroc'])} · {cell['ap']}" for cell in row.values())]))
     lines += ["", "## When it is read", ""]
     lines += [
-        "Choosing half, by the share of the model calls. AUROC within a class; then the best by score of as many drafts "
-        "as about three plain runs allow, with the extra call."
+        "Choosing half, by the share of the model calls. AUROC within a class; then the best by score of as many "
+        "drafts as about three plain runs allow, with the extra call."
     ]
     for bed, rows in result["by_read"].items():
         lines += _by_read(bed, rows)
