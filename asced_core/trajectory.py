@@ -16,14 +16,19 @@ The caller passes in every step::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
 from .correct.corrector import Corrector
 from .decision import Decision, decide
 from .detect.detection import Detection
+from .detect.run_score import ScoreReader
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
+from .report.ranking import ranked
 from .report.report import ImageReport, Report, RunFacts
 from .report.run_trace import Trace
 from .settings import to_dict
@@ -41,6 +46,7 @@ class Trajectory:
         corrector: changes the state at T_c; None uses the default settings.
         forbidden: bool [1,H,W] or one per image, at any size: nothing is detected or changed there.
         trace: collects the report's thumbnails; None creates one that can show RGB states only.
+        score: reads the run score; None reads it at the default share of the steps.
 
     Attributes:
         decision: the decision at T_c; None until then.
@@ -53,9 +59,11 @@ class Trajectory:
         corrector: Corrector | None = None,
         forbidden: BoolMap | None = None,
         trace: Trace | None = None,
+        score: ScoreReader | None = None,
     ) -> None:
         self.schedule, self.watcher, self.corrector = schedule, watcher, corrector or Corrector()
         self.trace = trace or Trace(schedule.steps)
+        self.score = score or ScoreReader(schedule.steps)
         self.decision: Decision | None = None
         self._forbidden = forbidden
         self._state_size = (0, 0)
@@ -66,17 +74,19 @@ class Trajectory:
         """What was detected in each image; empty before the decision."""
         return () if self.decision is None else self.decision.detections
 
-    def observe(self, step: int, x: Tensor, denoised: Tensor) -> None:
+    def observe(self, step: int, x: Tensor, denoised: Tensor, guidance: Tensor | None = None) -> None:
         """Records the prediction of a step; call it before ``is_due``.
 
         Args:
             step: index into the levels.
             x: the model's input state [B,C,H,W] or [B,C,T,H,W].
             denoised: predicted clean image, same shape.
+            guidance: prediction with the prompt minus the one without, same shape; for the run score, if known.
         """
         x, denoised = x.detach(), denoised.detach()
         images = as_images(denoised)
         self.trace.push(step, images)
+        self.score.observe(step, images, None if guidance is None else as_images(guidance))
         if step >= self.schedule.window.first:
             finite = finite_images(images)
             self._finite = finite if self._finite is None else self._finite & finite
@@ -104,6 +114,11 @@ class Trajectory:
         self.decision = decide(step, evidence, detector.settings, settings, self._state_size, self._forbidden)
         self.watcher.close()
         return self.decision
+
+    def exclude(self, images: Sequence[bool]) -> None:
+        """From now on, nothing is found or corrected in the images (or frames of videos) that are True."""
+        whole = np.asarray(images, bool)[:, None, None]
+        self._forbidden = whole if self._forbidden is None else self._forbidden | whole
 
     def leave_alone(self) -> None:
         """Takes back the correction: what was detected is still reported."""
@@ -135,7 +150,7 @@ class Trajectory:
         window, decision = self.schedule.window, self.decision
         if decision is None:
             raise ValueError("This run has no decision, so there is nothing to report; use unwatched_report instead.")
-        return Report(
+        report = Report(
             images=self._images(decision),
             labels=np.stack([d.labels for d in decision.detections]),
             ratios=np.stack([d.ratio for d in decision.detections]).astype(np.float16),
@@ -152,6 +167,16 @@ class Trajectory:
             run=run,
             notes=(*window.notes, *decision.notes, *notes),
         )
+        return self.scored(report)
+
+    def scored(self, report: Report) -> Report:
+        """A report of this run with the run score of each image, if it was read."""
+        if not self.score.known:
+            return report
+        frames = report.run.frames
+        each = ranked(self.score.scores(frames))
+        images = (replace(image, run_score=each[place // frames]) for place, image in enumerate(report.images))
+        return replace(report, images=tuple(images))
 
     def _images(self, decision: Decision) -> tuple[ImageReport, ...]:
         """What was detected in each image; one that is no longer finite after T_c is not measurable either."""

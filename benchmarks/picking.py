@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from asced_core.detect.run_score import parts
 from benchmarks.detection_signals import by_detector
 from benchmarks.farm import CHUNK, collect, load
 from benchmarks.hands import ROOT, available_test_sets
@@ -39,12 +38,13 @@ from benchmarks.picking_signals import (
     BATCH,
     DETECTION,
     READ,
+    STEPS,
     Chooser,
-    by_parts,
+    Parts,
     by_value,
     changes,
     choosers,
-    score_parts,
+    parts_of,
 )
 from benchmarks.picking_varied import VARIATIONS, record_varied
 from benchmarks.quality import compare, rate
@@ -56,7 +56,6 @@ VARIED, QUICK_VARIED = {"final": 160, "latent": 256}, {"latent": 32}
 VARIED_SIZE = 4
 SIZES = (4, 8)
 PRICE = 3.05  # plain runs that a choice may cost
-STEPS = 25
 JUDGED = Path(__file__).resolve().parent / "judged_by_class.json"
 Row = dict[str, Any]
 
@@ -97,7 +96,7 @@ def equal_compute(runs: Runs) -> dict[str, Row]:
     frames = torch.stack([runs.predictions[step] for step in sampler_of(runs.bed).watched(DETECTION)])
     find = by_detector(DETECTION)
     area = np.concatenate([find(part.float()).masks.mean((1, 2)) for part in frames.split(BATCH, 1)])
-    named, table = by_parts(score_parts(runs, READ)), {}
+    named, table = parts_of(runs, READ).choosers(), {}
 
     def add(name: str, cost: float, size: int, choosing: dict[str, Chooser]) -> None:
         if rows := kept(runs, choosing, size):
@@ -106,9 +105,9 @@ def equal_compute(runs: Runs) -> dict[str, Row]:
     add("one plain run", 1.0, 3, {})
     add("3 plain runs, least marked area kept", 3.0, 3, {"area": by_value(area)})
     known, paid = affordable(READ, 0), affordable(READ, 1)
-    add(f"{known} drafts by sharpness", price(known, READ, 0), known, {"sharpness": named("sharpness")})
-    add(f"{paid} drafts by score", price(paid, READ, 1), paid, {"score": named("score")})
-    add(f"{known} drafts by score, with guidance", price(known, READ, 0), known, {"score": named("score")})
+    add(f"{known} drafts by sharpness", price(known, READ, 0), known, {"sharpness": named["sharpness"]})
+    add(f"{paid} drafts by score", price(paid, READ, 1), paid, {"score": named["score"]})
+    add(f"{known} drafts by score, with guidance", price(known, READ, 0), known, {"score": named["score"]})
     if runs.bed in CORRECTED:
         table["one run, corrected"] = _corrected(runs)
     return table
@@ -133,18 +132,18 @@ def by_read(runs: Runs) -> dict[str, Row]:
     """The parts and the score of drafts that end at other steps, each with as many drafts as PRICE allows."""
     table = {}
     for read in READS:
-        named, size = by_parts(score_parts(runs, read)), affordable(read, 1)
-        rows = kept(runs, {"score": named("score")}, size)
+        named, size = parts_of(runs, read).choosers(), affordable(read, 1)
+        rows = kept(runs, {"score": named["score"]}, size)
         table[f"{(read + 1) / STEPS:.2f}"] = {
             **_aurocs(runs, named), "drafts": size, "price": round(price(size, read, 1), 2), "kept": rows.get("score")
         }  # fmt: skip
     return table
 
 
-def _aurocs(runs: Runs, named: Any) -> Row:
+def _aurocs(runs: Runs, named: dict[str, Chooser]) -> Row:
     classes = members(runs.labels)
     return {
-        name: {o: round(auroc(within(runs, named(name)), bad, classes), 3) for o, bad in runs.verdicts.items()}
+        name: {o: round(auroc(within(runs, named[name]), bad, classes), 3) for o, bad in runs.verdicts.items()}
         for name in ("sharpness", "agreement", "score")
     }
 
@@ -158,8 +157,8 @@ def varied(bed: str, images: int, address: str | None) -> dict[str, Row]:
         verdicts, features = judge(bed, data["images"], data["labels"])
         runs = Runs(bed, data["labels"], {}, {}, verdicts, features, real_features(bed), {})
         now, earlier, unlabeled = (torch.from_numpy(data[key]) for key in ("now", "earlier", "unlabeled"))
-        named = by_parts(parts(now, earlier, unlabeled))
-        rows = kept(runs, {"score": named("score")}, VARIED_SIZE)
+        named = Parts.of(now, earlier, unlabeled).choosers()
+        rows = kept(runs, {"score": named["score"]}, VARIED_SIZE)
         table[name] = {**_aurocs(runs, named), "random": rows.get("random"), "kept": rows.get("score")}
     return table
 

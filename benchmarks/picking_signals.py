@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,45 +13,46 @@ from torch import Tensor
 
 from asced_core import DetectionSettings
 from asced_core.detect.lasting import LastingChange
-from asced_core.detect.run_score import ScoreParts, parts, undecided
+from asced_core.detect.run_score import READ_AT, agreement, sharpness, step_at
 from asced_core.detect.smoothing import GaussianSmoother
+from asced_core.report.ranking import relative
 from benchmarks.detection_signals import by_detector
 from benchmarks.picking_runs import Runs, sampler_of
 
 DETECTION = DetectionSettings()
-READ = 6  # step index at which drafts end, unless a table says otherwise: 7 of 25 model calls
+STEPS = 25
+READ = step_at(STEPS, READ_AT)  # step index at which drafts end, unless a table says otherwise: after 7 model calls
 BATCH = 64
 BLUR = 3.0  # cells of 64
 Values = NDArray[np.float64]
 Chooser = Callable[[NDArray[np.int64]], Values]  # groups of drafts [G,N] to how bad each looks [G,N]
 
 
-def middle(read: int) -> int:
-    """Step index halfway through a draft."""
-    return read // 2
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the run score of all drafts, [N] each; higher is better."""
+
+    sharpness: Values
+    agreement: Values
+
+    @classmethod
+    def of(cls, now: Tensor, earlier: Tensor, unlabeled: Tensor) -> Parts:
+        """Of predictions [N,C,H,W]: at the end of the drafts, halfway through them, and at the end without a label."""
+        pulled = agreement(now.float() - unlabeled.float(), now.float() - earlier.float())
+        return cls(sharpness(now).double().numpy(), pulled.double().numpy())
+
+    def choosers(self) -> dict[str, Chooser]:
+        """By ``sharpness``, by ``agreement``, and by the ``score`` of both."""
+        return {
+            "sharpness": by_value(-self.sharpness),
+            "agreement": by_value(-self.agreement),
+            "score": lambda groups: -np.stack([relative(self.sharpness[g], self.agreement[g]) for g in groups]),
+        }
 
 
-def score_parts(runs: Runs, read: int) -> ScoreParts:
-    """The parts of the run score of all drafts."""
-    return parts(runs.predictions[read], runs.predictions[middle(read)], runs.unlabeled[read])
-
-
-def by_parts(score: ScoreParts) -> Callable[[str], Chooser]:
-    """Choosers by ``sharpness``, ``agreement`` or the ``score`` of both."""
-
-    def named(name: str) -> Chooser:
-        def chooser(groups: NDArray[np.int64]) -> Values:
-            pick = torch.from_numpy(groups)
-            sharp, agree = score.sharpness[pick], score.agreement[pick] if score.agreement is not None else None
-            if name == "sharpness" or agree is None:
-                return -sharp.double().numpy()
-            if name == "agreement":
-                return -agree.double().numpy()
-            return torch.vmap(lambda s, a: undecided(ScoreParts(s, a)))(sharp, agree).double().numpy()
-
-        return chooser
-
-    return named
+def parts_of(runs: Runs, read: int) -> Parts:
+    """The parts of drafts that end at a step."""
+    return Parts.of(runs.predictions[read], runs.predictions[read // 2], runs.unlabeled[read])
 
 
 def by_value(values: Values) -> Chooser:
@@ -91,9 +93,8 @@ def changes(runs: Runs, read: int) -> dict[str, Values]:
 
 def choosers(runs: Runs, read: int = READ) -> dict[str, Chooser]:
     """Every signal of a draft that ends at a step."""
-    named = by_parts(score_parts(runs, read))
     return {
         **{name: by_value(values) for name, values in changes(runs, read).items()},
         "coarse sharpness": by_value(coarse_sharpness(runs.predictions[read])),
-        **{name: named(name) for name in ("sharpness", "agreement", "score")},
+        **parts_of(runs, read).choosers(),
     }

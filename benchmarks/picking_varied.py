@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asced_core.detect.run_score import DRAFT_SHARE
+from asced_core.detect.run_score import READ_AT, step_at
 from benchmarks.hands import COMFYUI, HandSampler, to_uint8
 from benchmarks.methods import one_thread
 from benchmarks.picking_runs import packed
@@ -62,11 +62,6 @@ class GuidedModel:
         return self.sampler.denoise(x, step, torch.full_like(self.labels, NULL_CLASS))
 
 
-def read_at(steps: int) -> int:
-    """Step index at which a draft ends."""
-    return max(1, round(DRAFT_SHARE * steps) - 1)
-
-
 def record_varied(bed: str, places: list[int], names: list[str]) -> dict[str, bytes]:
     """A task of the farm: records the runs at some places, one file per variation."""
     one_thread()
@@ -79,7 +74,7 @@ def record_variation(variation: Variation, bed: str, seeds: list[int]) -> bytes:
     """Records the runs of some seeds: what the score reads, and the images."""
     sampler = HandSampler(bed, variation.steps)
     labels = torch.tensor([seed % CLASSES for seed in seeds])
-    model, read = GuidedModel(sampler, labels, variation.guidance), read_at(variation.steps)
+    model, read = GuidedModel(sampler, labels, variation.guidance), step_at(variation.steps, READ_AT)
     kept: dict[str, Tensor] = {}
 
     def watch(step: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from . import (
     nodes_custom_sampling,
     nodes_demo,
     nodes_detection,
+    nodes_drafts,
     nodes_mask_preview,
     nodes_model_patch,
     nodes_sampler,
@@ -30,6 +31,7 @@ class AscedExtension(ComfyExtension):
         return [
             *nodes_sampler.NODES,
             *nodes_custom_sampling.NODES,
+            *nodes_drafts.NODES,
             *nodes_model_patch.NODES,
             *nodes_stitch.NODES,
             *nodes_detection.NODES,

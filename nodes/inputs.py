@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import comfy.samplers
-import torch
 from comfy_api.latest import io
 
 from . import sockets
@@ -21,6 +20,14 @@ def settings_inputs() -> list[Any]:
             "correction", optional=True, tooltip="Settings from ASCED Correction. If not connected, the defaults apply."
         ),
     ]
+
+
+def drafts_input() -> Any:
+    return sockets.Drafts.Input(
+        "drafts",
+        optional=True,
+        tooltip="From ASCED Drafts: finishes only the best images of the batch. If not connected, all are finished.",
+    )
 
 
 def report_input(optional: bool = False) -> Any:
@@ -112,9 +119,3 @@ def check_conditioning(positive: Any, negative: Any, cfg: float) -> None:
             raise ValueError(
                 f"The {name} conditioning is empty: connect a CLIP Text Encode node or the demo model's output."
             )
-
-
-def batch_indices(latent: dict[str, Any]) -> list[int] | None:
-    """The noise indices of a LATENT as plain numbers, from a list or a tensor as in ComfyUI; None if it has none."""
-    given = latent.get("batch_index")
-    return None if given is None else [int(index) for index in torch.as_tensor(given).flatten().tolist()]

@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
-from .inputs import check_latent, settings_inputs
+from .inputs import check_latent, drafts_input, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
+from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
 from .sampling.patch import OneRun, patch_guider
 
 
@@ -35,6 +35,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 ),
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 *settings_inputs(),
+                drafts_input(),
             ],
             outputs=[
                 io.Latent.Output("output", display_name="output", tooltip="The sampled and corrected latent."),
@@ -56,10 +57,11 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         latent_image: dict[str, Any],
         detection: DetectionOptions = DEFAULT_DETECTION,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
+        drafts: DraftOptions | None = None,
     ) -> io.NodeOutput:
         check_latent(latent_image)
         run = OneRun()
-        watched = patch_guider(guider, detection, correction, run)
+        watched = patch_guider(guider, detection, correction, run, drafts)
         # from ComfyUI's node list: the node lives in comfy_extras, which is not imported here
         node = importlib.import_module("nodes").NODE_CLASS_MAPPINGS["SamplerCustomAdvanced"]
         done = getattr(node(), node.FUNCTION)(
@@ -68,7 +70,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         output, denoised = getattr(done, "args", done)  # a plain pair in older ComfyUI versions
         report = run.report_of(output, guider.model_patcher, detection, correction, idle=not sigmas.numel())
         found = status.announce_report(cls.hidden.unique_id, report)
-        return io.NodeOutput(output, denoised, *found, run.original_of(output))
+        return io.NodeOutput(run.finished(output), run.finished(denoised), *found, run.original_of(output))
 
 
 NODES = [ASCED_SamplerCustomAdvanced]

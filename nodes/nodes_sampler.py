@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
-from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
+from .inputs import check_conditioning, check_latent, drafts_input, sampling_inputs, seed_input, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
+from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
 from .sampling.patch import OneRun, patch_model
 
 
@@ -39,6 +39,7 @@ class ASCED_KSampler(io.ComfyNode):
                     tooltip="Below 0.8, the run is watched from its start, and a correction this late fixes less.",
                 ),
                 *settings_inputs(),
+                drafts_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -53,9 +54,10 @@ class ASCED_KSampler(io.ComfyNode):
         seed: int,
         detection: DetectionOptions = DEFAULT_DETECTION,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
+        drafts: DraftOptions | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        return _sample(cls, detection, correction, seed=seed, **widgets)
+        return _sample(cls, detection, correction, drafts, seed=seed, **widgets)
 
 
 class ASCED_KSamplerAdvanced(io.ComfyNode):
@@ -96,6 +98,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                     tooltip="enable: leaves the remaining noise in the latent, so that another sampler can continue.",
                 ),
                 *settings_inputs(),
+                drafts_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -114,12 +117,14 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
         return_with_leftover_noise: str,
         detection: DetectionOptions = DEFAULT_DETECTION,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
+        drafts: DraftOptions | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(
             cls,
             detection,
             correction,
+            drafts,
             seed=noise_seed,
             disable_noise=add_noise == "disable",
             start_step=start_at_step,
@@ -133,6 +138,7 @@ def _sample(
     cls: type[io.ComfyNode],
     detection: DetectionOptions,
     correction: CorrectionOptions,
+    drafts: DraftOptions | None,
     *,
     model: Any,
     seed: int,
@@ -149,7 +155,7 @@ def _sample(
     check_latent(latent_image)
     check_conditioning(positive, negative, cfg)
     run = OneRun()
-    patched = patch_model(model, detection, correction, run)
+    patched = patch_model(model, detection, correction, run, drafts)
     # by name, because `nodes` would be taken for this pack's folder
     sample = importlib.import_module("nodes").common_ksampler
     (latent,) = sample(patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent_image, **options)
@@ -158,7 +164,7 @@ def _sample(
     )
     report = run.report_of(latent, model, detection, correction, idle)
     found = status.announce_report(cls.hidden.unique_id, report)
-    return io.NodeOutput(latent, *found, run.original_of(latent))
+    return io.NodeOutput(run.finished(latent), *found, run.original_of(latent))
 
 
 NODES = [ASCED_KSampler, ASCED_KSamplerAdvanced]

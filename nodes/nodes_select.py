@@ -1,23 +1,24 @@
-"""ASCED_Gate and ASCED_BestOfBatch: pick the images of a batch with the smallest marked area."""
+"""ASCED_Gate and ASCED_BestOfBatch: pick the images of a batch with the best run scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..asced_core import Report
-from ..asced_core.report.selection import Verdict, cleanest, part_of, passing, verdicts
+from ..asced_core.report.joining import DIFFERENT_PROMPTS
+from ..asced_core.report.selection import Verdict, best, part_of, passing, verdicts
 from . import sockets
-from .inputs import batch_indices, check_latent, report_input
+from .inputs import check_latent, report_input
 from .page import status
+from .sampling.latents import rows_of
 
 
 class ASCED_Gate(io.ComfyNode):
-    """Splits a batch by marked area."""
+    """Splits a batch by run score and marked area."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,7 +26,8 @@ class ASCED_Gate(io.ComfyNode):
             node_id="ASCED_Gate",
             display_name="ASCED Gate",
             category=sockets.SELECT,
-            description="Splits a batch by marked area. Nodes downstream of an empty output do not run.",
+            description="Drops the worst images of a batch, by run score, marked area or both. Nodes downstream of an "
+            "empty output do not run.",
             **sockets.found_by("filter images", "quality check", "reject bad images"),
             inputs=[
                 io.Latent.Input("samples", tooltip="LATENT from the sampler that made the report."),
@@ -33,20 +35,29 @@ class ASCED_Gate(io.ComfyNode):
                 io.Float.Input(
                     "max_marked_percent",
                     optional=True,
-                    default=2.0,
+                    default=100.0,
                     min=0.0,
                     max=100.0,
                     step=0.5,
-                    tooltip="Keeps images with at most this percentage of their area marked. 0 keeps only images "
-                    "without a region.",
+                    tooltip="Rejects images with more than this percentage of their area marked. 0 keeps only images "
+                    "without a region; 100 rejects none.",
+                ),
+                io.Float.Input(
+                    "drop_worst_percent",
+                    optional=True,
+                    default=50.0,
+                    min=0.0,
+                    max=100.0,
+                    step=5.0,
+                    tooltip="Rejects this percentage of the batch, rounded down: the images with the lowest run "
+                    "scores. 0 rejects none.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     "kept",
                     display_name="kept",
-                    tooltip="Images with little marked area. If there are none, nothing downstream of this output "
-                    "runs.",
+                    tooltip="Images that passed. If there are none, nothing downstream of this output runs.",
                 ),
                 io.Latent.Output(
                     "rejected",
@@ -54,7 +65,9 @@ class ASCED_Gate(io.ComfyNode):
                     tooltip="The other images. If there are none, nothing downstream of this output runs.",
                 ),
                 io.Float.Output(
-                    "score", display_name="score", tooltip="Highest score in the batch; 0 if there is no region."
+                    "score",
+                    display_name="score",
+                    tooltip="Highest region score in the batch; 0 if there is no region.",
                 ),
                 io.Int.Output("regions", display_name="regions", tooltip="Number of artifact regions in the batch."),
                 io.Boolean.Output(
@@ -72,12 +85,19 @@ class ASCED_Gate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples: dict[str, Any], report: Report, max_marked_percent: float = 2.0) -> io.NodeOutput:
+    def execute(
+        cls,
+        samples: dict[str, Any],
+        report: Report,
+        max_marked_percent: float = 100.0,
+        drop_worst_percent: float = 50.0,
+    ) -> io.NodeOutput:
         found = _checked(samples, report)
-        kept = passing(report, max_marked_percent / 100)
+        kept = passing(report, max_marked_percent / 100, drop_worst_percent / 100)
         rejected = [place for place in range(len(found)) if place not in kept]
         status.announce(
-            cls.hidden.unique_id, f"{_status(found, kept, 'kept')}, {_status(found, rejected, 'rejected')}."
+            cls.hidden.unique_id,
+            f"{_status(found, kept, 'kept')}, {_status(found, rejected, 'rejected')}.{_caution(report)}",
         )
         return io.NodeOutput(
             _picked(samples, kept),
@@ -91,7 +111,7 @@ class ASCED_Gate(io.ComfyNode):
 
 
 class ASCED_BestOfBatch(io.ComfyNode):
-    """The cleanest images of a batch."""
+    """The best images of a batch."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -99,7 +119,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
             node_id="ASCED_BestOfBatch",
             display_name="ASCED Best of Batch",
             category=sockets.SELECT,
-            description="Picks the images of a batch with the smallest marked area, best first.",
+            description="Picks the images of a batch with the best run scores, best first.",
             **sockets.found_by("pick image", "rank images", "quality score"),
             inputs=[
                 io.Latent.Input("samples", tooltip="LATENT from the sampler that made the report."),
@@ -117,7 +137,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
                 sockets.Report.Output("best_report", display_name="REPORT", tooltip="REPORT of the picked images."),
                 io.String.Output("indices", display_name="indices", tooltip="Their positions in the batch, from 0."),
                 io.Float.Output(
-                    "score", display_name="score", tooltip="Highest score among them; 0 if there is no region."
+                    "score", display_name="score", tooltip="Highest region score among them; 0 if there is no region."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -126,10 +146,10 @@ class ASCED_BestOfBatch(io.ComfyNode):
     @classmethod
     def execute(cls, samples: dict[str, Any], report: Report, count: int) -> io.NodeOutput:
         found = _checked(samples, report)
-        places = cleanest(report, count)
+        places = best(report, count)
         indices = ", ".join(map(str, places))
         score = max(found[place].score for place in places)
-        status.announce(cls.hidden.unique_id, f"{_status(found, places, 'picked')}: {indices}.")
+        status.announce(cls.hidden.unique_id, f"{_status(found, places, 'picked')}: {indices}.{_caution(report)}")
         return io.NodeOutput(_picked(samples, places), part_of(report, places), indices, score)
 
 
@@ -150,10 +170,14 @@ def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:
 
 
 def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
-    """How many images there are and how much of them is marked, such as ``3 kept (1.2 to 4.7% marked)``."""
+    """How many images there are, with their run scores and marked areas: ``3 kept (run score 0.1 to 1.2, …)``."""
     chosen = [found[place] for place in places]
+    runs = [one.run_score.relative for one in chosen if one.run_score is not None and one.measurable]
     areas = [100 * one.area for one in chosen if one.measurable and one.looked_at]
     facts = []
+    if runs:
+        least, most = (f"{pick(runs):+.1f}" for pick in (min, max))
+        facts.append(f"run score {least if least == most else f'{least} to {most}'}")
     if areas:
         least, most = (f"{pick(areas):.1f}" for pick in (min, max))
         facts.append(f"{least if least == most else f'{least} to {most}'}% marked")
@@ -165,28 +189,13 @@ def _status(found: Sequence[Verdict], places: Sequence[int], what: str) -> str:
     return f"{number} ({', '.join(facts)})" if facts else number
 
 
+def _caution(report: Report) -> str:
+    return f" {DIFFERENT_PROMPTS}" if report.run.several_prompts else ""
+
+
 def _picked(latent: dict[str, Any], places: Sequence[int]) -> Any:
-    """Some images of a LATENT with their noise masks and noise indices, as in ComfyUI's Latent From Batch.
-
-    For no images, a blocker that keeps downstream nodes from running.
-    """
-    if not places:
-        return ExecutionBlocker(None)  # ComfyUI has no empty batch
-    samples = latent["samples"]
-    chosen = torch.tensor(places)
-    out = {**latent, "samples": _rows(samples, chosen)}
-    mask = latent.get("noise_mask")
-    if mask is not None and len(mask) > 1:
-        out["noise_mask"] = mask[chosen.to(mask.device) % len(mask)]
-    indices = batch_indices(latent) or range(samples.size()[0])
-    out["batch_index"] = [indices[place] for place in places if place < len(indices)]
-    return out
-
-
-def _rows(samples: Any, chosen: torch.Tensor) -> Any:
-    if getattr(samples, "is_nested", False):  # video with audio
-        return type(samples)([part[chosen.to(part.device)] for part in samples.unbind()])
-    return samples[chosen.to(samples.device)]
+    """Some images of a LATENT; for none, a blocker that keeps downstream nodes from running."""
+    return rows_of(latent, places) if places else ExecutionBlocker(None)  # ComfyUI has no empty batch
 
 
 NODES = [ASCED_Gate, ASCED_BestOfBatch]

@@ -15,6 +15,7 @@ BASELINES = "ASCED/baselines"
 
 Detection = io.Custom("ASCED_DETECTION")
 Correction = io.Custom("ASCED_CORRECTION")
+Drafts = io.Custom("ASCED_DRAFTS")
 Detector = io.Custom("ASCED_DETECTOR")
 Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")

@@ -22,7 +22,7 @@ class Corrector:
 
     Args:
         settings: how regions are corrected; None uses the defaults.
-        seed: the run's seed; together with an item's number it seeds that item's noise.
+        seed: the run's seed, or one for each item of the batch; together with an item's number it seeds its noise.
         items: a number for each item of the batch, such as its index or its noise key; None means 0, 1, …
         codec: decodes and encodes; required for a perturbation in pixel space.
     """
@@ -30,7 +30,7 @@ class Corrector:
     def __init__(
         self,
         settings: CorrectionSettings | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         items: Sequence[int] | None = None,
         codec: PixelCodec | None = None,
     ) -> None:
@@ -90,7 +90,8 @@ class Corrector:
 
     def _generator(self, item: int) -> torch.Generator:
         """The noise generator of one item."""
-        return item_generator(self._seed, item if self._items is None else self._items[item])
+        seed = self._seed if isinstance(self._seed, int) else self._seed[item]
+        return item_generator(seed, item if self._items is None else self._items[item])
 
     def _perturbed(
         self,

@@ -1,105 +1,118 @@
-"""A run's score after a share of its steps: which of several drafts of one prompt are worth finishing.
+"""How well a run is going, read early: two signs that rank the runs of one prompt (docs/benchmarks/picking.md).
 
-It has two parts, and neither has a unit or needs calibration. A model that is undecided predicts the mean of many
-images, so its prediction is soft: *sharpness* tells malformed images. The difference between the predictions with and
-without the prompt points to where the prompt pulls (classifier-free guidance, Ho and Salimans 2022): a draft that moves
-there is becoming what was asked for, and *agreement* tells images of something else. Both compare drafts of the same
-prompt only. Measured in docs/benchmarks/picking.md.
+A model that is undecided predicts the mean of many images, so its prediction is soft: *sharpness* tells malformed
+images. The difference between the predictions with and without the prompt points to where the prompt pulls
+(classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598): a run that moves there is becoming what was asked
+for, and *agreement* tells images of something else. Neither needs labels, photographs or calibration.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DRAFT_SHARE = 0.28  # of the model calls, after which a draft is scored
+READ_AT = 0.28  # share of the steps after which it is read
 CELLS = (1, 2)  # sides of the squares whose means are compared
-EQUAL = 1e-6  # less than this is rounding
+TINY = 1e-6  # less than this is rounding
 
 
 @dataclass(frozen=True)
-class ScoreParts:
-    """What a draft's score is made of, still on the device; higher is better.
+class RunScore:
+    """The parts of one image's score; higher is better, and they are compared within a batch only.
 
     Attributes:
-        sharpness: float32 [B], above 0, in the unit of the predictions; compare it with the batch's median.
-        agreement: float32 [B], -1 to 1; None without predictions that ignore the prompt.
+        sharpness: how decided the predicted image is, above 0, in the unit of the model's state; NaN if that was not
+            finite.
+        agreement: cosine between where the prompt pulls and where the prediction moves, -1 to 1; None without guidance.
     """
 
-    sharpness: Tensor
-    agreement: Tensor | None = None
+    sharpness: float
+    agreement: float | None = None
 
 
-def parts(denoised: Tensor, earlier: Tensor | None = None, unprompted: Tensor | None = None) -> ScoreParts:
-    """The parts of the score, without a device sync.
+class ScoreReader:
+    """Reads the score of one run once, at a given share of its steps.
 
     Args:
-        denoised: predicted clean images [B,C,H,W] at the end of the drafts, after guidance if there is any.
-        earlier: the predictions halfway through the drafts, same shape.
-        unprompted: predictions without the prompt, of the same states as ``denoised``; with guidance they are known,
-            otherwise they cost one model call per draft.
+        steps: sampling steps of the run.
+        read_at: share of the steps after which it is read, 0 to 1.
 
-    Raises:
-        ValueError: the shapes differ.
+    Attributes:
+        step: the step it is read at, counted from 0.
     """
-    if unprompted is None or earlier is None:
-        return ScoreParts(sharpness(denoised))
-    return ScoreParts(sharpness(denoised), agreement(denoised, earlier, unprompted))
+
+    def __init__(self, steps: int, read_at: float = READ_AT) -> None:
+        self.step = step_at(steps, read_at)
+        self._earlier = self.step // 2  # the step it is compared with
+        self._before: Tensor | None = None
+        self._read: tuple[Tensor, Tensor | None] | None = None  # float32 [N] each, on the device
+
+    def observe(self, step: int, images: Tensor, guidance: Tensor | None = None) -> None:
+        """Takes the prediction of a step; a repeated step replaces it. Does not wait for the device.
+
+        Args:
+            step: index of the step.
+            images: predicted clean images [N,C,H,W].
+            guidance: the prediction with the prompt minus the one without, same shape; None if it is unknown.
+        """
+        if step == self.step:
+            pulled = None if self._read is None else self._read[1]  # a corrected prediction keeps it
+            if guidance is not None and self._before is not None:
+                pulled = agreement(guidance, images.float() - self._before.float())
+            self._read, self._before = (sharpness(images), pulled), None
+        elif step == self._earlier:
+            self._before = images
+
+    @property
+    def known(self) -> bool:
+        """True once it was read."""
+        return self._read is not None
+
+    def scores(self, frames: int = 1) -> list[RunScore]:
+        """The score of each image, or of each video as the mean of its frames; empty before it is read. One sync."""
+        if self._read is None:
+            return []
+        sharp, pulled = self._read
+        pulls = [None] * len(sharp) if pulled is None else _per_item(pulled, frames)
+        return [RunScore(*parts) for parts in zip(_per_item(sharp, frames), pulls, strict=False)]
 
 
-def sharpness(denoised: Tensor) -> Tensor:
-    """Mean absolute difference between neighbors in predictions [B,C,H,W], float32 [B].
+def sharpness(images: Tensor) -> Tensor:
+    """Mean absolute difference between neighbors in predictions [N,C,H,W], float32 [N], on their device.
 
     Neighbors are single cells and squares of 2x2 cells; the result is the geometric mean of both.
     """
-    value = denoised.float()
-    logs = [_neighbor_change(F.avg_pool2d(value, side) if side > 1 else value).clamp(min=EQUAL).log() for side in CELLS]
-    return torch.stack(logs).mean(0).exp()
+    value = images.float()
+    fits = [side for side in CELLS if side == 1 or min(value.shape[-2:]) >= 2 * side]
+    sizes = [F.avg_pool2d(value, side) if side > 1 else value for side in fits]
+    return torch.stack([_neighbor_change(one).clamp(min=TINY).log() for one in sizes]).mean(0).exp()
 
 
-def agreement(denoised: Tensor, earlier: Tensor, unprompted: Tensor) -> Tensor:
-    """Cosine between where the prompt pulls and where the prediction has moved since ``earlier``, float32 [B].
+def agreement(pull: Tensor, move: Tensor) -> Tensor:
+    """Cosine between images [N,C,H,W], float32 [N]; 0 where one of them is 0.
 
-    Raises:
-        ValueError: the shapes differ.
+    Args:
+        pull: the prediction with the prompt minus the one without.
+        move: how the prediction has changed since an earlier step.
     """
-    if not denoised.shape == earlier.shape == unprompted.shape:
-        raise ValueError(
-            "Expected three predictions of one shape, "
-            f"got {tuple(denoised.shape)}, {tuple(earlier.shape)} and {tuple(unprompted.shape)}."
-        )
-    now = denoised.float()
-    pull, move = (now - unprompted.float()).flatten(1), (now - earlier.float()).flatten(1)
-    return F.cosine_similarity(pull, move, dim=1)
-
-
-def undecided(score: ScoreParts) -> Tensor:
-    """How undecided the drafts of one prompt are, float32 [B]; lower is better.
-
-    The mean of the parts' standard scores within the batch: 0 is as decided as the batch's mean, 1 is one standard
-    deviation less decided. Predictions that hold NaN or infinity get infinity and do not affect the others.
-    """
-    found = [_standard(score.sharpness.log())]
-    if score.agreement is not None:
-        found.append(_standard(score.agreement))
-    mean = -torch.stack(found).mean(0)
-    return torch.where(mean.isfinite(), mean, torch.inf)
+    return F.cosine_similarity(pull.float().flatten(1), move.float().flatten(1), dim=1)
 
 
 def _neighbor_change(value: Tensor) -> Tensor:
-    """Mean over both axes of the mean absolute difference between neighbors, [B]; a single row or column counts 0."""
+    """Mean over both axes of the mean absolute difference between neighbors, [N]; a single row or column counts 0."""
     across, down = (value.diff(dim=axis).abs().flatten(1) for axis in (3, 2))
     return sum((d.mean(1) for d in (across, down) if d.shape[1]), value.new_zeros(len(value))) / 2
 
 
-def _standard(value: Tensor) -> Tensor:
-    """Standard scores [B]; values that are not finite stay out of mean and deviation, and become NaN."""
-    known = value.isfinite()
-    count = known.sum().clamp(min=1)
-    mean = torch.where(known, value, 0.0).sum() / count
-    away = torch.where(known, value - mean, 0.0)
-    deviation = (away.square().sum() / count).sqrt()
-    return torch.where(known, away / deviation.clamp(min=EQUAL), torch.nan)
+def step_at(steps: int, share: float) -> int:
+    """The last of the first ``share`` of the steps, counted from 0."""
+    return min(max(math.ceil(share * steps - 1e-9) - 1, 0), max(steps - 1, 0))
+
+
+def _per_item(values: Tensor, frames: int) -> list[float]:
+    means: list[float] = values.view(-1, frames).mean(1).tolist()
+    return means

@@ -32,12 +32,16 @@ class _Cancelled(BaseException):
 
 @dataclass(frozen=True)
 class Asked:
-    """A model call that the second run waits for."""
+    """A model call, before it is answered."""
 
     x: Tensor
     sigma: Any
     args: tuple[Any, ...]
     options: dict[str, Any]
+
+    def of(self, model: Callable[..., Tensor]) -> Tensor:
+        """The answer of a model."""
+        return model(self.x, self.sigma, *self.args, **self.options)
 
 
 class SecondRun:

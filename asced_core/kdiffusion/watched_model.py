@@ -69,6 +69,8 @@ class WatchedModel:
         calls, extra_calls: number of model evaluations, and of those that are made for the corrected run alone.
         step: the calls since the last step, oldest first.
         steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
+        prepare: changes each call before it is made; None changes nothing.
+        answering: answers the calls in place of the model; None is the model itself.
         undoable: True reads the side effects before each call, so that the call can be repeated as if for the first
             time.
         tolerance: relative difference up to which two noise levels count as the same.
@@ -87,6 +89,8 @@ class WatchedModel:
         self.calls, self.extra_calls = 0, 0
         self.step: deque[Call] = deque(maxlen=KEPT)
         self.steer: Callable[[Any, Tensor], Tensor] | None = None
+        self.prepare: Callable[[Asked], Asked] | None = None
+        self.answering: Callable[[Asked], Tensor] | None = None
         self.undoable = False
         self.tolerance = SAME_SIGMA
         self._corrected: _Corrected | None = None
@@ -138,7 +142,8 @@ class WatchedModel:
     def _call(self, asked: Asked, extra: bool = False) -> Tensor:
         """Calls the model once."""
         with self._stopwatch.span("model"):
-            denoised: Tensor = self.model(asked.x, asked.sigma, *asked.args, **asked.options)
+            asked = asked if self.prepare is None else self.prepare(asked)
+            denoised: Tensor = self.answering(asked) if self.answering else asked.of(self.model)
         self.calls += 1
         self.extra_calls += extra
         return denoised
@@ -244,8 +249,8 @@ class WatchedModel:
 
 
 _OWN = frozenset((
-    "model", "calls", "extra_calls", "step", "steer", "undoable", "tolerance", "_stopwatch", "_effects", "_tape",
-    "_copies", "_corrected", "_uneven", "_apart", "_theirs",
+    "model", "calls", "extra_calls", "step", "steer", "prepare", "answering", "undoable", "tolerance", "_stopwatch",
+    "_effects", "_tape", "_copies", "_corrected", "_uneven", "_apart", "_theirs",
 ))  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from ..detect.regions import Region
 from ..detect.single_steps import MAD_TO_SIGMA
 from ..maps import BoolMap, resize_mask
 from ..settings import CorrectionSettings, DetectionSettings, to_dict
+from .drafts import Drafts
 from .outcome import plural, remarks
+from .ranking import Ranked
 
 FORMAT = 3
 
@@ -31,6 +33,7 @@ class ImageReport:
         measurable: False if its predictions from T_d on held NaN or infinity; its score then means nothing.
         looked_at: False if the run was not watched, or if the whole image was excluded.
         too_large: number of regions that were left alone because of ``max_area``.
+        run_score: how well its run was going early on, beside the rest of its batch; None if that was not read.
     """
 
     index: int
@@ -40,6 +43,7 @@ class ImageReport:
     measurable: bool = True
     looked_at: bool = True
     too_large: int = 0
+    run_score: Ranked | None = None
 
     @property
     def flagged(self) -> bool:
@@ -57,6 +61,14 @@ class ImageReport:
         }
         return next((name for name, applies in states.items() if applies), "clean")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name."""
+        return {
+            "flagged": self.flagged,
+            **asdict(self),
+            "run_score": None if self.run_score is None else self.run_score.to_dict(),
+        }
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -73,6 +85,7 @@ class RunFacts:
         image_size: height and width of the decoded images in pixels; 0 if unknown.
         frames: latent frames of each video of the batch; 1 for images.
         model: what identifies the checkpoint; empty if unknown.
+        several_prompts: True if the images of the batch have different prompts, so that run scores hardly compare.
     """
 
     sampler: str = ""
@@ -85,6 +98,7 @@ class RunFacts:
     image_size: tuple[int, int] = (0, 0)
     frames: int = 1
     model: str = ""
+    several_prompts: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +120,7 @@ class Report:
         detection, correction: the settings by name.
         run: facts about the run.
         notes: what the user should know, as sentences.
+        drafts: what became of the drafts, if only some images were finished; else None.
     """
 
     images: tuple[ImageReport, ...]
@@ -123,6 +138,7 @@ class Report:
     correction: dict[str, Any]
     run: RunFacts = field(default_factory=RunFacts)
     notes: tuple[str, ...] = ()
+    drafts: Drafts | None = None
 
     @property
     def masks(self) -> BoolMap:
@@ -206,9 +222,10 @@ class Report:
         values = {
             "format": FORMAT,
             "summary": self.summary(),
-            "images": [{"flagged": image.flagged, **asdict(image)} for image in self.images],
+            "images": [image.to_dict() for image in self.images],
             "decision_sigma": self.decision_sigma,
             "run": asdict(self.run),
+            "drafts": None if self.drafts is None else self.drafts.to_dict(),
             **{name: getattr(self, name) for name in _PLAIN},
         }
         return {name: plain(value) for name, value in values.items()}

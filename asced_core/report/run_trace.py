@@ -53,11 +53,17 @@ class Trace:
                 change = (denoised.float() - self._last.float()).abs().mean(1, keepdim=True)
                 self._maps.append(pool(change)[:, 0].half())
                 self.map_steps.append(step)
-            if step % self._frame_stride == 0 and (denoised.shape[1] == 3 or self._colors is not None):
-                small = pool(denoised.float())
-                self._frames.append((small if self._colors is None else self._colors(small)).half())
+            if step % self._frame_stride == 0 and (frame := self.frame(denoised)) is not None:
+                self._frames.append(frame)
                 self.frame_steps.append(step)
         self._last, self._last_step = denoised, step
+
+    def frame(self, denoised: Tensor) -> Tensor | None:
+        """A prediction [B,C,H,W] as RGB thumbnails, fp16 [B,3,h,w], about -1 to 1; None if its colors are unknown."""
+        if self._colors is None and denoised.shape[1] != 3:
+            return None
+        small = pool(denoised.float())
+        return (small if self._colors is None else self._colors(small)).half()
 
     def maps(self) -> Tensor:
         """fp16 [B,steps,h,w], absolute change, averaged over the channels."""

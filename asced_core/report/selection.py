@@ -1,14 +1,16 @@
 """Selects the good images of a batch by their report; a video with all its frames counts as one.
 
-Images are ranked by the share of marked area. It separates images that look bad from good ones better than the score of
-the strongest region does, and better than whether there is a region at all (docs/benchmarks/table2.md).
+Images are ranked by their run score, which ranks images of one prompt better than what is marked in them does
+(docs/benchmarks/picking.md). Where it was not read, the marked area ranks them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .ranking import Ranked
 from .report import Report
 
 
@@ -23,6 +25,7 @@ class Verdict:
         measurable: False if it, or one of its frames, held NaN or infinity.
         looked_at: False if nobody looked at it, or at one of its frames.
         too_large: number of regions that were left alone because of ``max_area``.
+        run_score: beside the rest of its batch; None if it was not read.
     """
 
     score: float
@@ -31,6 +34,7 @@ class Verdict:
     measurable: bool = True
     looked_at: bool = True
     too_large: int = 0
+    run_score: Ranked | None = None
 
 
 def verdicts(report: Report) -> list[Verdict]:
@@ -47,43 +51,54 @@ def verdicts(report: Report) -> list[Verdict]:
                 measurable=all(image.measurable for image in images),
                 looked_at=all(image.looked_at for image in images),
                 too_large=sum(image.too_large for image in images),
+                run_score=images[0].run_score,
             )
         )
     return found
 
 
-def passing(report: Report, max_share: float) -> list[int]:
-    """Indices of the images or videos with a marked share of at most ``max_share``; none that is not measurable.
+def passing(report: Report, max_share: float = 1.0, drop: float = 0.0) -> list[int]:
+    """Indices of the images or videos that pass; none that is not measurable.
 
-    Most images have some marks, even good ones, so the marked area says more than their presence. An image that nobody
-    looked at passes: there is no reason to reject it.
+    An image that nobody looked at has no marks, so it is not rejected for them.
 
     Args:
         report: the run's report.
-        max_share: 0 to 1; with 0 only images without regions pass.
+        max_share: most marked area, 0 to 1; with 0 only images without regions pass.
+        drop: share of the images that is dropped as the worst, 0 to 1, rounded down to whole images.
     """
+    order = ranking(report)
+    kept = set(order[: len(order) - int(drop * len(order) + 1e-9)])
     found = enumerate(verdicts(report))
-    return [place for place, verdict in found if verdict.measurable and verdict.area <= max_share]
+    return [place for place, verdict in found if place in kept and verdict.measurable and verdict.area <= max_share]
 
 
-def cleanest(report: Report, count: int) -> list[int]:
-    """Indices of the cleanest images or videos, best first: by marked area, then by score, then by index.
-
-    The area comes first because the strongest score barely separates good images from bad ones. Images that nobody
-    looked at follow, and those that are not measurable are last.
+def best(report: Report, count: int) -> list[int]:
+    """Indices of the best images or videos, best first.
 
     Raises:
         ValueError: count is below 1.
     """
     if count < 1:
         raise ValueError(f"The number of images to select must be 1 or more, got {count}.")
+    return ranking(report)[:count]
+
+
+def ranking(report: Report) -> list[int]:
+    """Indices of all images or videos, best first: by run score, then by marked area, by region score and by index.
+
+    Images without a run score follow those with one, images that nobody looked at follow the others, and those that
+    are not measurable are last.
+    """
     found = verdicts(report)
 
-    def rank(place: int) -> tuple[bool, bool, float, float, int]:
+    def rank(place: int) -> tuple[bool, bool, float, float, float, int]:
         own = found[place]
-        return not own.measurable, not own.looked_at, own.area, own.score, place
+        score = math.nan if own.run_score is None else own.run_score.relative
+        score = -math.inf if math.isnan(score) else score
+        return not own.measurable, not own.looked_at, -score, own.area, own.score, place
 
-    return sorted(range(len(found)), key=rank)[:count]
+    return sorted(range(len(found)), key=rank)
 
 
 def part_of(report: Report, places: Sequence[int]) -> Report:

@@ -21,8 +21,10 @@ from ...asced_core.kdiffusion import (
     WatchedModel,
 )
 from ...asced_core.kdiffusion.steps import OTHERWISE
+from .guidance import GuidanceReader
 from .patch_probe import ACTS, NONE, memory_use
 from .patch_state import PatchState
+from .picking import Picking
 from .plan import Plan
 
 
@@ -59,6 +61,8 @@ class LiveRun:
         tape: records the sampler's noise; None if nothing is corrected at T_c.
         patches: what the model's patches remember.
         start: how the sampler's function was called.
+        guidance: reads it for the run score.
+        picking: picks the drafts that are finished; None finishes all images.
         acted: True once images were corrected.
         notes: what the user should know, as sentences.
     """
@@ -70,6 +74,8 @@ class LiveRun:
     tape: NoiseTape | None
     patches: PatchState
     start: Start
+    guidance: GuidanceReader
+    picking: Picking | None = None
     acted: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -94,7 +100,8 @@ class LiveRun:
         else:
             step = self._steps.last = self._steps.last + 1
             if calls and step < self.trajectory.schedule.steps:
-                self.trajectory.observe(step, calls[-1].x, calls[-1].denoised)
+                self.trajectory.observe(step, calls[-1].x, calls[-1].denoised, self.guidance.take())
+                self._pick(step, calls[-1])
         self._reported += 1
         self.watched.next_step()
         if self.tape is not None:
@@ -107,12 +114,23 @@ class LiveRun:
     def _expect(self) -> None:
         """Before the step of the decision, everything is kept that a corrected call needs."""
         decision = self.trajectory.schedule.window.decision
-        self.watched.undoable = self.tape is not None and not self.acted and self._steps.last + 1 == decision
+        corrects = self.tape is not None and not self.acted and self._steps.last + 1 == decision
+        picks = self.picking is not None and self.picking.checks and self.picking.due(self._steps.last + 1)
+        self.watched.undoable = corrects or picks
+        reads = self._steps.last + 1 == self.trajectory.score.step
+        self.watched.prepare = self.guidance.reading if reads else None
+
+    def _pick(self, step: int, call: Call) -> None:
+        """Picks the drafts that are finished, after the step of that decision."""
+        if self.picking is not None and self.picking.due(step):
+            self.picking.pick(self.trajectory, self.watched, call, self.patches)
 
     def _watch(self, step: int, call: Call) -> None:
         trajectory, window = self.trajectory, self.trajectory.schedule.window
         with self.stopwatch.span("asced"):
-            trajectory.observe(step, call.x, call.denoised)
+            trajectory.observe(step, call.x, call.denoised, self.guidance.take())
+        self._pick(step, call)
+        with self.stopwatch.span("asced"):
             if not trajectory.is_due(step) or not self._steps.has_all(range(window.first, step + 1)):
                 return
             if not trajectory.decide().acts:

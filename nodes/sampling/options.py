@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from ...asced_core.baselines.pal import PALDetector
+from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
 from ...asced_core.report.calibration import Origin
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
+from .one_draft import OneDraft
 
 CROPPED = 8  # pixels by which a decoded image may be smaller than the loaded one
 
@@ -74,8 +76,28 @@ class CorrectionOptions:
     keep_original: bool = False
 
 
+@dataclass(frozen=True)
+class DraftOptions:
+    """How many images of a batch are finished.
+
+    Attributes:
+        keep: number of images that are finished, 1 or more.
+        decide_at: share of the steps after which they are picked, 0 to 1.
+        always: places of images that are finished in any case, from 0.
+        seeds: seed of each image; empty if they share the seed of the run.
+        draft: the run is this draft alone: it is recorded, or finished if it was; None is a run with the whole batch.
+    """
+
+    keep: int
+    decide_at: float = READ_AT
+    always: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    draft: OneDraft | None = None
+
+
 DEFAULT_DETECTION = DetectionOptions()
 DEFAULT_CORRECTION = CorrectionOptions()
+DEFAULT_DRAFTS = DraftOptions(keep=1)
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:

@@ -11,10 +11,12 @@ from comfy.patcher_extension import WrappersMP
 
 from ...asced_core import Report
 from ...asced_core.correct import noise_keys
+from ...asced_core.report.selection import part_of
 from ..page.status import log
-from .options import CorrectionOptions, DetectionOptions
+from .latents import rows_of
+from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .plan import make_plan, picture_shape
-from .run import Run, run_facts, unwatched
+from .run import NOT_PICKED, Run, run_facts, unwatched
 from .sampler_function import SamplerFunction
 from .spaces import UnwatchableError
 
@@ -26,6 +28,7 @@ def patch_model(
     detection: DetectionOptions,
     correction: CorrectionOptions,
     on_run: Callable[[torch.Tensor, Report, torch.Tensor | None], None],
+    drafts: DraftOptions | None = None,
 ) -> Any:
     """A clone of a ModelPatcher whose sampling runs are watched and corrected.
 
@@ -36,6 +39,8 @@ def patch_model(
         detection, correction: settings, and what goes with them.
         on_run: takes the final latent and the report of each run, and its uncorrected latent if that was kept and
             anything was corrected, else None.
+        drafts: finishes only the best images of a batch; the latent and the report hold all of them, the others
+            unfinished. None finishes all.
     """
 
     # No state of a run may live in this closure: clones and cached nodes share it.
@@ -46,7 +51,7 @@ def patch_model(
         function = SamplerFunction(sampler, sigmas)
         try:
             items = noise_keys(noise, args[0] if args else None)
-            plan = make_plan(guider, function, shape, seed, detection, correction, items)
+            plan = make_plan(guider, function, shape, seed, detection, correction, items, drafts)
             run = Run(plan, guider, sampler, noise, correction.keep_original)
         except UnwatchableError as reason:
             note = f"Not watched: {reason}."
@@ -55,7 +60,8 @@ def patch_model(
             facts = run_facts(patcher, shape, sampler=function.name, seed=seed)
             known = picture_shape(patcher, shape)
             settings = detection.settings, correction.settings
-            on_run(_finished(guider, samples), unwatched(known, function.sigmas, *settings, facts, (note,)), None)
+            notes = (note,) if drafts is None else (note, NOT_PICKED)
+            on_run(_finished(guider, samples), unwatched(known, function.sigmas, *settings, facts, notes), None)
             return samples
         # the graph's sampler is left alone: a copy of it takes its place from here on
         watched = executor.new_class_executor(run.sampler.sample, run.sampler, executor.wrappers, executor.idx)
@@ -99,7 +105,7 @@ def _finished(guider: Any, samples: torch.Tensor) -> torch.Tensor:
 
 
 class OneRun:
-    """Receives the report of the one run that a node makes."""
+    """Receives the report of the one run that a node makes, and picks the images that it finished."""
 
     def __init__(self) -> None:
         self._report: Report | None = None
@@ -108,9 +114,14 @@ class OneRun:
     def __call__(self, _: torch.Tensor, report: Report, original: torch.Tensor | None) -> None:
         self._report, self._original = report, original
 
+    def finished(self, latent: dict[str, Any]) -> dict[str, Any]:
+        """The finished images of a LATENT: those of the picked drafts, or all of them."""
+        drafts = None if self._report is None else self._report.drafts
+        return latent if drafts is None or drafts.all_kept else rows_of(latent, drafts.kept)
+
     def original_of(self, latent: dict[str, Any]) -> dict[str, Any]:
-        """The uncorrected latent; the given one if no other was kept."""
-        return with_samples(latent, self._original)
+        """The uncorrected latent of the finished images; the given one if no other was kept."""
+        return self.finished(with_samples(latent, self._original))
 
     def report_of(
         self,
@@ -129,7 +140,8 @@ class OneRun:
             idle: True if ComfyUI had nothing to sample, and returned the latent as it was.
         """
         if self._report is not None:
-            return self._report
+            drafts = self._report.drafts
+            return self._report if drafts is None or drafts.all_kept else part_of(self._report, drafts.kept)
         reason = (
             "Not watched: there was no step to sample (denoise 0, or a start step at or after the end step)."
             if idle

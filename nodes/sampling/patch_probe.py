@@ -6,18 +6,17 @@ call is made several times with the patches alone, without the network, and undo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
 import torch
-from comfy.model_patcher import create_model_options_clone
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from ...asced_core.kdiffusion import Call, World
+from .network import around_network
 from .patch_state import PatchState, changes
 
 CALLS = 6  # enough to meet what happens at every second to sixth call
-KEY = "ASCED probe"
 NONE, ACTS, UNKNOWN = "none", "acts", "unknown"
 
 
@@ -36,14 +35,13 @@ def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
         return NONE
     if comfy.model_management.processing_interrupted():
         return UNKNOWN  # the next call is cancelled, and the probe must not swallow that
-    asked = call.asked
-    options = {**asked.options, "model_options": _without_network(asked.options.get("model_options") or {})}
+    asked = around_network(replace(call.asked, x=call.x), lambda _, x, *args, **kwargs: x * 0.5)
     answers: list[torch.Tensor] = []
 
     def ask(state: Any, calls: int) -> set[Any]:
         """Asks again from a state; returns the places that no longer hold what they held early on."""
         with World(patches, state).entered():
-            answers.extend(model(call.x, asked.sigma, *asked.args, **options) for _ in range(calls))
+            answers.extend(asked.of(model) for _ in range(calls))
             return changes(early, patches.read())
 
     try:
@@ -57,10 +55,3 @@ def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
     if not places <= reached:  # what was not written sits inside the network, and may be written there before its use
         return UNKNOWN
     return NONE if torch.equal(again[0], after) else ACTS
-
-
-def _without_network(model_options: dict[str, Any]) -> dict[str, Any]:
-    """The model options, with a wrapper that answers in place of the network."""
-    clone: dict[str, Any] = create_model_options_clone(model_options)
-    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, lambda _, x, *args, **kwargs: x * 0.5, clone, True)
-    return clone

@@ -21,9 +21,10 @@ from ...asced_core import (
 )
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.detect.given import FindMasks
+from ...asced_core.detect.run_score import READ_AT, ScoreReader
 from ...asced_core.maps import BoolMap, frames_of
 from ...asced_core.report.run_trace import Trace
-from .options import CorrectionOptions, DetectionOptions
+from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .sampler_function import SamplerFunction
 from .spaces import UnwatchableError, VaeCodec, check_vae, is_picture, make_space, pixels_per_cell, rgb_matrix
 
@@ -45,6 +46,7 @@ class Plan:
         forbidden: where nothing may be found or changed.
         find: another detector, in place of ASCED's own.
         to_rgb: maps a latent to colors for the report's frames, see Trace.
+        drafts: how many images are finished; None finishes all.
         notes: what the user should know, in sentences.
     """
 
@@ -60,16 +62,23 @@ class Plan:
     forbidden: BoolMap | None
     find: FindMasks | None
     to_rgb: torch.Tensor | None
+    drafts: DraftOptions | None
     notes: tuple[str, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each image; empty if they share the seed of the run."""
+        return () if self.drafts is None else self.drafts.seeds
 
     def trajectory(self) -> Trajectory:
         """A fresh trajectory."""
         return Trajectory(
             self.schedule,
             Watcher(self.detection.settings, self.space, self.find),
-            Corrector(self.correction, self.seed, self.items, self.codec),
+            Corrector(self.correction, self.seeds or self.seed, self.items, self.codec),
             self.forbidden,
             Trace(self.schedule.steps, self.to_rgb),
+            ScoreReader(self.schedule.steps, READ_AT if self.drafts is None else self.drafts.decide_at),
         )
 
     def steering(self) -> Steering | None:
@@ -88,6 +97,7 @@ def make_plan(
     detection: DetectionOptions,
     correction: CorrectionOptions,
     items: Sequence[int],
+    drafts: DraftOptions | None = None,
 ) -> Plan:
     """The plan of one run.
 
@@ -98,6 +108,7 @@ def make_plan(
         seed: of the run.
         detection, correction: as requested.
         items: a number for each item of the batch, see Corrector.
+        drafts: how many images are finished; None finishes all.
 
     Raises:
         UnwatchableError: the run cannot be watched; the message is the reason.
@@ -143,6 +154,7 @@ def make_plan(
         forbidden,
         find,
         None if reshaped else rgb_matrix(latent_format),
+        drafts,
         notes,
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -18,14 +19,21 @@ import torch
 
 from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFacts, Trajectory, unwatched_report
 from ...asced_core.baselines.steering import Steering
-from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedModel
+from ...asced_core.kdiffusion import SAME_SIGMA, GlobalGenerators, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
+from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
+from .guidance import GuidanceReader
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
+from .one_draft import DivergedError, StoppedError
 from .patch_state import PatchState
+from .picking import Picking
 from .plan import Plan, image_size, picture_shape
+from .prompts import several_prompts
 from .spaces import UnwatchableError
+
+NOT_PICKED = "All drafts were finished and kept: their predictions could not be read during this run."
 
 
 class Run:
@@ -50,6 +58,7 @@ class Run:
         self._plan, self._guider, self._patcher = plan, guider, guider.model_patcher
         self._stopwatch = Stopwatch(noise.device)
         self._keep_original = keep_original
+        self._picking: Picking | None = None
         self._notes: list[str] = []
         self._trajectory: Trajectory | None = None
         self._steering: Steering | None = None
@@ -63,7 +72,23 @@ class Run:
         except Exception as error:  # whatever a foreign class raises
             raise UnwatchableError(f"sampler {plan.function.name} cannot be copied ({error})") from error
 
-    def _sample(
+    def _sample(self, model: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
+        draft = None if self._plan.drafts is None else self._plan.drafts.draft
+        if draft is None:
+            return self._once(model, x, *args, **options)
+        generators = GlobalGenerators(x.device)
+        before = generators.read()
+        try:
+            return self._once(model, x.clone(), *args, **options)
+        except StoppedError:
+            return x  # nothing looks at it
+        except DivergedError:
+            draft.forget()
+            generators.write(before)
+            return self._once(model, x, *args, **options)
+
+    def _once(
         self,
         model: Any,
         x: torch.Tensor,
@@ -73,7 +98,6 @@ class Run:
         disable: bool | None = None,
         **options: Any,
     ) -> torch.Tensor:
-        """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
         # reset, in case ComfyUI samples again after an error
         self._notes = list(self._plan.notes)
         trajectory = self._trajectory = self._plan.trajectory()
@@ -81,14 +105,21 @@ class Run:
         function, extra = self._plan.function, extra_args or {}
         own = {"extra_args": extra_args, **options}
         tape, source = NoiseTape() if self._plan.correction.acts else None, None
+        given = options.get("noise_sampler")
+        if given is None and (each := function.noise_of_each(x, sigmas, self._plan.seeds)) is not None:
+            given = own["noise_sampler"] = each
         if tape is not None:
-            source = function.noise_source(options.get("noise_sampler"), x, sigmas, extra.get("seed"))
+            source = function.noise_source(given, x, sigmas, extra.get("seed"))
             if source is not None:
                 own["noise_sampler"] = tape.source(source)
         patches = PatchState([extra.get("model_options"), *self._patched()], x.device)
         watched = WatchedModel(model, self._stopwatch, patches, tape, copies=not function.own)
         start = Start(sigmas, own, dict(extra), source, self._keep_original)
-        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start)
+        self._picking = self._pick()
+        if self._picking is not None:
+            self._picking.begin(watched, patches)
+        guidance = GuidanceReader(self._guider)
+        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, guidance, self._picking)
         self._steer(watched, start.area)
 
         def on_step(report: dict[str, Any]) -> None:
@@ -115,6 +146,11 @@ class Run:
         finally:
             self._calls, self._extra_calls = watched.calls, watched.extra_calls
             watched.close()
+
+    def _pick(self) -> Picking | None:
+        if self._plan.drafts is None:
+            return None
+        return Picking(self._plan.drafts, self._guider, self._plan.shape, self._plan.schedule.steps)
 
     def _patched(self) -> list[Any]:
         """What packs may have hung on to the model, and a guider of their own."""
@@ -155,17 +191,31 @@ class Run:
             seconds_model=self._stopwatch.seconds("model"),
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
+            several_prompts=self._plan.shape[0] > 1 and several_prompts(self._guider),
         )
-        if self._trajectory is not None and self._trajectory.decision is not None:
-            learned_on = self._plan.detection.learned_on
-            report = self._trajectory.report(facts, (*learned_on.notes(facts), *self._notes))
+        return self._with_drafts(self._found(facts))
+
+    def _found(self, facts: RunFacts) -> Report:
+        trajectory = self._trajectory
+        if trajectory is not None and trajectory.decision is not None:
+            report = trajectory.report(facts, (*self._plan.detection.learned_on.notes(facts), *self._notes))
             return report if self._steering is None else self._steering.finish(report)
         notes = self._plan.schedule.window.notes
-        if self._trajectory is None:
+        if trajectory is None:
             notes = (f"Not watched: sampler {self._plan.function.name} did not call its own function.",)
         settings, correction = self._plan.detection.settings, self._plan.correction
         sigmas = self._plan.function.sigmas
-        return unwatched(self._plan.shape, sigmas, settings, correction, facts, (*notes, *self._notes))
+        report = unwatched(self._plan.shape, sigmas, settings, correction, facts, (*notes, *self._notes))
+        return report if trajectory is None else trajectory.scored(report)
+
+    def _with_drafts(self, report: Report) -> Report:
+        if self._plan.drafts is None:
+            return report
+        picking = self._picking
+        if picking is None or picking.drafts is None:
+            return replace(report, notes=(*report.notes, NOT_PICKED))
+        notes = (*report.notes, picking.note) if picking.note else report.notes
+        return with_drafts(replace(report, notes=notes), picking.drafts)
 
 
 def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:

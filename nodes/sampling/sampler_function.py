@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -131,10 +132,37 @@ class SamplerFunction:
             # any callable object may be more than a function to a foreign sampler
             plain = self.own or isinstance(given, (FunctionType, MethodType, partial))
             return given if callable(given) and plain else None
-        if self._name.removesuffix("_gpu") not in BROWNIAN:
+        return self._brownian(x, sigmas, seed) if self._name.removesuffix("_gpu") in BROWNIAN else None
+
+    def noise_of_each(
+        self, x: torch.Tensor, sigmas: torch.Tensor, seeds: Sequence[int]
+    ) -> Callable[..., torch.Tensor] | None:
+        """A noise source that gives each image the noise of a run of its own.
+
+        None for fewer than two seeds, for a foreign function, and for one that has no such source.
+
+        Args:
+            x: the first state.
+            sigmas: noise levels of the run.
+            seeds: one for each image.
+        """
+        if len(seeds) < 2 or not self.own or "noise_sampler" not in inspect.signature(self.function).parameters:
             return None
+        make = self._brownian if self._name.removesuffix("_gpu") in BROWNIAN else _plain
+        each = [make(row, sigmas, seed) for row, seed in zip(x.split(1), seeds, strict=True)]
+        return lambda sigma, sigma_next: torch.cat([one(sigma, sigma_next) for one in each])
+
+    def _brownian(self, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Callable[..., torch.Tensor]:
         on_cpu = not self._name.endswith("_gpu")
-        return k_sampling.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu)
+        source: Callable[..., torch.Tensor] = k_sampling.BrownianTreeNoiseSampler(
+            x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu
+        )
+        return source
+
+
+def _plain(x: torch.Tensor, _: torch.Tensor, seed: int | None) -> Callable[..., torch.Tensor]:
+    source: Callable[..., torch.Tensor] = k_sampling.default_noise_sampler(x, seed=seed)
+    return source
 
 
 def _hooks(model_options: Any) -> list[Any]:

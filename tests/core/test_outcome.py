@@ -16,7 +16,7 @@ from asced_core.draw.plots import plot_dynamics
 from asced_core.draw.timeline import change_strip, last_frame, timeline
 from asced_core.progress import status_text
 from asced_core.report.outcome import remarks
-from asced_core.report.selection import cleanest, part_of, passing, verdicts
+from asced_core.report.selection import best, part_of, passing, verdicts
 
 from .runs import feed, trajectory_of
 
@@ -89,7 +89,7 @@ def test_an_image_that_turns_nan_after_t_c_is_not_measurable(planted):
     report = trajectory.report(RunFacts())
     assert [image.state for image in report.images] == ["not_measurable", "clean"]
     assert report.images[0].corrected and report.images[0].regions  # what was done stays in the report
-    assert passing(report, 1.0) == [1] and cleanest(report, 2) == [1, 0]
+    assert passing(report, 1.0) == [1] and best(report, 2) == [1, 0]
     assert "1 image corrected" in report.summary() and "Image 0 could not be measured" in report.summary()
 
 
@@ -117,7 +117,7 @@ def test_a_run_of_nothing_but_nan_is_not_clean(planted):
     assert status_text(trajectory, 24) == "No region marked"
     four = _report(_broken(planted(batch=4), NAN, range(4)))[0]
     assert four.summary() == "None of the 4 images could be measured: their values are NaN or infinite."
-    assert passing(four, 1.0) == [] and cleanest(four, 1) == [0]
+    assert passing(four, 1.0) == [] and best(four, 1) == [0]
 
 
 def test_nothing_in_the_data_of_a_page_is_nan(planted):
@@ -213,7 +213,7 @@ def test_what_nobody_looked_at_passes_but_is_not_preferred(planted):
         planted(batch=3), correction=CorrectionSettings("none"), forbidden=_forbidding(False, True, False)
     )[0]
     assert [image.state for image in report.images] == ["marked", "not_looked_at", "clean"]
-    assert passing(report, 0.0) == [1, 2] and cleanest(report, 3) == [2, 0, 1]
+    assert passing(report, 0.0) == [1, 2] and best(report, 3)[-1] == 1
     assert part_of(report, [1]).summary() == "Nothing was looked at: the masks only_here and protect leave nothing."
 
 

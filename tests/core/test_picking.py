@@ -58,7 +58,7 @@ def test_the_loop_of_the_variations_samples_what_the_recording_does():
     varied = np.load(io.BytesIO(record_variation(Variation(steps=8), "early", seeds)))
     plain = record(HandSampler("early", steps=8), seeds)
     np.testing.assert_array_equal(varied["images"], to_uint8(plain.images))
-    np.testing.assert_array_equal(varied["now"], plain.predictions[1].half().numpy())
+    np.testing.assert_array_equal(varied["now"], plain.predictions[2].half().numpy())
 
 
 def test_guidance_moves_the_image_away_from_the_one_without_a_label():

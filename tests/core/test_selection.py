@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asced_core import ImageReport, Region
-from asced_core.report.selection import cleanest, part_of, passing, verdicts
+from asced_core.report.selection import best, part_of, passing, verdicts
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def test_the_gate_passes_images_up_to_a_marked_share(batch):
 
 
 def test_the_cleanest_come_first_by_area_then_score_then_index(batch):
-    assert cleanest(batch, 6) == [1, 5, 3, 4, 0, 2]
-    assert cleanest(batch, 3) == [1, 5, 3] and cleanest(batch, 99) == cleanest(batch, 6)
+    assert best(batch, 6) == [1, 5, 3, 4, 0, 2]
+    assert best(batch, 3) == [1, 5, 3] and best(batch, 99) == best(batch, 6)
     with pytest.raises(ValueError, match="must be 1 or more, got 0"):
-        cleanest(batch, 0)
+        best(batch, 0)
 
 
 def test_a_video_counts_with_all_its_frames(batch):
     videos = replace(batch, run=replace(batch.run, frames=3))
     assert [(v.score, v.regions, round(v.area * 3 * 64)) for v in verdicts(videos)] == [(2.0, 2, 13), (2.5, 2, 7)]
-    assert cleanest(videos, 2) == [1, 0] and passing(videos, 0.0) == [] and passing(videos, 10 / 192) == [1]
+    assert best(videos, 2) == [1, 0] and passing(videos, 0.0) == [] and passing(videos, 10 / 192) == [1]
     part = part_of(videos, [1])
     assert len(part.images) == 3 and part.images[0].score == 2.5 and np.array_equal(part.masks, batch.masks[3:])
 
@@ -68,19 +68,19 @@ def _with(batch, place, **state):
 def test_an_image_that_is_not_measurable_never_passes_and_comes_last(batch):
     lost = _with(batch, 1, measurable=False)
     assert passing(lost, 1.0) == [0, 2, 3, 4, 5]
-    assert cleanest(lost, 6) == [5, 3, 4, 0, 2, 1]
-    assert cleanest(part_of(lost, [1, 0]), 1) == [1]
+    assert best(lost, 6) == [5, 3, 4, 0, 2, 1]
+    assert best(part_of(lost, [1, 0]), 1) == [1]
     both = _with(lost, 2, looked_at=False)
-    assert cleanest(both, 6) == [5, 3, 4, 0, 2, 1]
+    assert best(both, 6) == [5, 3, 4, 0, 2, 1]
 
 
 def test_a_video_with_one_frame_that_is_not_measurable_is_not_measurable(batch):
     videos = replace(_with(batch, 1, measurable=False), run=replace(batch.run, frames=3))
     assert [verdict.measurable for verdict in verdicts(videos)] == [False, True]
-    assert passing(videos, 1.0) == [1] and cleanest(videos, 2) == [1, 0]
+    assert passing(videos, 1.0) == [1] and best(videos, 2) == [1, 0]
 
 
 def test_of_a_run_that_was_not_watched_all_images_pass_in_their_order(batch):
     unwatched = replace(batch, images=tuple(ImageReport(i, 0.0, (), False, looked_at=False) for i in range(6)),
                         labels=np.zeros_like(batch.labels))  # fmt: skip
-    assert passing(unwatched, 0.0) == cleanest(unwatched, 6) == list(range(6))
+    assert passing(unwatched, 0.0) == best(unwatched, 6) == list(range(6))

@@ -1,0 +1,161 @@
+"""ASCED_DraftAndPick and ASCED_Drafts: many drafts, of which only the best are finished."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import sockets
+from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
+from .page import status
+from .sampling.drafting import Job, all_at_once, one_by_one
+from .sampling.options import (
+    DEFAULT_CORRECTION,
+    DEFAULT_DETECTION,
+    DEFAULT_DRAFTS,
+    CorrectionOptions,
+    DetectionOptions,
+    DraftOptions,
+)
+from .sampling.seeds import repeated, seeds_from
+
+MOST_DRAFTS = 4096
+WAYS = {"all": all_at_once, "one": one_by_one}
+
+
+def _keep_input() -> Any:
+    return io.Int.Input(
+        "keep",
+        default=1,
+        min=1,
+        max=MOST_DRAFTS,
+        tooltip="How many drafts are finished: those with the best run score.",
+    )
+
+
+def _decide_at_input() -> Any:
+    return io.Float.Input(
+        "decide_at",
+        default=DEFAULT_DRAFTS.decide_at,
+        min=0.05,
+        max=0.95,
+        step=0.01,
+        tooltip="Share of the steps after which the drafts are compared. Later costs more time; 0.28 picks best on our "
+        "models.",
+    )
+
+
+class ASCED_DraftAndPick(io.ComfyNode):
+    """KSampler that starts many seeds and finishes the best."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_DraftAndPick",
+            display_name="ASCED Draft and Pick",
+            category=sockets.SAMPLING,
+            description="KSampler that starts several seeds, compares the drafts early in the run, and finishes only "
+            "the best.",
+            **sockets.found_by("best of", "pick image", "seed search", "batch", "cancel bad images"),
+            inputs=[
+                io.Model.Input("model", tooltip="The model used for denoising."),
+                seed_input("seed", "Seed of the first draft. The next ones use seed + 1, seed + 2 and so on."),
+                io.Int.Input("drafts", default=8, min=1, max=MOST_DRAFTS, tooltip="How many seeds are started."),
+                _keep_input(),
+                _decide_at_input(),
+                *sampling_inputs(),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="As in KSampler."),
+                *settings_inputs(),
+                io.Combo.Input(
+                    "at_once",
+                    optional=True,
+                    options=list(WAYS),
+                    default="all",
+                    tooltip="all: the drafts are one batch. one: one after another, for cards that hold one image; as "
+                    "fast, and bit-for-bit what KSampler makes with each seed.",
+                ),
+                io.String.Input(
+                    "also_finish",
+                    optional=True,
+                    default="",
+                    tooltip="Numbers of drafts that are finished in any case, such as 3, 12: as on the draft sheet, "
+                    "counted from 1.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output("latent", display_name="LATENT", tooltip="The finished images, in order of seed."),
+                *sockets.run_outputs(),
+                io.String.Output("seeds", display_name="seeds", tooltip="Their seeds, separated by commas."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        seed: int,
+        drafts: int,
+        keep: int,
+        decide_at: float,
+        positive: Any,
+        negative: Any,
+        latent_image: dict[str, Any],
+        detection: DetectionOptions = DEFAULT_DETECTION,
+        correction: CorrectionOptions = DEFAULT_CORRECTION,
+        at_once: str = "all",
+        also_finish: str = "",
+        **widgets: Any,
+    ) -> io.NodeOutput:
+        check_latent(latent_image)
+        check_conditioning(positive, negative, widgets["cfg"])
+        seeds = seeds_from(seed, drafts)
+        job = Job(
+            model, repeated(latent_image, drafts), positive, negative, detection, correction,
+            DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds), widgets,
+        )  # fmt: skip
+        latent, report, original = WAYS[at_once](job)
+        found = status.announce_report(cls.hidden.unique_id, report)
+        kept = range(drafts) if report.drafts is None else report.drafts.kept
+        return io.NodeOutput(latent, *found, original, ", ".join(str(seeds[place]) for place in kept))
+
+
+class ASCED_Drafts(io.ComfyNode):
+    """Settings: how many images of a batch are finished."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_Drafts",
+            display_name="ASCED Drafts",
+            category=sockets.SETTINGS,
+            description="Makes an ASCED sampler treat the images of its batch as drafts: it compares them early in the "
+            "run and finishes only the best.",
+            **sockets.found_by("best of", "pick image", "batch"),
+            inputs=[_keep_input(), _decide_at_input()],
+            outputs=[sockets.Drafts.Output("drafts", display_name="DRAFTS", tooltip="For an ASCED sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, keep: int, decide_at: float) -> io.NodeOutput:
+        return io.NodeOutput(DraftOptions(keep, decide_at))
+
+
+def _places(text: str, drafts: int) -> tuple[int, ...]:
+    """Places, from 0, of drafts that are named by their numbers, from 1.
+
+    Raises:
+        ValueError: the text is no list of such numbers.
+    """
+    words = [word for word in re.split(r"[,;\s]+", text) if word]
+    if any(not word.isdecimal() or not 1 <= int(word) <= drafts for word in words):
+        raise ValueError(
+            f"also_finish must be numbers of drafts from 1 to {drafts}, separated by commas, such as 3, 12; got "
+            f"{text.strip()!r}."
+        )
+    return tuple(dict.fromkeys(int(word) - 1 for word in words))
+
+
+NODES = [ASCED_DraftAndPick, ASCED_Drafts]

@@ -1,0 +1,77 @@
+"""KSampler with a seed for each image: image n is the one that KSampler makes with its seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.sample
+import comfy.utils
+import latent_preview
+import torch
+
+MOST = 2**64 - 1
+
+
+def seeds_from(seed: int, count: int) -> tuple[int, ...]:
+    """``seed``, ``seed + 1``, …; after the highest seed follows 0."""
+    return tuple((seed + place) & MOST for place in range(count))
+
+
+def repeated(latent: dict[str, Any], count: int) -> dict[str, Any]:
+    """A LATENT with ``count`` images: a single one is repeated.
+
+    Raises:
+        ValueError: it has another number of images, or holds video with audio.
+    """
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("Drafts of video with audio are not supported: connect a LATENT of images or video.")
+    if len(samples) not in (1, count):
+        raise ValueError(
+            f"The latent has {len(samples)} images, but {count} drafts are asked for: connect a LATENT with 1 image, "
+            f"or one with {count}, or set drafts to {len(samples)}."
+        )
+    if len(samples) == count:
+        return latent
+    return {**latent, "samples": samples.repeat(count, *[1] * (samples.ndim - 1))}
+
+
+def conditioning_of(conditioning: Any, place: int | None) -> Any:
+    """CONDITIONING for one image of a batch: ComfyUI gives each image its own row, in turn; None is the whole batch."""
+    if place is None:
+        return conditioning
+    return [
+        [_row("", tensor, place), {name: _row(name, value, place) for name, value in options.items()}]
+        for tensor, options in conditioning
+    ]
+
+
+def _row(name: str, value: Any, place: int) -> Any:
+    batch = isinstance(value, torch.Tensor) and value.ndim > 0 and not (name == "mask" and value.ndim == 2)
+    return value[place % len(value)][None] if batch and len(value) > 1 else value
+
+
+def sample_seeds(
+    model: Any,
+    seeds: Sequence[int],
+    latent: dict[str, Any],
+    positive: Any,
+    negative: Any,
+    *,
+    steps: int,
+    cfg: float,
+    sampler_name: str,
+    scheduler: str,
+    denoise: float,
+    callback: Any = None,
+) -> dict[str, Any]:
+    """Samples as ComfyUI's ``common_ksampler`` does, with noise from one seed for each image of the latent."""
+    start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    noise = torch.cat([comfy.sample.prepare_noise(row, seed) for row, seed in zip(start.split(1), seeds, strict=True)])
+    samples = comfy.sample.sample(
+        model, noise, steps, cfg, sampler_name, scheduler, positive, negative, start, denoise=denoise,
+        noise_mask=latent.get("noise_mask"), callback=callback or latent_preview.prepare_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seeds[0],
+    )  # fmt: skip
+    return {**latent, "samples": samples}
