@@ -50,7 +50,7 @@ from benchmarks.picking_varied import VARIATIONS, record_varied
 from benchmarks.quality import compare, rate
 
 DOCS, OUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench" / "picking"
-FULL = {"early": 640, "final": 960, "latent": 960, "clothes": 960}  # of each half
+FULL = {"early": 960, "final": 960, "latent": 960, "clothes": 960}  # of each half
 QUICK = {"early": 32, "final": 32, "latent": 96, "clothes": 96}
 VARIED, QUICK_VARIED = {"final": 160, "latent": 256}, {"latent": 32}
 VARIED_SIZE = 4
