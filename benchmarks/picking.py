@@ -51,8 +51,8 @@ from benchmarks.quality import compare, rate
 
 DOCS, OUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench" / "picking"
 FULL = {"early": 960, "final": 960, "latent": 960, "clothes": 960}  # of each half
-QUICK = {"early": 32, "final": 32, "latent": 96, "clothes": 96}
-VARIED, QUICK_VARIED = {"final": 160, "latent": 256}, {"latent": 32}
+QUICK = {"early": 32, "final": 32, "latent": 96, "clothes": 64}
+VARIED, QUICK_VARIED = {"final": 96, "latent": 256}, {"latent": 32}
 VARIED_SIZE = 4
 SIZES = (4, 8)
 PRICE = 3.05  # plain runs that a choice may cost

@@ -70,6 +70,11 @@ def _kept(title: str, rows: dict[str, Row], extra: tuple[str, ...] = ()) -> list
     return lines
 
 
+def _empty(outcomes: list[str]) -> list[str]:
+    """The cells of a row without kept images: its outcomes and the FID."""
+    return ["–"] * (len(outcomes) + 1)
+
+
 def _by_read(bed: str, rows: dict[str, Row]) -> list[str]:
     outcomes = list(next(iter(rows.values()))["score"])
     columns = ["share", *(f"{name}: {' · '.join(outcomes)}" for name in ("sharpness", "agreement", "score"))]
@@ -77,7 +82,7 @@ def _by_read(bed: str, rows: dict[str, Row]) -> list[str]:
     for share, row in rows.items():
         cells = [" · ".join(f"{row[name][o]:.2f}" for o in outcomes) for name in ("sharpness", "agreement", "score")]
         best = row["kept"]
-        found = [f"{best[o]['value']:.0%}" for o in outcomes] + [_cell(best["fid_ratio"])] if best else []
+        found = [f"{best[o]['value']:.0%}" for o in outcomes] + [_cell(best["fid_ratio"])] if best else _empty(outcomes)
         lines.append(_line([share, *cells, str(row["drafts"]), f"{row['price']:.2f}", *found]))
     return lines
 
@@ -90,10 +95,11 @@ def _varied(bed: str, part: Row) -> list[str]:
     lines = ["", title, "", *_head([*columns, *(f"{o}, random → best" for o in outcomes), "FID / random"])]
     for name, row in rows.items():
         cells = [" · ".join(f"{row[key][o]:.2f}" for o in outcomes) for key in ("sharpness", "agreement", "score")]
+        found = _empty(outcomes)
         if row["kept"]:
             pairs = [(row["random"][o]["value"], row["kept"][o]["value"]) for o in outcomes]
-            cells += [f"{a:.0%} → {b:.0%}" for a, b in pairs] + [_cell(row["kept"]["fid_ratio"])]
-        lines.append(_line([name, *cells]))
+            found = [f"{a:.0%} → {b:.0%}" for a, b in pairs] + [_cell(row["kept"]["fid_ratio"])]
+        lines.append(_line([name, *cells, *found]))
     return lines
 
 
