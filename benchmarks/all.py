@@ -1,4 +1,4 @@
-"""Runs every benchmark of the paper's comparison in turn: ``make bench``, ``make bench-quick``.
+"""Runs the benchmarks in turn: ``make bench``, ``make bench-quick``.
 
 An interrupted part resumes where it stopped. With ``--quick`` every part is small and docs stay unchanged.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-OVER_SEEDS = ("table1", "sweeps")  # these also accept --images and --address
-PARTS = ("table1", "table2", "sweeps", "figures", "cost")
+OVER_SEEDS = ("table1", "sweeps", "picking")  # these also accept --images and --address
+PARTS = ("table1", "table2", "sweeps", "figures", "cost", "picking")
 
 
 def main() -> int:
