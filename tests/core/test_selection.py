@@ -138,3 +138,8 @@ def test_of_a_run_that_was_not_watched_all_images_pass_in_their_order(batch):
     unwatched = replace(batch, images=tuple(ImageReport(i, 0.0, (), False, looked_at=False) for i in range(6)),
                         labels=np.zeros_like(batch.labels))  # fmt: skip
     assert passing(unwatched, 0.0) == best(unwatched, 6) == list(range(6))
+
+
+def test_what_was_not_watched_at_all_is_not_dropped_as_the_worst(batch):
+    blind = replace(batch, images=tuple(replace(image, looked_at=False) for image in batch.images))
+    assert passing(blind, 1.0, 0.5) == list(range(len(blind.images)))

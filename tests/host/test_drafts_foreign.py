@@ -90,7 +90,9 @@ def test_one_after_another_each_draft_meets_the_patch_as_it_was_at_its_start(dra
     model = HARMLESS[name](row_by_row(hands.eps))
     rows: Counter[int] = Counter()
     alone = [drafted(HARMLESS[name](row_by_row(hands.eps)), keep=1, drafts=1, seed=5)[0]]
-    picked, _, places = drafted(HARMLESS[name](counted(row_by_row(hands.eps), rows)), keep=4, also_finish="1", at_once="one")
+    picked, _, places = drafted(
+        HARMLESS[name](counted(row_by_row(hands.eps), rows)), keep=4, also_finish="1", at_once="one"
+    )
     assert places == [0, 1, 2, 3]
     assert torch.equal(picked[:1], alone[0])
     assert computed(rows) == 2 * 4 * 8  # none is computed twice
@@ -238,7 +240,8 @@ def test_as_many_noise_levels_as_rows(drafted, hands):
 
 
 def test_context_windows(drafted, hands, core_node, tmp_path_factory):
-    from .cases import Kit, _node as node_of
+    from .cases import Kit
+    from .cases import _node as node_of
 
     del Kit, node_of
 

@@ -16,7 +16,7 @@ def noise(*shape, seed=0):
 
 @pytest.fixture
 def holds(drafted):
-    """Checks that some inputs give each finished draft the image of the whole run, in both modes, bit for bit if asked."""
+    """Checks that a finished draft is the image of the whole run, in both modes, bit for bit if asked."""
 
     def check(model=None, exact=False, **inputs):
         whole = drafted(model, keep=4, **inputs)[0]
