@@ -29,8 +29,8 @@ from asced_core.maps import BoolMap
 from benchmarks.hands import SIDE, HandSampler, Recording, record, to_uint8
 from benchmarks.judges import WEIGHTS, as_tensor, stray_components
 from benchmarks.methods import DETECTION
-from benchmarks.picking_figures import ranking
 from benchmarks.quality import figure, rate
+from benchmarks.ranking import ranking
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 from demo.hand_unet import CLASSES
 
