@@ -23,9 +23,8 @@ from torch import Tensor
 
 from asced_core import Detection, DetectionSettings, detect
 from asced_core.baselines.pal import PALDetector
-from asced_core.detect.lasting import LastingChange
-from asced_core.detect.single_steps import SingleSteps, to_uint8_levels
 from asced_core.maps import BoolMap
+from benchmarks.detection_signals import uncut
 from benchmarks.hands import SIDE, HandSampler, Recording, record, to_uint8
 from benchmarks.judges import WEIGHTS, as_tensor, stray_components
 from benchmarks.methods import DETECTION
@@ -113,42 +112,20 @@ def seen_by_all(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
     seen = {name: (mask, mask.mean((1, 2)).astype(np.float64)) for name, mask in masks.items()}
     seen["ASCED robust, by its marked area"] = seen["ASCED robust"]
     for mode in MODES:
-        seen[f"ASCED {mode}"] = masks[f"ASCED {mode}"], uncut(sampler, run, mode)
+        seen[f"ASCED {mode}"] = masks[f"ASCED {mode}"], _mean_signal(sampler, run, mode)
     uncertain = uncertainty_at(sampler, run, len(sampler.timesteps))
     seen["BayesDiff, whole run"] = abnormal_cells(uncertain, DETECTION), uncertain.mean((1, 2)).double().numpy()
     return seen
 
 
-def uncut(sampler: HandSampler, run: Recording, mode: str) -> NDArray[np.float64]:
-    """An image's mean over all cells of what a mode compares with its threshold, [B]; no cell is left out.
-
-    In ``robust`` that is the share of the contrast that a lasting change makes, in the other modes the mean over the
-    steps of the change as a multiple of its step's threshold.
-    """
+def _mean_signal(sampler: HandSampler, run: Recording, mode: str) -> NDArray[np.float64]:
+    """The mean over all cells of what a mode compares with its threshold, [B]; no cell is left out."""
     settings = DetectionSettings(mode=mode, base_size=256)
-    steps, batch = sampler.watched(settings), len(run.seeds)
-    shape = (batch, *sampler.shape)
-    detector = LastingChange(settings, shape, torch.device("cpu")) if mode == "robust" else _Uncut(settings, shape)
-    for step in steps:
-        value = run.predictions[step] - run.states[step] if mode == "paper" else run.predictions[step]
-        if isinstance(detector, _Uncut):
-            detector.push_value(to_uint8_levels(value) if mode == "reference" else value)
-        else:
-            detector.push(value)
-    means = detector.share().mean((1, 2)) if isinstance(detector, LastingChange) else detector.total
-    return means.double().numpy()
-
-
-class _Uncut(SingleSteps):
-    """Single steps whose changes are summed up whether they exceed the threshold or not."""
-
-    def __init__(self, settings: DetectionSettings, shape: Any) -> None:
-        super().__init__(settings, shape, torch.device("cpu"))
-        self.total = torch.zeros(shape[0])
-
-    def _compare(self, strongest: Tensor, threshold: Tensor) -> None:
-        self.total += (strongest / threshold.clamp(min=1e-6)).mean((1, 2))
-        super()._compare(strongest, threshold)
+    values = [
+        run.predictions[step] - run.states[step] if mode == "paper" else run.predictions[step]
+        for step in sampler.watched(settings)
+    ]
+    return uncut(torch.stack(values), settings).mean((1, 2)).astype(np.float64)
 
 
 def _strays(image: NDArray[np.uint8]) -> BoolMap:
