@@ -32,7 +32,7 @@ DRAWS = 2  # of the verification
 
 @dataclass(frozen=True)
 class Found:
-    """A signal's result for a batch: uncut scores [B,H,W], masks of the regions [B,H,W], extra model calls per image."""
+    """A signal's result for a batch: uncut scores and masks of the regions [B,H,W], extra model calls per image."""
 
     scores: Maps
     masks: BoolMap
