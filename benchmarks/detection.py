@@ -36,11 +36,13 @@ from benchmarks.detection_sets import (
     window,
     with_patches,
 )
-from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, by_detector, calibrated, verification
+from benchmarks.detection_signals import SETTINGS, SIGNALS, Found, by_detector, calibrated, evidence_in, verification
 from benchmarks.hands import ROOT, HandSampler, Recording
 from benchmarks.methods import one_thread
 from benchmarks.quality import rate
+from benchmarks.ranking import ranking
 from benchmarks.table2 import CONTRASTS, SIZES
+from demo.hand_unet import CLASSES
 
 OUT = ROOT / "output" / "bench" / "detection"
 IMAGES, QUICK = {"choosing": 96, "reporting": 192}, {"choosing": 20, "reporting": 40}
@@ -48,7 +50,6 @@ PATCHES, QUICK_PATCHES = 48, 8
 FALSE_IMAGES = 0.005
 NEAR = 1  # cells around a box that still count as touched
 SHARES = (0.05, 0.2, 0.5)  # of images to be marked
-SIGNAL_AT_LOWEST = by_detector(replace(SETTINGS, mad_scale=LOWEST))
 Row = dict[str, Any]
 
 
@@ -109,11 +110,11 @@ def _verified(sampler: HandSampler, run: Recording) -> Found:
 
 
 def by_eye(half: str, _: int) -> dict[str, Row]:
-    """Every signal on the images judged by eye."""
+    """Every signal on the images judged by eye; images are ranked within a class only."""
     seeds, boxes = judged(half)
     sampler = HandSampler("final")
     frames = [window(sampler, run, SETTINGS) for run in recordings(sampler, seeds)]
-    bad = np.array([bool(b) for b in boxes])
+    bad, labels = np.array([bool(b) for b in boxes]), np.array(seeds) % CLASSES
     inside = boxed(boxes, 64)
     table = {}
     for name, signal in SIGNALS.items():
@@ -127,8 +128,8 @@ def by_eye(half: str, _: int) -> dict[str, Row]:
             "false_alarms": asdict(rate(flags[~bad])),
             "boxes_touched": asdict(rate(touched(one.masks, boxes))),
             "auroc_place": round(float(np.mean(places)), 3),
-            "auroc_area": round(float(roc_auc_score(bad, area)), 3),
-            "auroc_image": round(float(roc_auc_score(bad, one.scores.mean((1, 2)))), 3),
+            "by_area": ranking(area.astype(np.float64), bad, labels),
+            "by_mean": ranking(one.scores.mean((1, 2)).astype(np.float64), bad, labels),
         }
     return table
 
@@ -172,7 +173,7 @@ def _shares(sampler: HandSampler, half: str, images: int) -> dict[str, Row]:
     lowest = replace(SETTINGS, mad_scale=LOWEST)
 
     def first(frames: torch.Tensor) -> NDArray[np.float32]:
-        return first_marks(SIGNAL_AT_LOWEST(frames).scores, lowest)
+        return first_marks(evidence_in(frames, lowest).ratio.numpy(), lowest)
 
     runs = recordings(sampler, seeds_of(HALVES[0], images))
     learned = Calibration(np.concatenate([first(window(sampler, run, SETTINGS)) for run in runs]), {})

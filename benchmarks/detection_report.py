@@ -32,6 +32,11 @@ def _table(title: str, note: str, columns: dict[str, str], rows: dict[str, dict[
     return lines
 
 
+def _by_image(row: dict[str, Any]) -> dict[str, Any]:
+    columns = {"by area": row["by_area"], "by mean": row["by_mean"]}
+    return {name: one["auroc"] for name, one in columns.items()} | {f"ap {n}": one["ap"] for n, one in columns.items()}
+
+
 def _planted(rows: dict[str, dict[str, Any]]) -> list[str]:
     keys = list(next(iter(rows.values())))
     lines = []
@@ -69,11 +74,12 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines += _table(
         "Judged by eye",
         "Final weights. *AUROC of place*: cells inside the judge's box against all others, averaged over images. AUROC "
-        "of the image, bad against good: *by area* marked, and *by mean* of the map.",
+        "and average precision of the image, bad against good images of the same digit: *by area* marked, and *by "
+        "mean* of the uncut map.",
         {"accuracy": "accuracy", "found": "artifacts flagged", "false_alarms": "clean flagged",
-         "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "auroc_area": "by area",
-         "auroc_image": "by mean"},
-        result["judged"][half],
+         "boxes_touched": "boxes touched", "auroc_place": "AUROC of place", "by area": "AUROC by area",
+         "ap by area": "AP by area", "by mean": "AUROC by mean", "ap by mean": "AP by mean"},
+        {name: row | _by_image(row) for name, row in result["judged"][half].items()},
     )  # fmt: skip
     lines += ["", "## Planted patches", "", "IoU · share of patches at least half marked · AUROC over pixels."]
     lines += _planted(result["planted"][half])

@@ -17,8 +17,9 @@ from asced_core import DetectionSettings
 from asced_core.detect.detection import find_in, make_detector, to_cpu
 from asced_core.detect.evidence import Evidence
 from asced_core.detect.given import without_filters
-from asced_core.detect.lasting import AROUND, FINE, WIDE, LastingChange
+from asced_core.detect.lasting import AROUND, CHANGE, FINE, WIDE, LastingChange
 from asced_core.detect.regions import find_regions
+from asced_core.detect.single_steps import SingleSteps, to_uint8_levels
 from asced_core.maps import BoolMap
 
 Maps = NDArray[np.float32]
@@ -31,7 +32,7 @@ DRAWS = 2  # of the verification
 
 @dataclass(frozen=True)
 class Found:
-    """A signal's result for a batch: scores [B,H,W], masks of the regions [B,H,W], extra model calls per image."""
+    """A signal's result for a batch: uncut scores [B,H,W], masks of the regions [B,H,W], extra model calls per image."""
 
     scores: Maps
     masks: BoolMap
@@ -53,18 +54,47 @@ def by_detector(settings: DetectionSettings) -> Callable[[Tensor], Found]:
     def signal(frames: Tensor) -> Found:
         ratio, thresholds, _ = to_cpu(evidence_in(frames, settings))
         found = [find_in(r, t, settings) for r, t in zip(ratio, thresholds, strict=True)]
-        return Found(ratio, np.stack([d.mask for d in found]))
+        return Found(uncut(frames, settings), np.stack([d.mask for d in found]))
 
     return signal
+
+
+def uncut(frames: Tensor, settings: DetectionSettings) -> Maps:
+    """How many times its threshold a cell's change is, [B,H,W], also where that is less than once.
+
+    Args:
+        frames: predictions [N,B,C,H,W]; for mode ``paper`` what it watches, the weighted scores.
+        settings: name the mode and the threshold.
+    """
+    if settings.mode == "robust":
+        return lasting(frames, settings.mad_scale)
+    shape: Any = tuple(frames.shape[1:])
+    detector = _Uncut(settings, shape)
+    for frame in frames:
+        detector.push_value(to_uint8_levels(frame) if settings.mode == "reference" else frame)
+    return detector.most.numpy()
+
+
+class _Uncut(SingleSteps):
+    """Single steps that keep the largest change as a multiple of its threshold, whether it exceeds it or not."""
+
+    def __init__(self, settings: DetectionSettings, shape: Any) -> None:
+        super().__init__(settings, shape, torch.device("cpu"))
+        self.most = torch.zeros(shape[0], *shape[2:])
+
+    def _compare(self, strongest: Tensor, threshold: Tensor) -> None:
+        self.most = torch.maximum(self.most, strongest / threshold.clamp(min=1e-6))
+        super()._compare(strongest, threshold)
 
 
 def lasting(frames: Tensor, scale: float = 3.0, **smoothing: Any) -> Maps:
     """How many times its threshold a cell's lasting change is, [B,H,W]; with other Gaussians than mode ``robust``."""
     shape: Any = tuple(frames.shape[1:])
-    detector = LastingChange(replace(SETTINGS, mad_scale=scale), shape, frames.device, **smoothing)
+    detector = LastingChange(SETTINGS, shape, frames.device, **smoothing)
     for frame in frames:
         detector.push(frame)
-    return detector.result().ratio.numpy()
+    share: Maps = detector.share().numpy()
+    return share / (scale * CHANGE)
 
 
 def mask_of(raw: BoolMap, ratio: Maps, settings: DetectionSettings = SETTINGS) -> BoolMap:
@@ -73,8 +103,8 @@ def mask_of(raw: BoolMap, ratio: Maps, settings: DetectionSettings = SETTINGS) -
 
 
 def regions_of(ratio: Maps) -> BoolMap:
-    """Masks of the regions above 0 in maps [B,H,W]."""
-    return np.stack([mask_of(r > 0, r) for r in ratio])
+    """Masks of the regions above 1 in maps [B,H,W]."""
+    return np.stack([mask_of(r > 1, r) for r in ratio])
 
 
 def varied(**smoothing: Any) -> Callable[[Tensor], Found]:
@@ -139,8 +169,8 @@ def hysteresis(frames: Tensor) -> Found:
     low, high = lasting(frames, 2.5), lasting(frames, 4.0)
     masks = []
     for weak, strong in zip(low, high, strict=True):
-        labels = np.asarray(cv2.connectedComponents((weak > 0).astype(np.uint8), connectivity=4)[1])
-        seeded = np.isin(labels, np.unique(labels[strong > 0])) & (weak > 0)
+        labels = np.asarray(cv2.connectedComponents((weak > 1).astype(np.uint8), connectivity=4)[1])
+        seeded = np.isin(labels, np.unique(labels[strong > 1])) & (weak > 1)
         masks.append(mask_of(seeded, weak))
     return Found(low, np.stack(masks))
 
@@ -159,7 +189,7 @@ def split(frames: Tensor) -> Found:
                 break
             level *= 2
         masks.append(mask)
-    return Found(ratio, np.stack(masks))
+    return Found(uncut(frames, REFERENCE), np.stack(masks))
 
 
 def verification(predict: Callable[[Tensor], Tensor], sigma: float, clean: Tensor) -> Found:

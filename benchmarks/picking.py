@@ -19,7 +19,7 @@ import torch
 from benchmarks.detection_signals import by_detector
 from benchmarks.farm import CHUNK, collect, load
 from benchmarks.hands import ROOT, available_test_sets
-from benchmarks.picking_figures import auroc, coverage, kept, members, ranking, within
+from benchmarks.picking_figures import coverage, kept, within
 from benchmarks.picking_report import as_markdown
 from benchmarks.picking_runs import (
     CORRECTED,
@@ -48,6 +48,7 @@ from benchmarks.picking_signals import (
 )
 from benchmarks.picking_varied import VARIATIONS, record_varied
 from benchmarks.quality import compare, rate
+from benchmarks.ranking import auroc, members, ranking
 
 DOCS, OUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench" / "picking"
 FULL = {"early": 960, "final": 960, "latent": 960, "clothes": 960}  # of each half

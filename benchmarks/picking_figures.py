@@ -9,24 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
-from benchmarks.picking_runs import Flags, Runs, real_features
-from benchmarks.picking_signals import Chooser, Values, at_random
+from benchmarks.picking_runs import Runs, real_features
+from benchmarks.picking_signals import Chooser, at_random
 from benchmarks.quality import Figure, FrechetTo, figure, recall_flags
-from demo.hand_unet import CLASSES
+from benchmarks.ranking import Values, members
 
 PARTITIONS = 24  # random partitions of each class into groups; figures are means over them
-RESAMPLES = 200  # of the bootstrap over images
 KEPT_RESAMPLES = 100  # of the bootstrap of kept images, which is slower
 RECALLS = 6  # partitions of which recall is taken, which is slow
 NEAREST = 5  # neighbors of coverage
 Groups = NDArray[np.int64]
-
-
-def members(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The images of each class."""
-    return [np.flatnonzero(labels == digit) for digit in range(CLASSES)]
 
 
 def within(runs: Runs, chooser: Chooser) -> Values:
@@ -35,30 +28,6 @@ def within(runs: Runs, chooser: Chooser) -> Values:
     for own in members(runs.labels):
         out[own] = chooser(own[None])[0]
     return out
-
-
-def auroc(values: Values, bad: Flags, classes: list[NDArray[np.int64]]) -> float:
-    """The chance that a bad image has the higher value of two from one class; classes count by their pairs."""
-    won = pairs = 0.0
-    for own in classes:
-        high, low = values[own][bad[own]], values[own][~bad[own]]
-        won += (high[:, None] > low).sum() + 0.5 * (high[:, None] == low).sum()
-        pairs += len(high) * len(low)
-    return won / pairs if pairs else float("nan")
-
-
-def ranking(values: Values, bad: Flags, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """AUROC within classes with its interval, and average precision within classes (weighted by bad images)."""
-    classes, rng = members(labels), np.random.default_rng(0)
-    drawn = [auroc(values, bad, [rng.choice(own, len(own)) for own in classes if len(own)]) for _ in range(RESAMPLES)]
-    mixed = [own for own in classes if bad[own].any()]
-    precision = [average_precision_score(bad[own], values[own]) for own in mixed]
-    weights = [bad[own].sum() for own in mixed]
-    return {
-        "auroc": asdict(figure(auroc(values, bad, classes), drawn)),
-        "ap": round(float(np.average(precision, weights=weights)), 3) if mixed else None,
-        "rate": round(float(bad.mean()), 3),
-    }
 
 
 def partition(classes: list[NDArray[np.int64]], size: int, rng: np.random.Generator) -> Groups:

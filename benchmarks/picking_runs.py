@@ -20,6 +20,7 @@ from benchmarks.hands import ROOT, HandSampler, Recording, correct, record, to_u
 from benchmarks.judges import PRESENT, WEIGHTS, describe, landmark_file, presence, stray_components
 from benchmarks.methods import one_thread
 from benchmarks.picking_clothes import REAL, describe_clothes
+from benchmarks.ranking import Flags
 from demo.hand_unet import NULL_CLASS
 
 MODELS = ROOT / "output" / "bench" / "models"
@@ -33,7 +34,6 @@ OUTCOMES = {
 CORRECTED = ("early", "final", "latent")  # whose reporting runs are also corrected
 READS = (4, 5, 6, 8, 12, 15, 24)  # step indices at which a draft may end; call 7 of 25 is index 6
 KEPT = (*range(2, 14), 15, 24)  # steps whose predictions are kept: READS, the middle of each draft, the window
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from asced_core.detect.smoothing import GaussianSmoother
 from asced_core.report.ranking import relative
 from benchmarks.detection_signals import by_detector
 from benchmarks.picking_runs import Runs, sampler_of
+from benchmarks.ranking import Values
 
 DETECTION = DetectionSettings()
 STEPS = 25
 READ = step_at(STEPS, READ_AT)  # step index at which drafts end, unless a table says otherwise: after 7 model calls
 BATCH = 64
 BLUR = 3.0  # cells of 64
-Values = NDArray[np.float64]
 Chooser = Callable[[NDArray[np.int64]], Values]  # groups of drafts [G,N] to how bad each looks [G,N]
 
 

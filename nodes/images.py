@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import torch
+from comfy_api.latest import ui
 
 from ..asced_core import Report
 from ..asced_core.report.masks import shaped_masks, spread_over_frames
@@ -60,3 +62,15 @@ def frames_each(report: Report, image: torch.Tensor) -> int:
             "connect the images decoded from the same sampler."
         )
     return len(image) // items
+
+
+def preview(image: torch.Tensor, cls: Any, kind: Any = ui.PreviewImage) -> Any:
+    """ComfyUI's preview of an IMAGE, or of a MASK with ``ui.PreviewMask``, as the UI output of a node.
+
+    It names its file with Python's global random generator, which is put back.
+    """
+    state = random.getstate()
+    try:
+        return kind(image, cls=cls)
+    finally:
+        random.setstate(state)

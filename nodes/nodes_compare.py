@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.draw.comparison import before_and_after
 from . import sockets
-from .images import masks_for, to_pictures, to_rgb
+from .images import masks_for, preview, to_pictures, to_rgb
 from .inputs import report_input
 
 
@@ -56,7 +56,7 @@ class ASCED_Compare(io.ComfyNode):
         masks: Any = [None] * len(before) if report is None else masks_for(report, before) > 0
         stills = [before_and_after(*pair) for pair in zip(to_pictures(before), to_pictures(after), masks, strict=True)]
         still = torch.from_numpy(np.stack(stills)).float() / 255
-        shown = ui.PreviewImage(still, cls=cls).as_dict()
+        shown = preview(still, cls).as_dict()
         shown["asced_compare"] = [{"before": _saved(before, cls), "after": _saved(after, cls)}]
         return io.NodeOutput(still, ui=shown)
 
@@ -68,7 +68,7 @@ def _described(images: torch.Tensor) -> str:
 
 def _saved(images: torch.Tensor, cls: type[io.ComfyNode]) -> list[dict[str, str]]:
     """Saves the images in ComfyUI's temp folder; returns the references by which the page loads them."""
-    return list(ui.PreviewImage(to_rgb(images), cls=cls).as_dict()["images"])
+    return list(preview(to_rgb(images), cls).as_dict()["images"])
 
 
 NODES = [ASCED_Compare]

@@ -1,15 +1,30 @@
-"""ASCED_DraftAndPick and ASCED_Drafts: many drafts, of which only the best are finished."""
+"""ASCED_DraftAndPick, ASCED_Drafts and ASCED_DraftSheet: many drafts, of which only the best are finished."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+import numpy as np
+import torch
 from comfy_api.latest import io
 
+from ..asced_core import Report
+from ..asced_core.draw.draft_sheet import draft_sheet
+from ..asced_core.report.drafts import Drafts
 from . import sockets
-from .inputs import check_conditioning, check_latent, sampling_inputs, seed_input, settings_inputs
+from .images import frames_each, preview, to_pictures
+from .inputs import (
+    check_conditioning,
+    check_latent,
+    image_input,
+    report_input,
+    sampling_inputs,
+    seed_input,
+    settings_inputs,
+)
 from .page import status
+from .page.preview import show_last
 from .sampling.drafting import Job, all_at_once, one_by_one
 from .sampling.options import (
     DEFAULT_CORRECTION,
@@ -80,7 +95,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
                     "also_finish",
                     optional=True,
                     default="",
-                    tooltip="Numbers of drafts that are finished in any case, such as 3, 12: as on the draft sheet, "
+                    tooltip="Numbers of drafts that are finished as well, such as 3, 12: those on the draft sheet, "
                     "counted from 1.",
                 ),
             ],
@@ -118,8 +133,14 @@ class ASCED_DraftAndPick(io.ComfyNode):
         )  # fmt: skip
         latent, report, original = WAYS[at_once](job)
         found = status.announce_report(cls.hidden.unique_id, report)
-        kept = range(drafts) if report.drafts is None else report.drafts.kept
-        return io.NodeOutput(latent, *found, original, ", ".join(str(seeds[place]) for place in kept))
+        if report.drafts is not None:
+            seeds = tuple(seeds[place] for place in report.drafts.kept)
+        outputs = (latent, *found, original, ", ".join(map(str, seeds)))
+        if report.drafts is None:
+            return io.NodeOutput(*outputs)
+        sheet = _sheet(report.drafts)
+        show_last(sheet)
+        return io.NodeOutput(*outputs, ui=preview(sheet, cls))
 
 
 class ASCED_Drafts(io.ComfyNode):
@@ -143,6 +164,54 @@ class ASCED_Drafts(io.ComfyNode):
         return io.NodeOutput(DraftOptions(keep, decide_at))
 
 
+class ASCED_DraftSheet(io.ComfyNode):
+    """All drafts of a run in one picture."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ASCED_DraftSheet",
+            display_name="ASCED Draft Sheet",
+            category=sockets.VIEW,
+            description="Shows all drafts of a run in one picture, with number, rank, run score and seed. Those that "
+            "were finished are framed.",
+            **sockets.found_by("contact sheet", "show drafts", "compare seeds"),
+            inputs=[
+                report_input(),
+                image_input(
+                    "The decoded images of the finished drafts, shown in place of their drafts.",
+                    True,
+                ),
+            ],
+            outputs=[io.Image.Output("sheet", display_name="IMAGE", tooltip="The sheet, one picture.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, report: Report, image: torch.Tensor | None = None) -> io.NodeOutput:
+        if report.drafts is None:
+            raise ValueError(
+                "This REPORT has no drafts: connect the one of ASCED Draft and Pick, or of a sampler that ASCED Drafts "
+                f"is connected to. {report.summary()}"
+            )
+        sheet = _sheet(report.drafts, {} if image is None else _by_draft(report, image))
+        return io.NodeOutput(sheet, ui=preview(sheet, cls))
+
+
+def _sheet(drafts: Drafts, finished: dict[int, np.ndarray] | None = None) -> torch.Tensor:
+    """The sheet as a ComfyUI IMAGE."""
+    return torch.from_numpy(draft_sheet(drafts, finished)[None]).float() / 255
+
+
+def _by_draft(report: Report, image: torch.Tensor) -> dict[int, np.ndarray]:
+    """The decoded images by their drafts; of a video, its middle frame."""
+    each, frames = frames_each(report, image), report.run.frames
+    middle = to_pictures(image[each // 2 :: each])
+    drafts = (found.draft for found in report.images[::frames])
+    return {draft: picture for draft, picture in zip(drafts, middle, strict=True) if draft is not None}
+
+
 def _places(text: str, drafts: int) -> tuple[int, ...]:
     """Places, from 0, of drafts that are named by their numbers, from 1.
 
@@ -158,4 +227,4 @@ def _places(text: str, drafts: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(word) - 1 for word in words))
 
 
-NODES = [ASCED_DraftAndPick, ASCED_Drafts]
+NODES = [ASCED_DraftAndPick, ASCED_Drafts, ASCED_DraftSheet]

@@ -13,7 +13,7 @@ from ..asced_core import Report
 from ..asced_core.draw.timeline import change_strip, last_frame, thumbnail, timeline
 from ..asced_core.report.masks import parse_excluded, region_names
 from . import sockets
-from .images import masks_for, to_pictures
+from .images import masks_for, preview, to_pictures
 from .inputs import image_input, report_input
 from .page import status
 
@@ -95,7 +95,7 @@ class ASCED_MaskPreview(io.ComfyNode):
         missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
         lost = f" There is no region {missing} to exclude." if missing else ""
         status.announce(cls.hidden.unique_id, report.summary() + lost)
-        shown = ui.PreviewMask(mask, cls=cls).as_dict()
+        shown = preview(mask, cls, ui.PreviewMask).as_dict()
         shown["asced_report"] = [report.to_json(indent=None)]
         shown["asced_panel"] = [panel(cls, report, image)]
         return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
@@ -143,7 +143,7 @@ def _saved(cls: type[io.ComfyNode], pictures: list[np.ndarray]) -> dict[int, Any
     """Saves pictures, RGB uint8 of one size; returns references to them by index, None for a missing one."""
     saved: dict[int, Any] = defaultdict(lambda: None)
     if pictures:
-        saved.update(enumerate(ui.PreviewImage(torch.from_numpy(np.stack(pictures)).float() / 255, cls=cls).values))
+        saved.update(enumerate(preview(torch.from_numpy(np.stack(pictures)).float() / 255, cls).values))
     return saved
 
 

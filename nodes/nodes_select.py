@@ -73,8 +73,8 @@ class ASCED_Gate(io.ComfyNode):
                 io.Boolean.Output(
                     "clean",
                     display_name="clean",
-                    tooltip="True if every image was watched, none was rejected, and no region was left alone as "
-                    "larger than max_area.",
+                    tooltip="True if every image was watched and no region was found, not even one larger than "
+                    "max_area.",
                 ),
                 io.String.Output("summary", display_name="summary", tooltip="What was found, as text."),
                 sockets.Report.Output(
@@ -104,7 +104,7 @@ class ASCED_Gate(io.ComfyNode):
             _picked(samples, rejected),
             max(verdict.score for verdict in found),
             sum(verdict.regions for verdict in found),
-            not rejected and all(verdict.looked_at and not verdict.too_large for verdict in found),
+            all(image.state == "clean" for image in report.images),
             report.summary(),
             part_of(report, kept) if kept else ExecutionBlocker(None),
         )

@@ -78,6 +78,9 @@ def _open_settings(page: Page) -> None:
 WATCHED, CORRECTED = "Watching, step 11", "corrected at step"
 SHOTS = {
     HELP / "ASCED_KSampler": Shot("first look", ("ASCED_KSampler",), (WATCHED, CORRECTED)),
+    HELP / "ASCED_DraftAndPick": Shot("draft and pick", ("ASCED_DraftAndPick", "The best four, with their report")),
+    HELP / "ASCED_DraftSheet": Shot("draft and pick", ("ASCED_DraftSheet",)),
+    HELP / "ASCED_Drafts": Shot("drafts", ("ASCED_Drafts", "ASCED_KSampler")),
     HELP / "ASCED_KSamplerAdvanced": Shot("advanced", ("ASCED_KSamplerAdvanced",), (CORRECTED,)),
     HELP / "ASCED_SamplerCustomAdvanced": Shot("custom", ("ASCED_SamplerCustomAdvanced",), (CORRECTED,)),
     HELP / "ASCED_ApplyToModel": Shot("patched", ("ASCED_ApplyToModel", "KSampler")),
@@ -148,6 +151,12 @@ def graphs() -> dict[str, dict[str, Any]]:
     advanced = {key: value for key, value in run.items() if key not in ("seed", "denoise")}
     guider = {key: run[key] for key in ("model", "positive", "negative", "cfg")}
     return {
+        "drafts": demo_model("pixel", 8) | {
+            "model": node("ASCED_DemoModel", digit="4", variant="pixel"),
+            "drafts": node("ASCED_Drafts", keep=2, decide_at=0.28),
+            "sampler": node("ASCED_KSampler", **run, drafts=["drafts", 0]),
+            "sheet": node("ASCED_DraftSheet", report=["sampler", 2]),
+        },
         "advanced": base | views | {
             "sampler": node("ASCED_KSamplerAdvanced", **advanced, noise_seed=7, add_noise="enable", start_at_step=0,
                             end_at_step=10000, return_with_leftover_noise="disable"),

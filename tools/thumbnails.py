@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import ComfyPage, chromium, missing
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
@@ -27,9 +27,10 @@ PICTURES = {  # titles of the nodes that show them
     "ASCED - detailer": ("Before", "Mask", "After"),
     "ASCED - baselines": ("Before", "TTC", "State replacement", "Score clipping"),
 }
-# node, index among its pictures, label; a wide picture fills a row
+# node, index among its pictures, label; a wide picture fills a row, a single one the sheet
 SHEETS = {
     "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
+    "ASCED - draft and pick": (("ASCED_DraftSheet", 0, ""),),
     "ASCED - best of batch": (
         ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
@@ -90,6 +91,8 @@ def sheet_of(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Im
     half, left, top = SIDE // 2 - 2, 0, 0
     for title, place, label in SHEETS[name]:
         picture = Image.open(io.BytesIO(server.view(outputs[by_title[title]]["images"][place]))).convert("RGB")
+        if len(SHEETS[name]) == 1:
+            return ImageOps.pad(picture, (SIDE, SIDE), Image.Resampling.LANCZOS, color="white")
         wide = picture.width > 1.5 * picture.height
         picture = picture.resize((SIDE if wide else half, half), Image.Resampling.LANCZOS)
         if label:

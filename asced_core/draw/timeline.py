@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..maps import Picture, without_nan
 from ..report.report import Report, plain
@@ -55,15 +56,20 @@ def change_strip(report: Report, image: int) -> Picture:
 
 def last_frame(report: Report, image: int) -> Picture:
     """The last predicted image in the trace, RGB uint8 [h,w,3]; what is not finite is black."""
-    frame = without_nan(report.frames[image, -1], instead=-1.0).transpose(1, 2, 0)
-    picture: Picture = ((frame + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
+    return picture_of(report.frames[image, -1])
+
+
+def picture_of(frame: NDArray[np.floating]) -> Picture:
+    """A predicted image [3,h,w], about -1 to 1, as RGB uint8 [h,w,3]; what is not finite is black."""
+    colors = without_nan(frame, instead=-1.0).transpose(1, 2, 0)
+    picture: Picture = ((colors + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
     return picture
 
 
-def thumbnail(picture: Picture) -> Picture:
-    """An image RGB uint8 [H,W,3] averaged down to at most 512 pixels per side; smaller ones are returned unchanged."""
+def thumbnail(picture: Picture, side: int = THUMBNAIL) -> Picture:
+    """An image RGB uint8 [H,W,3] averaged down to at most ``side`` pixels per side; a smaller one is unchanged."""
     height, width = picture.shape[:2]
-    scale = THUMBNAIL / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1:
         return picture
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -27,7 +27,7 @@ class Call:
 
     Attributes:
         asked: its arguments; ``sigma`` is the noise level that the model was told.
-        x: the state.
+        x: the state that the model got: once there is a corrected run, its images take their state from there.
         denoised: the model's prediction.
         returned: what the sampler got: the prediction, or a steered one.
         drawn: number of draws in this step before the call.
@@ -102,30 +102,32 @@ class WatchedModel:
         with self._tape.paused() if self._tape else nullcontext():
             first = Asked(x, sigma, args, options)
             before = self._effects.read() if self.undoable else None
-            denoised = self._predict(first)
+            denoised, given = self._predict(first)
             returned = denoised if self.steer is None else self.steer(sigma, denoised)
-            kept = (x.clone(), denoised.clone()) if self._copies else (x, denoised)
+            kept = (given.clone(), denoised.clone()) if self._copies else (given, denoised)
             self.step.append(Call(first, *kept, returned, self._tape.position if self._tape else 0, before))
             return returned
 
-    def _predict(self, first: Asked) -> Tensor:
-        """The first run's prediction; the corrected run gets its own from the same call."""
+    def _predict(self, first: Asked) -> tuple[Tensor, Tensor]:
+        """The first run's prediction, and its state; the corrected run gets its own prediction from the same call."""
         theirs, corrected = self._asked(), self._corrected
         if theirs is None or corrected is None:
-            return self._call(first)
+            return self._call(first), first.x
         # stays on the device and is read once, at the end
         apart = (torch.as_tensor(theirs.sigma) - first.sigma).abs() > self.tolerance * torch.as_tensor(first.sigma)
         self._apart = apart.any() if self._apart is None else self._apart | apart.any()
         both = replace(first, x=torch.where(corrected.places, theirs.x, first.x))
+        state = first.x
         if corrected.world is None:
-            denoised = self._theirs = self._call(both)
+            denoised, state = self._call(both), both.x
+            self._theirs = denoised
         else:
             denoised = self._call(first)
             # with its own options: a sampler's hook that reads its guidance must not see the other run's
             with corrected.world.entered():
                 self._theirs = self._call(replace(both, options=theirs.options), extra=True)
         corrected.run.answer(self._theirs)
-        return denoised
+        return denoised, state
 
     def _asked(self) -> Asked | None:
         """The corrected run's share of this call; None if it has none."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .outcome import plural
+from .outcome import NAMED, enumerated, plural
 from .ranking import Ranked, best_first
 
 
@@ -45,10 +45,12 @@ class Drafts:
         return [order.index(place) + 1 for place in range(len(order))]
 
     def summary(self) -> str:
-        """One sentence for the user."""
+        """One sentence for the user, with drafts counted from 1."""
+        kept = [place + 1 for place in self.kept]
+        finished = "all" if self.all_kept else enumerated(kept) if len(kept) <= NAMED else str(len(kept))
         return (
             f"{plural(len(self.ranked), 'draft')} compared after step {self.step + 1} of {self.steps}; "
-            f"{', '.join(str(place + 1) for place in self.kept)} finished."
+            f"{finished} finished."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,6 +65,5 @@ class Drafts:
 
 
 def picked(batch: Sequence[Ranked], keep: int, always: Sequence[int] = ()) -> tuple[int, ...]:
-    """Places of the drafts that are finished, ascending: those named in ``always``, then the best, ``keep`` in all."""
-    order = dict.fromkeys((*always, *best_first(batch)))
-    return tuple(sorted(list(order)[: max(keep, len(always))]))
+    """Places of the drafts that are finished, ascending: the ``keep`` best, and those named in ``always``."""
+    return tuple(sorted({*best_first(batch)[:keep], *always}))

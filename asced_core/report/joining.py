@@ -47,11 +47,11 @@ def joined(reports: Sequence[Report]) -> Report:
 def with_drafts(report: Report, drafts: Drafts) -> Report:
     """A report with what became of the drafts; about all of them, or about the finished ones alone.
 
-    Each image keeps the run score that it had beside all drafts.
+    Each image knows its draft, and keeps the run score that it had beside all drafts.
     """
     frames = report.run.frames
     places = drafts.kept if len(report.images) == len(drafts.kept) * frames else range(len(drafts.ranked))
-    each = [drafts.ranked[place] for place in places for _ in range(frames)]
-    images = (replace(image, run_score=own) for image, own in zip(report.images, each, strict=True))
+    each = zip(report.images, (place for place in places for _ in range(frames)), strict=True)
+    images = tuple(replace(image, run_score=drafts.ranked[place], draft=place) for image, place in each)
     caution = (DIFFERENT_PROMPTS,) if report.run.several_prompts else ()
-    return replace(report, images=tuple(images), drafts=drafts, notes=(*report.notes, *caution))
+    return replace(report, images=images, drafts=drafts, notes=(*report.notes, *caution))

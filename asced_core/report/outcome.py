@@ -28,9 +28,13 @@ def listed(places: Sequence[int], what: str) -> str:
     """``image 1``, ``images 0, 2 and 5``, ``9 images``."""
     if len(places) > NAMED:
         return plural(len(places), what)
-    names = [str(place) for place in places]
-    head = ", ".join(names[:-1])
-    return f"{what}s {head} and {names[-1]}" if head else f"{what} {names[0]}"
+    return f"{what if len(places) == 1 else f'{what}s'} {enumerated(places)}"
+
+
+def enumerated(numbers: Sequence[int]) -> str:
+    """``1``, ``0 and 2``, ``0, 2 and 5``."""
+    *head, last = (str(number) for number in numbers)
+    return f"{', '.join(head)} and {last}" if head else last
 
 
 def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:

@@ -34,6 +34,7 @@ class ImageReport:
         looked_at: False if the run was not watched, or if the whole image was excluded.
         too_large: number of regions that were left alone because of ``max_area``.
         run_score: how well its run was going early on, beside the rest of its batch; None if that was not read.
+        draft: which of the drafts it is, from 0; None if the run had none.
     """
 
     index: int
@@ -44,6 +45,7 @@ class ImageReport:
     looked_at: bool = True
     too_large: int = 0
     run_score: Ranked | None = None
+    draft: int | None = None
 
     @property
     def flagged(self) -> bool:
@@ -171,11 +173,12 @@ class Report:
         return self.mask_at(*self.size)
 
     def summary(self) -> str:
-        """Text for the user: what was detected and corrected, followed by the notes."""
+        """Text for the user: what became of the drafts, what was detected and corrected, and the notes."""
+        drafts = [] if self.drafts is None else [self.drafts.summary()]
         if self.decision is None:
-            return " ".join(self.notes) or "Not watched."
+            return " ".join([*drafts, *self.notes]) or "Not watched."
         what = "frame" if self.run.frames > 1 else "image"
-        return " ".join([*self._found(what, self.decision), *remarks(self.images, what), *self.notes])
+        return " ".join([*drafts, *self._found(what, self.decision), *remarks(self.images, what), *self.notes])
 
     def _found(self, what: str, decision: int) -> list[str]:
         """What was detected and corrected, as a sentence; none if there was nothing to look at."""

@@ -60,17 +60,22 @@ def verdicts(report: Report) -> list[Verdict]:
 def passing(report: Report, max_share: float = 1.0, drop: float = 0.0) -> list[int]:
     """Indices of the images or videos that pass; none that is not measurable.
 
-    An image that nobody looked at has no marks, so it is not rejected for them.
+    An image that nobody looked at has no marks, so it is not rejected for them; and without a run score, either, it is
+    not dropped as one of the worst.
 
     Args:
         report: the run's report.
         max_share: most marked area, 0 to 1; with 0 only images without regions pass.
         drop: share of the images that is dropped as the worst, 0 to 1, rounded down to whole images.
     """
-    order = ranking(report)
-    kept = set(order[: len(order) - int(drop * len(order) + 1e-9)])
-    found = enumerate(verdicts(report))
-    return [place for place, verdict in found if place in kept and verdict.measurable and verdict.area <= max_share]
+    found, order = verdicts(report), ranking(report)
+    known = [place for place in order if found[place].run_score is not None or found[place].looked_at]
+    dropped = set(known[max(0, len(known) - int(drop * len(order) + 1e-9)) :])
+    return [
+        place
+        for place, verdict in enumerate(found)
+        if place not in dropped and verdict.measurable and verdict.area <= max_share
+    ]
 
 
 def best(report: Report, count: int) -> list[int]:

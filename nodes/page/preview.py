@@ -64,9 +64,7 @@ class Preview:
         pixels = np.asarray(picture.convert("RGB"))
         mask = resize_mask(marked, *pixels.shape[:2])
         drawn = Image.fromarray(draw_overlay(pixels, mask, opacity=settings.opacity, color=settings.color))
-        bar = get_progress_state().nodes.get(self._node_id)  # its values stay as the sampler node has set them
-        value, total = (bar["value"], bar["max"]) if bar else (step + 1, trajectory.schedule.steps)
-        ComfyAPISync().execution.set_progress(value, total, self._node_id, drawn)
+        _send(self._node_id, drawn, (step + 1, trajectory.schedule.steps))
 
     def _picture(self, denoised: torch.Tensor) -> Image.Image | None:
         """ComfyUI's own preview picture of a prediction; None if there is none for this model."""
@@ -78,3 +76,17 @@ class Preview:
         preview = self._previewer.decode_latent_to_preview_image("JPEG", denoised)
         picture = preview[1] if isinstance(preview, tuple) and len(preview) > 1 else None
         return picture if isinstance(picture, Image.Image) else None
+
+
+def show_last(picture: torch.Tensor) -> None:
+    """Puts a picture [1,H,W,3] in the place of the last preview, which the page keeps in front of a node's own ones."""
+    context = get_executing_context()
+    if context is not None and args.preview_method != LatentPreviewMethod.NoPreviews:
+        _send(context.node_id, picture, (1, 1), whole=True)
+
+
+def _send(node_id: str, picture: Any, progress: tuple[float, float], whole: bool = False) -> None:
+    """Sends a preview picture; ``progress`` is for a node without a progress bar, ``whole`` keeps a large picture."""
+    bar = get_progress_state().nodes.get(node_id)  # its values stay as the sampler node has set them
+    value, total = (bar["value"], bar["max"]) if bar else progress
+    ComfyAPISync().execution.set_progress(value, total, node_id, picture, ignore_size_limit=whole)

@@ -51,18 +51,18 @@ class Job:
         self, places: Sequence[int], options: DraftOptions, callback: Callback | None = None
     ) -> tuple[dict[str, Any], Report, dict[str, Any]]:
         """Samples some of the drafts together: the finished LATENT, its report, and the uncorrected LATENT."""
-        run = OneRun()
-        model = patch_model(self.model, self.detection, self.correction, run, options)
-        alone = places[0] if len(places) == 1 else None
+        run, alone = OneRun(), places[0] if len(places) == 1 else None
+        detection = self.detection if alone is None else self.detection.of_one(alone, len(self.options.seeds))
+        model = patch_model(self.model, detection, self.correction, run, options)
         done = sample_seeds(
             model,
             [self.options.seeds[place] for place in places],
             rows_of(self.latent, places),
-            *(conditioning_of(given, alone) for given in (self.positive, self.negative)),
+            *conditioning_of(alone, self.positive, self.negative),
             callback=callback,
             **self.widgets,
         )
-        report = run.report_of(done, self.model, self.detection, self.correction, self.widgets["denoise"] <= 0)
+        report = run.report_of(done, self.model, detection, self.correction, self.widgets["denoise"] <= 0)
         return run.finished(done), report, run.original_of(done)
 
 
@@ -74,7 +74,8 @@ def all_at_once(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
 def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     """Samples the drafts one after another: each in a run of its own, so that a card has to hold one image only."""
     count, options = len(job.options.seeds), job.options
-    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, min(options.keep, count))
+    most = min(options.keep + len(options.always), count)
+    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, most)
     drafts = [OneDraft() for _ in range(count)]
     results = []
     for place, draft in enumerate(drafts):
@@ -129,6 +130,7 @@ class _Progress:
         self._first = step_at(steps, decide_at) + 1  # steps of a draft
         self._rest, self._drafts = steps - self._first, drafts
         self._total = drafts * self._first + keep * self._rest
+        self._shown = 0  # highest step so far
         self._callback = latent_preview.prepare_callback(model, self._total)
 
     def of_draft(self, place: int) -> Callback:
@@ -142,6 +144,8 @@ class _Progress:
     def _from(self, before: int, hidden: int) -> Callback:
         def callback(step: int, denoised: torch.Tensor, x: torch.Tensor, _: int) -> None:
             if step >= hidden:
-                self._callback(before + step, denoised, x, self._total)
+                # a run that is not watched is finished as a draft, and takes more steps than one
+                self._shown = min(max(self._shown, before + step), self._total - 1)
+                self._callback(self._shown, denoised, x, self._total)
 
         return callback

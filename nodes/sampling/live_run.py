@@ -122,8 +122,8 @@ class LiveRun:
 
     def _pick(self, step: int, call: Call) -> None:
         """Picks the drafts that are finished, after the step of that decision."""
-        if self.picking is not None and self.picking.due(step):
-            self.picking.pick(self.trajectory, self.watched, call, self.patches)
+        if self.picking is not None and self.picking.due(step) and self.trajectory.score.known:
+            self.picking.pick(step, self.trajectory, self.watched, call, self.patches)
 
     def _watch(self, step: int, call: Call) -> None:
         trajectory, window = self.trajectory, self.trajectory.schedule.window

@@ -18,11 +18,11 @@ from .network import around_network
 from .patch_state import PatchState
 
 
-class StoppedError(Exception):
-    """The draft is done; it ends the sampler's function."""
+class StoppedError(BaseException):
+    """The draft is done; it ends the sampler's function, also one that handles the errors of a model."""
 
 
-class DivergedError(Exception):
+class DivergedError(BaseException):
     """The run asks for something else than its draft did, so it has to be computed from its start."""
 
 
@@ -37,7 +37,8 @@ class OneDraft:
         self.done = False
         self._calls: list[list[torch.Tensor]] = []  # the network's answers in each call of the model
         self._next: torch.Tensor | None = None  # the state of the first call after the draft
-        self._after: Any = None  # what the patches remembered then
+        self._before: Any = None  # what the patches remembered at its start
+        self._after: Any = None  # and at the first call after it
 
     @property
     def calls(self) -> int:
@@ -58,18 +59,18 @@ class OneDraft:
         return self._replayed(model, patches) if self.done else self._recorded(model, patches)
 
     def _recorded(self, model: Any, patches: PatchState) -> Callable[[Asked], torch.Tensor]:
-        before = patches.read()
+        self._before = patches.read()
 
         def record(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
             out: torch.Tensor = executor(*args, **kwargs)
-            self._calls[-1].append(out)
+            self._calls[-1].append(out.clone())  # a patch may change its own in place
             return out
 
         def answer(asked: Asked) -> torch.Tensor:
             if self.done:
                 self._next, self._after = asked.x.cpu(), patches.read()
                 self._calls = [[out.cpu() for out in call] for call in self._calls]
-                patches.write(before)
+                patches.write(self._before)
                 raise StoppedError
             self._calls.append([])
             return around_network(asked, record).of(model)
@@ -79,6 +80,7 @@ class OneDraft:
     def _replayed(self, model: Any, patches: PatchState) -> Callable[[Asked], torch.Tensor]:
         position = 0
         silent = Controls(lambda _: NoControl())
+        patches.write(self._before)  # the same start as that of the draft, whatever was finished in between
 
         def answer(asked: Asked) -> torch.Tensor:
             nonlocal position
@@ -104,6 +106,6 @@ def _player(outputs: list[torch.Tensor]) -> Callable[..., torch.Tensor]:
         out = next(left, None)
         if out is None or out.shape != x.shape:
             raise DivergedError
-        return out.to(x.device)
+        return out.to(x.device, copy=True)
 
     return replay

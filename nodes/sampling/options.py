@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...asced_core import Space
 from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
@@ -37,6 +38,11 @@ class DetectionOptions:
     only_here: torch.Tensor | None = None
     protect: torch.Tensor | None = None
     learned_on: Origin = field(default_factory=Origin)
+
+    def of_one(self, place: int, count: int) -> DetectionOptions:
+        """The same for one image or video of a batch of ``count``: of masks for each, or for each frame, its own."""
+        only_here, protect = (_of_one(mask, place, count) for mask in (self.only_here, self.protect))
+        return replace(self, only_here=only_here, protect=protect)
 
     def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
         """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None if there is no limit.
@@ -86,6 +92,7 @@ class DraftOptions:
         always: places of images that are finished in any case, from 0.
         seeds: seed of each image; empty if they share the seed of the run.
         draft: the run is this draft alone: it is recorded, or finished if it was; None is a run with the whole batch.
+        space: what the runs of these drafts look at, once one of them has loaded its decoder.
     """
 
     keep: int
@@ -93,11 +100,18 @@ class DraftOptions:
     always: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
     draft: OneDraft | None = None
+    space: list[Space] = field(default_factory=list)
 
 
 DEFAULT_DETECTION = DetectionOptions()
 DEFAULT_CORRECTION = CorrectionOptions()
 DEFAULT_DRAFTS = DraftOptions(keep=1)
+
+
+def _of_one(mask: torch.Tensor | None, place: int, count: int) -> torch.Tensor | None:
+    if mask is None or mask.ndim < 3 or len(mask) == 1 or len(mask) % count:
+        return mask
+    return mask.unflatten(0, (count, -1))[place]
 
 
 def _checked(name: str, mask: torch.Tensor, images: int, height: int, width: int) -> np.ndarray:

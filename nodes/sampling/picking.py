@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_base
@@ -26,6 +27,10 @@ COUPLED = tuple(
     getattr(comfy.model_base, name) for name in ("SVD_img2vid", "SV3D_u", "SV3D_p") if hasattr(comfy.model_base, name)
 )
 HOSTS = {"transformer_options", "to_load_options", "wrappers", "sample_sigmas"}  # model options that ComfyUI sets
+COMPUTED_ALL = (
+    "All drafts were computed to the end: with a patch, guider or model of this run, the images of a batch depend on "
+    "each other."
+)
 
 
 class Picking:
@@ -62,12 +67,13 @@ class Picking:
 
     def due(self, step: int) -> bool:
         """True once, after the step of the decision."""
-        return self.drafts is None and self.step <= step < self._steps - 1
+        return self.drafts is None and self.step <= step
 
-    def pick(self, trajectory: Trajectory, watched: WatchedModel, call: Call, patches: PatchState) -> None:
-        """Picks the drafts after the last observed step, and lets the model answer for them alone.
+    def pick(self, step: int, trajectory: Trajectory, watched: WatchedModel, call: Call, patches: PatchState) -> None:
+        """Picks the drafts after a step, and lets the model answer for them alone.
 
         Args:
+            step: that was observed last; after the last one of the run, there is nothing left to save.
             trajectory: of the run; nothing will be found in the other images.
             watched: the sampler's model.
             call: its last call with the whole batch.
@@ -84,15 +90,17 @@ class Picking:
             draft.done = True
         if len(kept) == count:
             return
-        rows = KeptRows(watched.model, kept, call.denoised)
+        if step < self._steps - 1:
+            self._narrow(KeptRows(watched.model, kept, call.denoised), watched, call, patches)
+        if not self.note:
+            trajectory.exclude([place not in kept for place in range(count) for _ in range(frames)])
+
+    def _narrow(self, rows: KeptRows, watched: WatchedModel, call: Call, patches: PatchState) -> None:
+        """Lets the model answer for the kept images alone, if it can."""
         if self.checks and not self._agrees(rows, call, patches):
-            self.note = (
-                "All drafts were computed to the end: with a patch, guider or model of this run, the images of a batch "
-                "depend on each other."
-            )
-            return
-        watched.answering = rows
-        trajectory.exclude([place not in kept for place in range(count) for _ in range(frames)])
+            self.note = COMPUTED_ALL
+        else:
+            watched.answering = rows
 
     def _agrees(self, rows: KeptRows, call: Call, patches: PatchState) -> bool:
         """True if the kept images get the same answer without the others; the call is undone."""
@@ -101,7 +109,7 @@ class Picking:
         before = patches.read() if call.before is None else call.before
         try:
             with World(patches, before).entered():
-                return rows.agrees(call.asked, call.denoised, tolerance)
+                return rows.agrees(replace(call.asked, x=call.x), call.denoised, tolerance)
         except comfy.model_management.InterruptProcessingException:
             raise
         except Exception:  # of a patch that knows the size of the batch
@@ -127,4 +135,12 @@ def _is_stock(guider: Any) -> bool:
         and not {name for name, value in options.items() if value} - HOSTS
         and not {name for name, value in inner.items() if value} - HOSTS
         and all(list(by_key) in ([], ["ASCED"]) for by_key in inner.get("wrappers", {}).values())
+        and not any(_knows_the_batch(cond) for conds in guider.conds.values() for cond in conds)
     )
+
+
+def _knows_the_batch(cond: dict[str, Any]) -> bool:
+    """True if conditioning brings code that may be made for one size of the batch."""
+    control = cond.get("control")
+    own = control is None or type(control).__module__.startswith("comfy.")
+    return "gligen" in cond or not own

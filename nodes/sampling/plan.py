@@ -130,7 +130,9 @@ def make_plan(
     if settings.space == "vae":
         check_vae(detection.vae, shape, "Detection in space vae")
         looking = make_codec(detection.vae)
-    space = make_space(patcher, shape, settings, looking)
+    shared = [] if drafts is None else drafts.space
+    if not shared:
+        shared.append(make_space(patcher, shape, settings, looking))
     schedule = _schedule(patcher.get_model_object("model_sampling"), function.sigmas, settings)
     acting, decision = correction.settings, schedule.window.decision
     notes: tuple[str, ...] = ()
@@ -145,7 +147,7 @@ def make_plan(
         function,
         shape,
         schedule,
-        space,
+        shared[0],
         detection,
         acting,
         seed,

@@ -19,7 +19,7 @@ import torch
 
 from ...asced_core import CorrectionSettings, DetectionSettings, Report, RunFacts, Trajectory, unwatched_report
 from ...asced_core.baselines.steering import Steering
-from ...asced_core.kdiffusion import SAME_SIGMA, GlobalGenerators, NoiseTape, Stopwatch, WatchedModel
+from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedModel
 from ...asced_core.maps import frames_of
 from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
@@ -77,16 +77,13 @@ class Run:
         draft = None if self._plan.drafts is None else self._plan.drafts.draft
         if draft is None:
             return self._once(model, x, *args, **options)
-        generators = GlobalGenerators(x.device)
-        before = generators.read()
         try:
             return self._once(model, x.clone(), *args, **options)
         except StoppedError:
             return x  # nothing looks at it
         except DivergedError:
             draft.forget()
-            generators.write(before)
-            return self._once(model, x, *args, **options)
+        return self._once(model, x, *args, **options)  # with nothing of the first attempt in memory
 
     def _once(
         self,

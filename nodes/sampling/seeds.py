@@ -10,6 +10,8 @@ import comfy.utils
 import latent_preview
 import torch
 
+from .latents import batch_indices
+
 MOST = 2**64 - 1
 
 
@@ -34,22 +36,55 @@ def repeated(latent: dict[str, Any], count: int) -> dict[str, Any]:
         )
     if len(samples) == count:
         return latent
-    return {**latent, "samples": samples.repeat(count, *[1] * (samples.ndim - 1))}
+    out = {**latent, "samples": samples.repeat(count, *[1] * (samples.ndim - 1))}
+    if (indices := batch_indices(latent)) is not None:  # a noise index for each, as in ComfyUI's Repeat Latent Batch
+        out["batch_index"] = [indices[0] + place for place in range(count)]
+    return out
 
 
-def conditioning_of(conditioning: Any, place: int | None) -> Any:
+def conditioning_of(place: int | None, *each: Any) -> list[Any]:
     """CONDITIONING for one image of a batch: ComfyUI gives each image its own row, in turn; None is the whole batch."""
     if place is None:
-        return conditioning
+        return list(each)
+    controls: dict[int, Any] = {}  # ComfyUI computes prompts together if they share a ControlNet
     return [
-        [_row("", tensor, place), {name: _row(name, value, place) for name, value in options.items()}]
-        for tensor, options in conditioning
+        [
+            [_row("", tensor, place), {name: _option(name, value, place, controls) for name, value in options.items()}]
+            for tensor, options in conditioning
+        ]
+        for conditioning in each
     ]
+
+
+def _option(name: str, value: Any, place: int, controls: dict[int, Any]) -> Any:
+    if name == "control":
+        return controls.setdefault(id(value), _control_row(value, place))
+    if isinstance(value, list) and all(isinstance(one, torch.Tensor) for one in value):
+        return [_row("", one, place) for one in value]  # such as reference latents
+    return _row(name, value, place)
 
 
 def _row(name: str, value: Any, place: int) -> Any:
     batch = isinstance(value, torch.Tensor) and value.ndim > 0 and not (name == "mask" and value.ndim == 2)
     return value[place % len(value)][None] if batch and len(value) > 1 else value
+
+
+def _control_row(control: Any, place: int) -> Any:
+    """A ControlNet with the hint of one image, and so those before it; itself if it has no hint for each."""
+    hint = _row("", getattr(control, "cond_hint_original", None), place)
+    more = getattr(control, "extra_concat_orig", [])
+    masks = [_row("", one, place) for one in more]
+    before = getattr(control, "previous_controlnet", None)
+    earlier = None if before is None else _control_row(before, place)
+    if hint is getattr(control, "cond_hint_original", None) and earlier is before and _all_same(masks, more):
+        return control
+    own = control.copy()
+    own.cond_hint_original, own.extra_concat_orig, own.previous_controlnet = hint, masks, earlier
+    return own
+
+
+def _all_same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return all(one is other for one, other in zip(some, others, strict=True))
 
 
 def sample_seeds(

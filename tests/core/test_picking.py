@@ -12,10 +12,11 @@ pytest.importorskip("torch_fidelity", reason="the benchmarks' packages are not i
 
 from benchmarks.hands import HandSampler, record, to_uint8
 from benchmarks.picking import affordable, price
-from benchmarks.picking_figures import auroc, coverage, members, partition, pick
+from benchmarks.picking_figures import coverage, partition, pick
 from benchmarks.picking_runs import real_features
 from benchmarks.picking_signals import by_value
 from benchmarks.picking_varied import Variation, record_variation
+from benchmarks.ranking import auroc, members
 
 LABELS = np.arange(90) % 10
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from asced_core import ImageReport, Region
+from asced_core.detect.run_score import RunScore
+from asced_core.report.ranking import ranked
 from asced_core.report.selection import best, part_of, passing, verdicts
 
 
@@ -80,7 +82,64 @@ def test_a_video_with_one_frame_that_is_not_measurable_is_not_measurable(batch):
     assert passing(videos, 1.0) == [1] and best(videos, 2) == [1, 0]
 
 
+def _scored(batch, *sharpness):
+    own = ranked([RunScore(value) for value in sharpness])
+    return replace(
+        batch, images=tuple(replace(image, run_score=one) for image, one in zip(batch.images, own, strict=True))
+    )
+
+
+def test_the_run_score_ranks_before_the_marked_area(batch):
+    scored = _scored(batch, 3, 1, 6, 2, 5, 4)
+    assert best(scored, 6) == [2, 4, 5, 0, 3, 1]
+    assert best(_scored(batch, *[1] * 6), 6) == best(batch, 6)  # equal ones go by marked area
+    part = part_of(scored, [4, 0])
+    assert best(part, 2) == [0, 1] and part.images[0].run_score == scored.images[4].run_score
+
+
+def test_an_image_without_a_finite_run_score_follows_those_with_one(batch):
+    scored = _scored(batch, 3, float("nan"), 6, 2, 5, 4)
+    assert best(scored, 6) == [2, 4, 5, 0, 3, 1]
+    assert passing(scored, drop=1 / 6) == [0, 2, 3, 4, 5]
+    lost = _with(scored, 2, measurable=False)  # it turned NaN after its score was read
+    assert best(lost, 6) == [4, 5, 0, 3, 1, 2] and passing(lost) == [0, 1, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("drop", "kept"),
+    [
+        (0.0, [0, 1, 2, 3, 4, 5]), (0.16, [0, 1, 2, 3, 4, 5]), (1 / 6, [0, 2, 3, 4, 5]), (0.5, [2, 4, 5]),
+        (0.99, [2]), (1.0, []),
+    ],
+)  # fmt: skip
+def test_a_share_of_the_worst_is_dropped_rounded_down(batch, drop, kept):
+    assert passing(_scored(batch, 3, 1, 6, 2, 5, 4), drop=drop) == kept
+
+
+def test_share_and_marked_area_both_have_to_be_passed(batch):
+    scored = _scored(batch, 3, 1, 6, 2, 5, 4)
+    assert passing(scored, 4 / 64, 0.5) == [4, 5]  # image 2 ranks first, but too much of it is marked
+    assert passing(scored, 0.0, 0.5) == [5]
+
+
+def test_a_single_image_is_dropped_only_by_the_whole_share(batch):
+    alone = part_of(_scored(batch, 3, 1, 6, 2, 5, 4), [0])
+    assert passing(alone, drop=0.99) == [0] and passing(alone, drop=1.0) == []
+
+
+def test_a_video_is_ranked_by_its_own_run_score(batch):
+    own = ranked([RunScore(1.0), RunScore(2.0)])
+    images = tuple(replace(image, run_score=own[place // 3]) for place, image in enumerate(batch.images))
+    videos = replace(batch, images=images, run=replace(batch.run, frames=3))
+    assert best(videos, 2) == [1, 0] and passing(videos, drop=0.5) == [1]
+
+
 def test_of_a_run_that_was_not_watched_all_images_pass_in_their_order(batch):
     unwatched = replace(batch, images=tuple(ImageReport(i, 0.0, (), False, looked_at=False) for i in range(6)),
                         labels=np.zeros_like(batch.labels))  # fmt: skip
     assert passing(unwatched, 0.0) == best(unwatched, 6) == list(range(6))
+
+
+def test_what_was_not_watched_at_all_is_not_dropped_as_the_worst(batch):
+    blind = replace(batch, images=tuple(replace(image, looked_at=False) for image in batch.images))
+    assert passing(blind, 1.0, 0.5) == list(range(len(blind.images)))

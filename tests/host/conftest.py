@@ -243,3 +243,44 @@ def asced_models(host, tmp_path):
     yield tmp_path
     paths.remove(str(tmp_path))
     folder_paths.filename_list_cache.pop("asced", None)
+
+
+@pytest.fixture
+def drafted(run_node, hands, latent, detection):
+    """ASCED_DraftAndPick on the demo model, 4 drafts of 16x16 cells from seed 5; latent, report and places.
+
+    By default, nothing is found.
+    """
+    from .drafts import WIDGETS, places_of
+
+    def sample(model=None, keep=2, drafts=4, decide_at=0.28, seed=5, **options):
+        given = options.pop("latent_image", None) or latent(1, 16)
+        options.setdefault("detection", detection(**BLIND))
+        prompts = {
+            "positive": options.pop("positive", hands.positive),
+            "negative": options.pop("negative", hands.negative),
+        }
+        out = run_node(
+            "ASCED_DraftAndPick", model=model or hands.eps, seed=seed, drafts=drafts, keep=keep, decide_at=decide_at,
+            latent_image=given, **prompts, **{**WIDGETS, **options},
+        )  # fmt: skip
+        return out[0]["samples"], out[2], places_of(out[4], seed)
+
+    return sample
+
+
+@pytest.fixture
+def ksampler(host, hands, latent):
+    """ComfyUI's KSampler with the same model and widgets, on one image; the latent."""
+    from .drafts import WIDGETS
+
+    def sample(model=None, seed=5, latent_image=None, positive=None, negative=None, **options):
+        widgets = {**WIDGETS, **options}
+        denoise = widgets.pop("denoise")
+        prompts = positive or hands.positive, negative or hands.negative
+        given = latent_image or latent(1, 16)
+        return host.common_ksampler(model or hands.eps, seed, *widgets.values(), *prompts, given, denoise=denoise)[0][
+            "samples"
+        ]
+
+    return sample

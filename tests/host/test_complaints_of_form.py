@@ -114,7 +114,7 @@ def test_noise_indices_as_a_tensor_stopped_the_sampler(hands, corrected, stock, 
 def test_one_noise_index_without_a_dimension(hands, corrected, latent, settings, run_node):
     samples, _, report = corrected(with_artifact(hands.eps), latent=latent(1, batch_index=[4]), settings=settings)
     given = {"samples": samples, "batch_index": torch.tensor(4)}
-    assert run_node("ASCED_Gate", samples=given, report=report, max_marked_percent=100.0)[0]["batch_index"] == [4]
+    assert run_node("ASCED_Gate", samples=given, report=report, drop_worst_percent=0.0)[0]["batch_index"] == [4]
 
 
 # -------------------------------------------------------------------------------------------- gradients, cfg 1

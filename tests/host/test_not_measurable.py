@@ -54,7 +54,7 @@ def test_the_black_image_was_called_the_best(broken, run_node, caplog):
     assert "1" not in indices and best["samples"].isfinite().all() and np.isfinite(score)
     assert all(image.measurable for image in report.images)
     assert run_node("ASCED_BestOfBatch", count=4, **given)[2].endswith(", 1")
-    kept, rejected, score, _, clean, summary, report = run_node("ASCED_Gate", max_marked_percent=100.0, **given)
+    kept, rejected, score, _, clean, summary, report = run_node("ASCED_Gate", drop_worst_percent=0.0, **given)
     assert kept["batch_index"] == [0, 2, 3] and rejected["batch_index"] == [1] and clean is False
     assert np.isfinite(score) and "could not be measured" not in report.summary()
     assert "Image 1 could not be measured: its values are NaN or infinite." in summary

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 
 def _gate(run_node, samples, report):
-    return run_node("ASCED_Gate", samples={"samples": samples}, report=report, max_marked_percent=100.0)[4]
+    return run_node("ASCED_Gate", samples={"samples": samples}, report=report, drop_worst_percent=0.0)[4]
 
 
 @pytest.mark.parametrize("widgets", [{"threshold": 0.0}, {"threshold": 0.1}, {"mode": "paper"}])
@@ -73,4 +75,4 @@ def test_the_status_of_a_run_that_nobody_watched(corrected, detection, run_node,
     samples, _, report = corrected(steps=2)
     assert report.summary().startswith("Not watched")
     assert _gate(run_node, samples, report) is False
-    assert caplog.messages[-1] == "2 kept (2 not looked at), 0 rejected."
+    assert re.match(r"2 kept \(run score -1.0 to \+1.0, 2 not looked at\), 0 rejected\.", caplog.messages[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +45,15 @@ def marked(hands, latent, run_node, detection):
     return out
 
 
+CAUTION = " The images have different prompts, and run scores compare images of one prompt."
+
+
+def _part_of(report, places):
+    from asced.asced_core.report.selection import part_of
+
+    return part_of(report, places)
+
+
 def _blocked(value):
     from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -52,7 +62,7 @@ def _blocked(value):
 
 def test_gate_splits_the_batch_with_masks_and_indices(found, run_node):
     kept, rejected, score, regions, clean, summary, report = run_node(
-        "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=0.0
+        "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=0.0, drop_worst_percent=0.0
     )
     assert torch.equal(kept["samples"], found.latent["samples"][[0, 2]]) and kept["batch_index"] == [4, 6]
     assert torch.equal(kept["noise_mask"], found.latent["noise_mask"][[0, 2]])
@@ -63,39 +73,94 @@ def test_gate_splits_the_batch_with_masks_and_indices(found, run_node):
     assert found.latent["batch_index"] == [4, 5, 6]  # the input is unchanged
 
 
+def _without_run_scores(report):
+    return replace(report, images=tuple(replace(image, run_score=None) for image in report.images))
+
+
 def test_images_are_selected_by_marked_area(marked, run_node, caplog):
     caplog.set_level("INFO", logger="ASCED")
-    given = {"samples": marked.latent, "report": marked.report}
-    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **given, max_marked_percent=5.0)
+    given = {"samples": marked.latent, "report": _without_run_scores(marked.report)}
+    gate = {**given, "drop_worst_percent": 0.0}
+    kept, rejected, score, _, clean, _, report = run_node("ASCED_Gate", **gate, max_marked_percent=5.0)
     assert kept["batch_index"] == [5] and rejected["batch_index"] == [4, 6] and clean is False
     assert score == report.images[0].score == marked.report.images[1].score
     areas = [f"{100 * area:.1f}" for area in marked.report.masks.mean((1, 2))]
-    assert f"1 kept ({areas[1]}% marked), 2 rejected ({areas[0]} to {areas[2]}% marked)." in caplog.messages
+    assert f"1 kept ({areas[1]}% marked), 2 rejected ({areas[0]} to {areas[2]}% marked).{CAUTION}" in caplog.messages
     limit = 100 * float(marked.report.masks[0].mean())
-    assert run_node("ASCED_Gate", **given, max_marked_percent=limit + 0.01)[0]["batch_index"] == [4, 5]
+    assert run_node("ASCED_Gate", **gate, max_marked_percent=limit + 0.01)[0]["batch_index"] == [4, 5]
     assert run_node("ASCED_BestOfBatch", **given, count=3)[2] == "1, 0, 2"
-    assert f"3 picked ({areas[1]} to {areas[2]}% marked): 1, 0, 2." in caplog.messages
+    assert f"3 picked ({areas[1]} to {areas[2]}% marked): 1, 0, 2.{CAUTION}" in caplog.messages
+
+
+def test_the_gate_drops_half_of_a_batch_by_default(found, run_node):
+    """Of three images one: half of them, rounded down."""
+    scores = [image.run_score.relative for image in found.report.images]
+    kept, rejected, *_, clean, _, report = run_node("ASCED_Gate", samples=found.latent, report=found.report)
+    worst = scores.index(min(scores))
+    assert rejected["batch_index"] == [4 + worst] and kept["batch_index"] == [i for i in (4, 5, 6) if i != 4 + worst]
+    assert torch.equal(rejected["samples"], found.latent["samples"][[worst]]) and clean is False
+    assert [image.run_score.relative for image in report.images] == [s for s in scores if s != min(scores)]
+
+
+@pytest.mark.parametrize(("share", "dropped"), [(0, 0), (33, 0), (34, 1), (65, 1), (67, 2), (99, 2), (100, 3)])
+def test_the_gate_drops_a_share_of_an_odd_batch_rounded_down(found, run_node, share, dropped):
+    kept, rejected, *_ = run_node("ASCED_Gate", samples=found.latent, report=found.report, drop_worst_percent=share)
+    counts = [0 if _blocked(side) else len(side["samples"]) for side in (kept, rejected)]
+    assert counts == [3 - dropped, dropped]
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0, True), (50, True), (99, True), (100, False)])
+def test_a_single_image_is_dropped_only_by_100_percent(found, run_node, share, passes):
+    only, report = {"samples": found.latent["samples"][[0]]}, _part_of(found.report, [0])
+    kept, rejected, *_ = run_node("ASCED_Gate", samples=only, report=report, drop_worst_percent=share)
+    assert (_blocked(kept), _blocked(rejected)) == (not passes, passes)
+
+
+def test_best_of_batch_goes_by_run_score(marked, run_node, caplog):
+    caplog.set_level("INFO", logger="ASCED")
+    scores = [image.run_score.relative for image in marked.report.images]
+    order = sorted(range(3), key=lambda place: -scores[place])
+    assert order != [1, 0, 2]  # not the order of the marked areas
+    best, report, indices, _ = run_node("ASCED_BestOfBatch", samples=marked.latent, report=marked.report, count=2)
+    assert indices == ", ".join(map(str, order[:2]))
+    assert torch.equal(best["samples"], marked.latent["samples"][order[:2]])
+    assert [image.run_score.relative for image in report.images] == [scores[place] for place in order[:2]]
+    assert f"2 picked (run score {scores[order[1]]:+.1f} to {scores[order[0]]:+.1f}, " in caplog.text
+
+
+def test_images_of_different_prompts_come_with_a_caution(hands, latent, run_node, detection, caplog):
+    caplog.set_level("INFO", logger="ASCED")
+    same = run_node("ASCED_DemoModel", digit="3")
+    for conditioning, cautioned in (((hands.positive, hands.negative), True), (same[2:], False)):
+        out, _, report, _ = run_node(
+            "ASCED_KSampler", model=hands.eps, seed=3, steps=12, cfg=2.0, sampler_name="euler", scheduler="normal",
+            positive=conditioning[0], negative=conditioning[1], latent_image=latent(3), denoise=1.0,
+            detection=detection(),
+        )  # fmt: skip
+        for node, more in (("ASCED_Gate", {}), ("ASCED_BestOfBatch", {"count": 1})):
+            caplog.clear()
+            run_node(node, samples=out, report=report, **more)
+            assert caplog.messages[-1].endswith(CAUTION) == cautioned, caplog.messages
 
 
 def test_an_empty_output_blocks_downstream_nodes(found, run_node):
     kept, rejected, _, _, clean, _, _ = run_node(
-        "ASCED_Gate", samples=found.latent, report=found.report, max_marked_percent=100
+        "ASCED_Gate", samples=found.latent, report=found.report, drop_worst_percent=0.0
     )
-    assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is True
+    assert torch.equal(kept["samples"], found.latent["samples"]) and _blocked(rejected) and clean is False
     only = {"samples": found.latent["samples"][[1]]}
-    from asced.asced_core.report.selection import part_of
-
-    part = part_of(found.report, [1])
+    part = _part_of(found.report, [1])
     kept, rejected, *_, report = run_node("ASCED_Gate", samples=only, report=part, max_marked_percent=0.0)
     assert _blocked(kept) and _blocked(report) and torch.equal(rejected["samples"], only["samples"])
     assert rejected["batch_index"] == [0]
 
 
-def test_best_of_batch_returns_the_cleanest_first(found, run_node):
-    best, report, indices, score = run_node("ASCED_BestOfBatch", samples=found.latent, report=found.report, count=2)
+def test_without_run_scores_best_of_batch_returns_the_cleanest_first(found, run_node):
+    given = {"samples": found.latent, "report": _without_run_scores(found.report)}
+    best, report, indices, score = run_node("ASCED_BestOfBatch", **given, count=2)
     assert indices == "0, 2" and score == 0.0 and best["batch_index"] == [4, 6]
     assert torch.equal(best["samples"], found.latent["samples"][[0, 2]])
-    every, _, indices, score = run_node("ASCED_BestOfBatch", samples=found.latent, report=found.report, count=9)
+    every, _, indices, score = run_node("ASCED_BestOfBatch", **given, count=9)
     assert indices == "0, 2, 1" and score == found.report.images[1].score
     assert len(every["samples"]) == 3 and len(report.images) == 2
 
@@ -172,6 +237,8 @@ def test_save_report_saves_like_save_image_and_adds_the_report(found, pack, host
             sent = json.loads(texts.pop("asced"))
             assert texts == expected.text
         assert bool(sent["images"][0]["regions"]) == (place == 1) and sent["summary"]
+        own = found.report.images[place].run_score
+        assert sent["images"][0]["run_score"]["relative"] == own.relative and own.words
         with open(_file(ours).replace(".png", ".json"), encoding="utf-8") as file:
             beside = json.load(file)
         assert beside == sent and len(beside["images"]) == 1

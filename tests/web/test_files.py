@@ -24,6 +24,7 @@ ASCED_NODES = (
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
     "ASCED_PALDetector",
     "ASCED_VLMVerdict", "ASCED_BayesDiff",
+    "ASCED_DraftAndPick", "ASCED_Drafts", "ASCED_DraftSheet",
     "ASCED_Compare", "ASCED_Gate", "ASCED_BestOfBatch", "ASCED_SaveReport",
 )  # fmt: skip
 
@@ -50,7 +51,7 @@ def _widget_values(info):
 
 
 def test_all_templates_are_listed_and_served(server):
-    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 13
+    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 14
     for name in TEMPLATES:
         assert name.isascii()  # the names are used in URLs and archives
         assert _fetch(server, f"/api/workflow_templates/asced/{name}.json")

@@ -15,6 +15,11 @@ RUNS = {
     "ASCED - baselines": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
     "ASCED - compare": {"ASCED Compare": [514] * 4, "Heat map": [256] * 4, "Side by side": [516] * 4},
     "ASCED - best of batch": {"The best two": [256] * 2},
+    "ASCED - draft and pick": {
+        "ASCED Draft and Pick": [828],
+        "ASCED Draft Sheet": [1100],
+        "The best four, with their report": [256] * 4,
+    },
     "ASCED - calibrate": {"One in five is marked": [256] * 8},
     "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
@@ -124,15 +129,23 @@ def test_a_template_of_the_demo_models_runs(page, name):
 
 def test_the_gate_of_best_of_batch_splits_the_batch(page):
     page.load(read("ASCED - best of batch"))
-    for limit, kept in ((100.0, 8), (2.0, 4)):
-        page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "max_marked_percent", limit])
+    for share, kept in ((0.0, 8), (50.0, 4)):
+        page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "drop_worst_percent", share])
         assert page.run() == "success"
         widths = dict(page.page.evaluate(PICTURES))
         assert len(widths["Kept: saved with their report"]) == kept
         if kept < 8:  # nothing rejected: the node is not run
             assert len(widths["Rejected"]) == 8 - kept
         texts = page.texts().values()
-        assert any(f"{kept} kept (" in text and f"% marked), {8 - kept} rejected" in text for text in texts), texts
+        assert any(f"{kept} kept (run score " in text and f", {8 - kept} rejected" in text for text in texts), texts
+
+
+def test_the_drafts_stay_on_the_node_when_nothing_is_computed_again(page):
+    page.load(read("ASCED - draft and pick"))
+    page.page.evaluate(SET_WIDGET, ["ASCED_DraftAndPick", "seed", 8])  # not in the server's cache yet
+    for _ in range(2):
+        assert page.run() == "success"
+        assert dict(page.page.evaluate(PICTURES))["ASCED Draft and Pick"] == [828]
 
 
 def test_an_invalid_setting_gets_one_clear_error_and_the_next_run_works(page):
@@ -181,4 +194,4 @@ def test_every_help_page_shows_its_picture(page, node_info):
         seen[node_id] = picture.evaluate("(img) => [img.naturalWidth > 200, img.alt.length > 10]")
         page.screenshot(SHOTS / "help" / f"{node_id}.png", whole_graph=False)
         page.page.get_by_test_id("info-button").click()  # closes it
-    assert len(seen) == 20 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
+    assert len(seen) == 23 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
