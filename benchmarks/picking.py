@@ -108,7 +108,7 @@ def equal_compute(runs: Runs) -> dict[str, Row]:
     known, paid = affordable(READ, 0), affordable(READ, 1)
     add(f"{known} drafts by sharpness", price(known, READ, 0), known, {"sharpness": named["sharpness"]})
     add(f"{paid} drafts by score", price(paid, READ, 1), paid, {"score": named["score"]})
-    add(f"{known} drafts by score, with guidance", price(known, READ, 0), known, {"score": named["score"]})
+    add(f"{known} drafts by score, extra call not counted", price(known, READ, 0), known, {"score": named["score"]})
     if runs.bed in CORRECTED:
         table["one run, corrected"] = _corrected(runs)
     return table
