@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from .conftest import BLIND
 from .drafts import MODES, around, row_by_row, same
 from .families import FAMILIES, is_known, load_family
 from .models import text, tiny_controlnet, tiny_unet
@@ -185,3 +186,23 @@ def test_a_mask_for_each_draft_limits_its_own_image(drafted, hands, detection, m
 def test_models_without_guidance(holds, hands):
     whole = holds(row_by_row(hands.eps), exact=True, cfg=1.0, negative=[])
     assert torch.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("node", ["KSampler", "KSamplerAdvanced"])
+def test_drafts_of_a_batch_are_rows_of_stock(run_node, core_node, hands, detection, node):
+    drafts = run_node("ASCED_Drafts", keep=2, decide_at=0.28)[0]
+    given = {"samples": noise(4, 3, 16, 16) / 3, "batch_index": [3, 5, 5, 8], "noise_mask": torch.rand(4, 16, 16).round()}
+    common = {"model": row_by_row(hands.eps), "steps": 10, "cfg": 2.0, "sampler_name": "dpmpp_2m",
+              "scheduler": "karras", "positive": hands.positive, "negative": hands.negative, "latent_image": given}  # fmt: skip
+    if node == "KSampler":
+        common |= {"seed": 3, "denoise": 0.8}
+    else:
+        common |= {"add_noise": "enable", "noise_seed": 3, "start_at_step": 2, "end_at_step": 9,
+                   "return_with_leftover_noise": "enable"}  # fmt: skip
+    stock = core_node(node, **common)[0]["samples"]
+    out = run_node(f"ASCED_{node}", **common, drafts=drafts, detection=detection(**BLIND))
+    kept = list(out[2].drafts.kept)
+    assert torch.equal(out[0]["samples"], stock[kept])
+    assert out[0]["batch_index"] == [given["batch_index"][place] for place in kept]
+    assert torch.equal(out[0]["noise_mask"], given["noise_mask"][kept])
+    assert torch.equal(out[3]["samples"], stock[kept])
