@@ -109,7 +109,7 @@ class WatchedModel:
             return returned
 
     def _predict(self, first: Asked) -> tuple[Tensor, Tensor]:
-        """The first run's prediction, and the state it belongs to; the corrected run gets its own from the same call."""
+        """The first run's prediction and the state it belongs to; the corrected run gets its own from the same call."""
         theirs, corrected = self._asked(), self._corrected
         if theirs is None or corrected is None:
             return self._call(first), first.x

@@ -40,8 +40,8 @@ class DetectionOptions:
 
     def of_one(self, place: int, count: int) -> DetectionOptions:
         """The same for one image or video of a batch of ``count``: of masks for each, or for each frame, its own."""
-        masks = {name: _of_one(getattr(self, name), place, count) for name in ("only_here", "protect")}
-        return replace(self, **masks)
+        only_here, protect = (_of_one(mask, place, count) for mask in (self.only_here, self.protect))
+        return replace(self, only_here=only_here, protect=protect)
 
     def forbidden(self, images: int, height: int, width: int) -> BoolMap | None:
         """Where nothing may be found or changed, bool [1,H',W'] or [images,H',W']; None if there is no limit.

@@ -256,7 +256,10 @@ def drafted(run_node, hands, latent, detection):
     def sample(model=None, keep=2, drafts=4, decide_at=0.28, seed=5, **options):
         given = options.pop("latent_image", None) or latent(1, 16)
         options.setdefault("detection", detection(**BLIND))
-        prompts = {"positive": options.pop("positive", hands.positive), "negative": options.pop("negative", hands.negative)}
+        prompts = {
+            "positive": options.pop("positive", hands.positive),
+            "negative": options.pop("negative", hands.negative),
+        }
         out = run_node(
             "ASCED_DraftAndPick", model=model or hands.eps, seed=seed, drafts=drafts, keep=keep, decide_at=decide_at,
             latent_image=given, **prompts, **{**WIDGETS, **options},
@@ -276,8 +279,8 @@ def ksampler(host, hands, latent):
         denoise = widgets.pop("denoise")
         prompts = positive or hands.positive, negative or hands.negative
         given = latent_image or latent(1, 16)
-        return host.common_ksampler(
-            model or hands.eps, seed, *widgets.values(), *prompts, given, denoise=denoise
-        )[0]["samples"]
+        return host.common_ksampler(model or hands.eps, seed, *widgets.values(), *prompts, given, denoise=denoise)[0][
+            "samples"
+        ]
 
     return sample

@@ -72,7 +72,10 @@ def row_of(value: Any, place: int, size: int) -> Any:
 def conditioning_row(conditioning: Any, place: int) -> Any:
     """CONDITIONING of which every tensor holds the row of one image alone."""
     return [
-        [tensor[place % len(tensor)][None], {k: v[place % len(v)][None] if torch.is_tensor(v) else v for k, v in o.items()}]
+        [
+            tensor[place % len(tensor)][None],
+            {k: v[place % len(v)][None] if torch.is_tensor(v) else v for k, v in o.items()},
+        ]
         for tensor, o in conditioning
     ]
 

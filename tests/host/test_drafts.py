@@ -54,7 +54,9 @@ def test_finishing_all_drafts_is_plain_sampling(drafted, ksampler, hands, mode, 
 
 
 @pytest.mark.parametrize("keep", [3, 7])
-def test_a_sampler_that_keeps_all_its_drafts_is_plain_sampling(run_node, core_node, hands, latent, host, keep, detection):
+def test_a_sampler_that_keeps_all_its_drafts_is_plain_sampling(
+    run_node, core_node, hands, latent, host, keep, detection
+):
     import comfy.samplers
 
     drafts = run_node("ASCED_Drafts", keep=keep, decide_at=0.28)[0]
@@ -101,7 +103,7 @@ def test_random_generators_end_as_in_stock(drafted, ksampler, mode):
     _, _, places = drafted(at_once=mode, sampler_name="euler_ancestral")
     ours = states()
     seed_all()
-    for seed in (range(5, 9) if mode == "all" else [5 + places[-1]]):
+    for seed in range(5, 9) if mode == "all" else [5 + places[-1]]:
         ksampler(seed=seed, sampler_name="euler_ancestral")
     assert ours[1:] == states()[1:]
     if mode == "one":

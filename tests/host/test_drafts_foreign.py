@@ -113,6 +113,26 @@ def test_a_patch_that_needs_the_whole_batch_gets_it(drafted, hands, name):
     assert states() == after
 
 
+def _rounded(model):
+    """The model in half precision: the size of the batch changes the last bits of its answers, as on a GPU."""
+
+    def network(net, x, t, *args, **kwargs):
+        out = net(x.float(), t, *args, **kwargs)
+        bits = torch.randn(out.shape, generator=torch.Generator().manual_seed(len(x)))
+        return out * (1 + 2**-8 * bits)
+
+    rounded = around(model, network)
+    rounded.model.diffusion_model.dtype = torch.bfloat16
+    return rounded
+
+
+def test_rounding_in_half_precision_is_not_taken_for_a_dependence(drafted, hands):
+    plain, mean = wrapping(lambda run, args: run(args["input"])), wrapping(_mean)
+    for decide_at in (0.05, 0.28, 0.6):
+        assert ALL not in drafted(plain(_rounded(hands.eps)), decide_at=decide_at)[1].summary()
+        assert ALL in drafted(mean(_rounded(hands.eps)), decide_at=decide_at)[1].summary()
+
+
 NODES = {
     "Mahiro": {},
     "APG": {"eta": 1.0, "norm_threshold": 5.0, "momentum": 0.0},
@@ -388,3 +408,30 @@ def test_a_sampler_object_of_the_graph_is_not_written_to(run_node, core_node, ha
     assert torch.equal(out[0]["samples"], whole[0]["samples"][list(out[3].drafts.kept)])
     assert vars(own) == held
     assert own.sampler_function is function
+
+
+def test_context_windows_one_image_at_a_time(drafted, hands, core_node, host):
+    """Two overlapping windows over the height of an image; ComfyUI's context windows take no larger batch."""
+    import inspect
+
+    node = "ContextWindowsManual"
+    widgets = {"context_length": 12, "context_overlap": 8, "context_schedule": "standard_static", "context_stride": 1,
+               "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False}  # fmt: skip
+    taken = inspect.signature(host.NODE_CLASS_MAPPINGS[node].execute).parameters  # newer ComfyUI versions take more
+    patch = _node(core_node, node, **{name: value for name, value in widgets.items() if name in taken})
+    whole, _, _ = drafted(patch(hands.eps), keep=4, at_once="one")
+    assert not same(whole, drafted(keep=4, at_once="one")[0])
+    picked, _, places = drafted(patch(hands.eps), at_once="one")
+    assert torch.equal(picked, whole[places])
+
+
+def test_a_sampler_that_shows_the_batch_too_late_finishes_all_drafts(drafted, hands, registered):
+    def in_halves_at_the_start(model, x, sigmas, **kwargs):
+        x = foreign.in_halves(model, x, sigmas[:5], **kwargs)
+        return foreign.euler(first=4)(model, x, sigmas[4:], **kwargs)
+
+    sampler = registered(in_halves_at_the_start)
+    picked, report, places = drafted(sampler_name=sampler)
+    assert places == [0, 1, 2, 3]
+    assert len(picked) == 4
+    assert "All drafts were finished" in report.summary()

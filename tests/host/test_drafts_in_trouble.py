@@ -1,4 +1,4 @@
-"""Drafts when something goes wrong: interrupts, errors, images that turn NaN, wrong inputs; and what they leave behind."""
+"""Drafts when something goes wrong: interrupts, errors, images that turn NaN, wrong inputs; and what is left behind."""
 
 from __future__ import annotations
 
@@ -162,7 +162,10 @@ def test_progress_never_runs_back_and_previews_are_images(drafted, shown, mode, 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"latent_image": {"samples": torch.zeros(3, 3, 16, 16)}}, "The latent has 3 images, but 4 drafts are asked for"),
+        (
+            {"latent_image": {"samples": torch.zeros(3, 3, 16, 16)}},
+            "The latent has 3 images, but 4 drafts are asked for",
+        ),
         ({"latent_image": {"samples": torch.zeros(0, 3, 16, 16)}}, "The latent is empty"),
         ({"also_finish": "0"}, "also_finish must be numbers of drafts from 1 to 4"),
         ({"also_finish": "5"}, "also_finish must be numbers of drafts from 1 to 4"),
