@@ -47,12 +47,15 @@ class KeptRows:
         Args:
             asked: a call.
             answer: to this call for the whole batch.
-            tolerance: share of the mean magnitude of the kept images up to which two answers count as the same.
+            tolerance: mean difference in an image up to which two answers count as the same, as a share of the mean
+                magnitude of the answer and of its change of the state. Early in a run the latter is the larger one, and
+                so is its rounding.
         """
-        new, old = (rows.index_select(0, self._places) for rows in (self(asked), answer))
-        scale = old.nan_to_num(nan=0, posinf=0, neginf=0).abs().mean()
-        alike = (new == old) | ((new - old).abs() <= tolerance * scale) | (new.isnan() & old.isnan())
-        return bool(alike.all())
+        x, old, new = (rows.index_select(0, self._places).flatten(1) for rows in (asked.x, answer, self(asked)))
+        scale = (old.abs() + (x - old).abs()).nan_to_num(nan=0, posinf=0, neginf=0).mean(1)
+        same = (new == old) | (new.isnan() & old.isnan())
+        apart = (new - old).abs().masked_fill(same, 0).mean(1)
+        return bool((apart <= tolerance * scale).all())
 
     def _network(self, executor: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Takes the place of ComfyUI's ``apply_model``; positive and negative conditioning follow each other in x."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from comfy.model_management import InterruptProcessingException
 
 from ...asced_core.kdiffusion import Asked
 from .control import Controls, NoControl
@@ -86,7 +87,7 @@ class OneDraft:
             nonlocal position
             if position < len(self._calls):
                 position += 1
-                return around_network(asked, _player(self._calls[position - 1]), silent).of(model)
+                return _replay(asked, model, self._calls[position - 1], silent)
             if self._next is not None:
                 same = torch.equal(self._next, asked.x.cpu())
                 self._next = None
@@ -96,6 +97,16 @@ class OneDraft:
             return asked.of(model)
 
         return answer
+
+
+def _replay(asked: Asked, model: Any, outputs: list[torch.Tensor], controls: Controls) -> torch.Tensor:
+    """The answer to a call of the draft; patches that need more of the network than its answer may fail."""
+    try:
+        return around_network(asked, _player(outputs), controls).of(model)
+    except InterruptProcessingException:
+        raise
+    except Exception as error:
+        raise DivergedError from error
 
 
 def _player(outputs: list[torch.Tensor]) -> Callable[..., torch.Tensor]:

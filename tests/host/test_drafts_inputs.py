@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from .conftest import BLIND
 from .drafts import MODES, around, row_by_row, same
 from .families import FAMILIES, is_known, load_family
 from .models import text, tiny_controlnet, tiny_unet
@@ -16,7 +17,7 @@ def noise(*shape, seed=0):
 
 @pytest.fixture
 def holds(drafted):
-    """Checks that a finished draft is the image of the whole run, in both modes, bit for bit if asked."""
+    """Checks that each finished draft is the image of the whole run, in both modes; bit for bit if ``exact``."""
 
     def check(model=None, exact=False, **inputs):
         whole = drafted(model, keep=4, **inputs)[0]
@@ -101,25 +102,35 @@ def test_guides_that_are_tensors_in_a_list_belong_to_their_image(drafted, hands)
 @pytest.mark.parametrize("chained", [False, True])
 def test_controlnet_with_one_hint_or_one_for_each(drafted, hands, core_node, hints, chained):
     model = tiny_unet(hands.eps)
-    prompts = text(), text(seed=1)
-    for seed in range(1 + chained):
-        image = torch.rand(hints, 128, 128, 3, generator=torch.Generator().manual_seed(seed))
-        prompts = core_node(
-            "ControlNetApplyAdvanced", positive=prompts[0], negative=prompts[1], image=image, strength=0.7,
-            control_net=tiny_controlnet(model), start_percent=0.0, end_percent=0.8,
-        )  # fmt: skip
-    given = {"positive": prompts[0], "negative": prompts[1]}
-    whole = drafted(model, keep=4, **given)[0]
+    network = tiny_controlnet(model)
+
+    def prompts(images):
+        given = text(), text(seed=1)
+        for image in images:
+            given = core_node(
+                "ControlNetApplyAdvanced", positive=given[0], negative=given[1], image=image, strength=5.0,
+                control_net=network, start_percent=0.0, end_percent=0.8,
+            )  # fmt: skip
+        return {"positive": given[0], "negative": given[1]}
+
+    # apart enough to act on random weights
+    strengths = torch.tensor([1.0, 50.0, 100.0, 150.0])[:hints].view(-1, 1, 1, 1)
+    images = [
+        strengths * torch.rand(hints, 128, 128, 3, generator=torch.Generator().manual_seed(n))
+        for n in range(1 + chained)
+    ]
+    given = prompts(images)
+    whole, _, _ = drafted(model, keep=4, **given)
+    first_for_all, _, _ = drafted(model, keep=4, **prompts([image[:1] for image in images]))
+    assert same(whole[1:], first_for_all[1:]) == (hints == 1)
     for mode in MODES:
-        picked, _, places = drafted(model, at_once=mode, **given)
+        picked, _, places = drafted(model, at_once=mode, also_finish="4", **given)
         assert same(picked, whole, places), mode
-        assert not same(picked, whole, [place - 1 for place in places])
-    hint = prompts[0][0][1]["control"].cond_hint_original
-    assert len(hint) == hints  # the graph's own
+    assert len(given["positive"][0][1]["control"].cond_hint_original) == hints  # the graph's own
 
 
-def test_controlnet_is_computed_once_for_both_prompts_of_a_draft(drafted, ksampler, hands, core_node):
-    model, control = tiny_unet(hands.eps), None
+def test_controlnet_is_computed_once_for_both_prompts_of_a_draft(drafted, hands, core_node):
+    model = tiny_unet(hands.eps)
     control = tiny_controlnet(model)
     positive, negative = core_node(
         "ControlNetApplyAdvanced", positive=text(), negative=text(seed=1), image=torch.rand(4, 128, 128, 3),
@@ -155,7 +166,7 @@ def test_flow_models(holds, hands, sampler):
     holds(hands.flow, scheduler="simple", sampler_name=sampler)
 
 
-def test_noise_indices_stay_with_their_images(drafted, ksampler, run_node, hands, latent):
+def test_noise_indices_stay_with_their_images(ksampler, run_node, hands, latent):
     for given in ({"batch_index": [4]}, {"batch_index": [4, 7, 9, 11]}):
         out = run_node(
             "ASCED_DraftAndPick", model=hands.eps, seed=5, drafts=4, keep=2, decide_at=0.28, positive=hands.positive,
@@ -185,3 +196,30 @@ def test_a_mask_for_each_draft_limits_its_own_image(drafted, hands, detection, m
 def test_models_without_guidance(holds, hands):
     whole = holds(row_by_row(hands.eps), exact=True, cfg=1.0, negative=[])
     assert torch.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("node", ["KSampler", "KSamplerAdvanced"])
+def test_drafts_of_a_batch_are_rows_of_stock(run_node, core_node, hands, detection, node):
+    drafts = run_node("ASCED_Drafts", keep=2, decide_at=0.28)[0]
+    given = {
+        "samples": noise(4, 3, 16, 16) / 3,
+        "batch_index": [3, 5, 5, 8],
+        "noise_mask": torch.rand(4, 16, 16).round(),
+    }
+    prompts = {"positive": hands.positive, "negative": hands.negative}
+    common = {
+        "model": row_by_row(hands.eps), "steps": 10, "cfg": 2.0, "sampler_name": "dpmpp_2m", "scheduler": "karras",
+        "latent_image": given, **prompts,
+    }  # fmt: skip
+    if node == "KSampler":
+        common |= {"seed": 3, "denoise": 0.8}
+    else:
+        common |= {"add_noise": "enable", "noise_seed": 3, "start_at_step": 2, "end_at_step": 9,
+                   "return_with_leftover_noise": "enable"}  # fmt: skip
+    stock = core_node(node, **common)[0]["samples"]
+    out = run_node(f"ASCED_{node}", **common, drafts=drafts, detection=detection(**BLIND))
+    kept = list(out[2].drafts.kept)
+    assert torch.equal(out[0]["samples"], stock[kept])
+    assert out[0]["batch_index"] == [given["batch_index"][place] for place in kept]
+    assert torch.equal(out[0]["noise_mask"], given["noise_mask"][kept])
+    assert torch.equal(out[3]["samples"], stock[kept])
