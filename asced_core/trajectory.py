@@ -74,19 +74,19 @@ class Trajectory:
         """What was detected in each image; empty before the decision."""
         return () if self.decision is None else self.decision.detections
 
-    def observe(self, step: int, x: Tensor, denoised: Tensor, guidance: Tensor | None = None) -> None:
+    def observe(self, step: int, x: Tensor, denoised: Tensor, prompted: Tensor | None = None) -> None:
         """Records the prediction of a step; call it before ``is_due``.
 
         Args:
             step: index into the levels.
             x: the model's input state [B,C,H,W] or [B,C,T,H,W].
             denoised: predicted clean image, same shape.
-            guidance: prediction with the prompt minus the one without, same shape; for the run score, if known.
+            prompted: the prediction with the prompt alone, before guidance, same shape; for the run score, if known.
         """
         x, denoised = x.detach(), denoised.detach()
         images = as_images(denoised)
         self.trace.push(step, images)
-        self.score.observe(step, images, None if guidance is None else as_images(guidance))
+        self.score.observe(step, images, None if prompted is None else as_images(prompted))
         if step >= self.schedule.window.first:
             finite = finite_images(images)
             self._finite = finite if self._finite is None else self._finite & finite

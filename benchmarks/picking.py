@@ -53,7 +53,7 @@ from benchmarks.ranking import auroc, members, ranking
 DOCS, OUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench" / "picking"
 FULL = {"early": 960, "final": 960, "latent": 960, "clothes": 960}  # of each half
 QUICK = {"early": 32, "final": 32, "latent": 96, "clothes": 64}
-VARIED, QUICK_VARIED = {"final": 96, "latent": 256}, {"latent": 32}
+VARIED, QUICK_VARIED = {"final": 128, "latent": 256}, {"latent": 32}
 VARIED_SIZE = 4
 SIZES = (4, 8)
 PRICE = 3.05  # plain runs that a choice may cost
@@ -108,7 +108,6 @@ def equal_compute(runs: Runs) -> dict[str, Row]:
     known, paid = affordable(READ, 0), affordable(READ, 1)
     add(f"{known} drafts by sharpness", price(known, READ, 0), known, {"sharpness": named["sharpness"]})
     add(f"{paid} drafts by score", price(paid, READ, 1), paid, {"score": named["score"]})
-    add(f"{known} drafts by score, extra call not counted", price(known, READ, 0), known, {"score": named["score"]})
     if runs.bed in CORRECTED:
         table["one run, corrected"] = _corrected(runs)
     return table
@@ -158,7 +157,9 @@ def varied(bed: str, images: int, address: str | None) -> dict[str, Row]:
         verdicts, features = judge(bed, data["images"], data["labels"])
         runs = Runs(bed, data["labels"], {}, {}, verdicts, features, real_features(bed), {})
         now, earlier, unlabeled = (torch.from_numpy(data[key]) for key in ("now", "earlier", "unlabeled"))
-        named = Parts.of(now, earlier, unlabeled).choosers()
+        named = Parts.of(now, earlier, unlabeled, VARIATIONS[name].guidance).choosers()
+        if VARIATIONS[name].guidance != 1:  # then the nodes read no agreement
+            named["score"] = named["sharpness"]
         rows = kept(runs, {"score": named["score"]}, VARIED_SIZE)
         table[name] = {**_aurocs(runs, named), "random": rows.get("random"), "kept": rows.get("score")}
     return table

@@ -9,7 +9,7 @@ NOTE = (
     "Written by `python -m benchmarks.picking`. Hand models and clothes, DDIM with 25 steps and no guidance unless a "
     "table says otherwise. Drafts are compared within a class only. *Sharpness*, *agreement* and *score* are those of "
     "[run_score.py](../../asced_core/detect/run_score.py), read after 7 of 25 model calls; *agreement* takes one more "
-    "call per draft, which classifier-free guidance makes anyway; only the last tables have runs with guidance. "
+    "call per draft; only the last tables have runs with guidance. "
     "*Coarse sharpness* is the root mean square of the "
     "differences between squares of 2x2 cells; *marked area*, *raw* and *blurred change* are those of mode `robust`. "
     "Settings were chosen on seeds from 60000; the reporting half has seeds from 80000. The 95 % interval of a "
@@ -140,7 +140,11 @@ def as_markdown(result: Row) -> str:
     for bed, rows in result["by_read"].items():
         lines += _by_read(bed, rows)
     lines += ["", "## Samplers, steps and guidance", ""]
-    lines += ["Seeds of their own, read after 0.28 of the steps. AUROC within a class; then 1 of 4 by score."]
+    lines += [
+        "Seeds of their own, read after 0.28 of the steps. AUROC within a class; then 1 of 4 by score. With guidance, "
+        "sharpness is that of the prediction with the label alone, and it is all of the score: agreement tells less "
+        "there than it adds in noise."
+    ]
     for bed, part in result["varied"].items():
         lines += _varied(bed, part)
     return "\n".join(lines) + "\n"

@@ -36,10 +36,15 @@ class Parts:
     agreement: Values
 
     @classmethod
-    def of(cls, now: Tensor, earlier: Tensor, unlabeled: Tensor) -> Parts:
-        """Of predictions [N,C,H,W]: at the end of the drafts, halfway through them, and at the end without a label."""
-        pulled = agreement(now.float() - unlabeled.float(), now.float() - earlier.float())
-        return cls(sharpness(now).double().numpy(), pulled.double().numpy())
+    def of(cls, now: Tensor, earlier: Tensor, unlabeled: Tensor, guidance: float = 1.0) -> Parts:
+        """Of predictions [N,C,H,W]: at the end of the drafts, halfway through them, and at the end without a label.
+
+        Sharpness is that of the prediction with the label, before guidance.
+        """
+        now, earlier, unlabeled = now.float(), earlier.float(), unlabeled.float()
+        labeled = unlabeled + (now - unlabeled) / guidance
+        pulled = agreement(now - unlabeled, now - earlier)
+        return cls(sharpness(labeled).double().numpy(), pulled.double().numpy())
 
     def choosers(self) -> dict[str, Chooser]:
         """By ``sharpness``, by ``agreement``, and by the ``score`` of both."""

@@ -1,9 +1,10 @@
 """How well a run is going, read early: two signs that rank the runs of one prompt (docs/benchmarks/picking.md).
 
 A model that is undecided predicts the mean of many images, so its prediction is soft: *sharpness* tells malformed
-images. The difference between the predictions with and without the prompt points to where the prompt pulls
-(classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598): a run that moves there is becoming what was asked
-for, and *agreement* tells images of something else. Neither needs labels, photographs or calibration.
+images. The difference between the predictions with and without the prompt points to where the prompt pulls: a run that
+moves there is becoming what was asked for, and *agreement* tells images of something else. Classifier-free guidance (Ho
+and Salimans 2022, arXiv 2207.12598) adds this pull itself: it sharpens, so sharpness is taken before it is added, and
+with it agreement tells nothing. Neither part needs labels, photographs or calibration.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class RunScore:
     Attributes:
         sharpness: how decided the predicted image is, above 0, in the unit of the model's state; NaN if that was not
             finite.
-        agreement: cosine between where the prompt pulls and where the prediction moves, -1 to 1; None without guidance.
+        agreement: cosine between where the prompt pulls and where the prediction moves, -1 to 1; None if not read.
     """
 
     sharpness: float
@@ -40,45 +41,54 @@ class ScoreReader:
     Args:
         steps: sampling steps of the run.
         read_at: share of the steps after which it is read, 0 to 1.
+        agreement: True keeps what ``agree`` needs.
 
     Attributes:
         step: the step it is read at, counted from 0.
     """
 
-    def __init__(self, steps: int, read_at: float = READ_AT) -> None:
+    def __init__(self, steps: int, read_at: float = READ_AT, agreement: bool = False) -> None:
         self.step = step_at(steps, read_at)
         self._earlier = self.step // 2  # the step it is compared with
+        self._agrees = agreement
         self._before: Tensor | None = None
-        self._read: tuple[Tensor, Tensor | None] | None = None  # float32 [N] each, on the device
+        self._now: Tensor | None = None
+        self._sharpness: Tensor | None = None  # float32 [N] each, on the device
+        self._agreement: Tensor | None = None
 
-    def observe(self, step: int, images: Tensor, guidance: Tensor | None = None) -> None:
+    def observe(self, step: int, images: Tensor, prompted: Tensor | None = None) -> None:
         """Takes the prediction of a step; a repeated step replaces it. Does not wait for the device.
 
         Args:
             step: index of the step.
             images: predicted clean images [N,C,H,W].
-            guidance: the prediction with the prompt minus the one without, same shape; None if it is unknown.
+            prompted: those with the prompt alone, before guidance; None if there is no guidance, or if it is unknown.
         """
         if step == self.step:
-            pulled = None if self._read is None else self._read[1]  # a corrected prediction keeps it
-            if guidance is not None and self._before is not None:
-                pulled = agreement(guidance, images.float() - self._before.float())
-            self._read, self._before = (sharpness(images), pulled), None
-        elif step == self._earlier:
+            self._sharpness = sharpness(images if prompted is None else prompted)
+            self._now = images if self._agrees else None
+        elif step == self._earlier and self._agrees:
             self._before = images
+
+    def agree(self, unprompted: Tensor) -> None:
+        """Adds the agreement of a run without guidance, from its predictions [N,C,H,W] without the prompt."""
+        if self._now is not None and self._before is not None:
+            now = self._now.float()
+            self._agreement = agreement(now - unprompted.float(), now - self._before.float())
+        self._now = self._before = None
 
     @property
     def known(self) -> bool:
         """True once it was read."""
-        return self._read is not None
+        return self._sharpness is not None
 
     def scores(self, frames: int = 1) -> list[RunScore]:
         """The score of each image, or of each video as the mean of its frames; empty before it is read. One sync."""
-        if self._read is None:
+        if self._sharpness is None:
             return []
-        sharp, pulled = self._read
-        pulls = [None] * len(sharp) if pulled is None else _per_item(pulled, frames)
-        return [RunScore(*parts) for parts in zip(_per_item(sharp, frames), pulls, strict=False)]
+        sharp, agreed = _per_item(self._sharpness, frames), self._agreement
+        parts = [None] * len(sharp) if agreed is None else _per_item(agreed, frames)
+        return [RunScore(*both) for both in zip(sharp, parts, strict=True)]
 
 
 def sharpness(images: Tensor) -> Tensor:

@@ -150,6 +150,14 @@ class WatchedModel:
         self.extra_calls += extra
         return denoised
 
+    def aside(self, asked: Asked, world: World) -> Tensor:
+        """The answer to a call that is no part of the run; it leaves nothing behind outside of its world."""
+        with self._stopwatch.span("model"), world.entered():
+            answer = asked.of(self.model)
+        self.calls += 1
+        self.extra_calls += 1
+        return answer
+
     def next_step(self) -> None:
         """Forgets the calls of the last step."""
         self.step.clear()

@@ -21,7 +21,7 @@ from ...asced_core.kdiffusion import (
     WatchedModel,
 )
 from ...asced_core.kdiffusion.steps import OTHERWISE
-from .guidance import GuidanceReader
+from .guidance import PromptReader
 from .patch_probe import ACTS, NONE, memory_use
 from .patch_state import PatchState
 from .picking import Picking
@@ -61,7 +61,7 @@ class LiveRun:
         tape: records the sampler's noise; None if nothing is corrected at T_c.
         patches: what the model's patches remember.
         start: how the sampler's function was called.
-        guidance: reads it for the run score.
+        prompts: reads the prediction before guidance, for the run score.
         picking: picks the drafts that are finished; None finishes all images.
         acted: True once images were corrected.
         notes: what the user should know, as sentences.
@@ -74,7 +74,7 @@ class LiveRun:
     tape: NoiseTape | None
     patches: PatchState
     start: Start
-    guidance: GuidanceReader
+    prompts: PromptReader
     picking: Picking | None = None
     acted: bool = False
     notes: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ class LiveRun:
         else:
             step = self._steps.last = self._steps.last + 1
             if calls and step < self.trajectory.schedule.steps:
-                self.trajectory.observe(step, calls[-1].x, calls[-1].denoised, self.guidance.take())
+                self.trajectory.observe(step, calls[-1].x, calls[-1].denoised, self.prompts.take())
                 self._pick(step, calls[-1])
         self._reported += 1
         self.watched.next_step()
@@ -115,10 +115,10 @@ class LiveRun:
         """Before the step of the decision, everything is kept that a corrected call needs."""
         decision = self.trajectory.schedule.window.decision
         corrects = self.tape is not None and not self.acted and self._steps.last + 1 == decision
-        picks = self.picking is not None and self.picking.checks and self.picking.due(self._steps.last + 1)
+        picks = self.picking is not None and self.picking.asks and self.picking.due(self._steps.last + 1)
         self.watched.undoable = corrects or picks
         reads = self._steps.last + 1 == self.trajectory.score.step
-        self.watched.prepare = self.guidance.reading if reads else None
+        self.watched.prepare = self.prompts.reading if reads else None
 
     def _pick(self, step: int, call: Call) -> None:
         """Picks the drafts that are finished, after the step of that decision."""
@@ -128,7 +128,7 @@ class LiveRun:
     def _watch(self, step: int, call: Call) -> None:
         trajectory, window = self.trajectory, self.trajectory.schedule.window
         with self.stopwatch.span("asced"):
-            trajectory.observe(step, call.x, call.denoised, self.guidance.take())
+            trajectory.observe(step, call.x, call.denoised, self.prompts.take())
         self._pick(step, call)
         with self.stopwatch.span("asced"):
             if not trajectory.is_due(step) or not self._steps.has_all(range(window.first, step + 1)):
@@ -185,7 +185,8 @@ class LiveRun:
                 "may have changed, too."
             )
         self.acted = True
-        trajectory.observe(step, answer.call.x, answer.call.denoised)  # in place of the old prediction
+        # in place of the old prediction
+        trajectory.observe(step, answer.call.x, answer.call.denoised, self.prompts.take())
 
     def _tries(self, call: Call) -> list[PatchState]:
         """What an added call must leave as it was: as little as possible, since a patch may keep a record of calls."""

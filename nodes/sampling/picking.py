@@ -14,9 +14,10 @@ import torch
 from ...asced_core import Trajectory
 from ...asced_core.detect.run_score import step_at
 from ...asced_core.kdiffusion import Call, WatchedModel, World
-from ...asced_core.maps import frames_of
+from ...asced_core.maps import as_images, frames_of
 from ...asced_core.report.drafts import Drafts, picked
 from ...asced_core.report.ranking import ranked
+from .guidance import has_unprompted, is_stock, unprompted
 from .kept_rows import KeptRows
 from .options import DraftOptions
 from .patch_state import PatchState
@@ -54,11 +55,19 @@ class Picking:
         self.step = step_at(steps, options.decide_at)
         self.drafts: Drafts | None = None
         self.note = ""
+        known = options.draft is not None and options.draft.done  # the draft was compared before
+        chooses = options.draft is not None or options.keep + len(options.always) < shape[0]
+        self._compares = has_unprompted(guider) and chooses and not known
 
     def begin(self, watched: WatchedModel, patches: PatchState) -> None:
         """Before the first call of the run."""
         if self._options.draft is not None:
             watched.answering = self._options.draft.answering(watched.model, patches)
+
+    @property
+    def asks(self) -> bool:
+        """True if the drafts are picked with an added call, which has to be undone."""
+        return self._compares or self.checks
 
     @property
     def checks(self) -> bool:
@@ -80,6 +89,8 @@ class Picking:
             patches: what a call that stock does not make must leave as it was.
         """
         count, frames = self._shape[0], frames_of(self._shape)
+        if self._compares and step == trajectory.score.step:
+            self._agree(trajectory, watched, call, patches)
         batch = ranked(trajectory.score.scores(frames))
         draft = self._options.draft
         kept = picked(batch, self._options.keep, self._options.always)
@@ -94,6 +105,17 @@ class Picking:
             self._narrow(KeptRows(watched.model, kept, call.denoised), watched, call, patches)
         if not self.note:
             trajectory.exclude([place not in kept for place in range(count) for _ in range(frames)])
+
+    def _agree(self, trajectory: Trajectory, watched: WatchedModel, call: Call, patches: PatchState) -> None:
+        """Reads the agreement with the prompt, by an added call without it."""
+        asked = unprompted(self._guider, replace(call.asked, x=call.x))
+        try:
+            answer = watched.aside(asked, World(patches, patches.read() if call.before is None else call.before))
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception:  # of a patch that only knows calls with the prompt
+            return
+        trajectory.score.agree(as_images(answer))
 
     def _narrow(self, rows: KeptRows, watched: WatchedModel, call: Call, patches: PatchState) -> None:
         """Lets the model answer for the kept images alone, if it can."""
@@ -130,7 +152,7 @@ def _is_stock(guider: Any) -> bool:
     inner = options.get("transformer_options", {})
     return (
         own_model
-        and type(guider) is comfy.samplers.CFGGuider
+        and is_stock(guider)
         and not patcher.object_patches
         and not {name for name, value in options.items() if value} - HOSTS
         and not {name for name, value in inner.items() if value} - HOSTS

@@ -72,13 +72,14 @@ class Plan:
 
     def trajectory(self) -> Trajectory:
         """A fresh trajectory."""
+        drafts = self.drafts
         return Trajectory(
             self.schedule,
             Watcher(self.detection.settings, self.space, self.find),
             Corrector(self.correction, self.seeds or self.seed, self.items, self.codec),
             self.forbidden,
             Trace(self.schedule.steps, self.to_rgb),
-            ScoreReader(self.schedule.steps, READ_AT if self.drafts is None else self.drafts.decide_at),
+            ScoreReader(self.schedule.steps, *((READ_AT, False) if drafts is None else (drafts.decide_at, True))),
         )
 
     def steering(self) -> Steering | None:

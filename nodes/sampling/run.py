@@ -23,7 +23,7 @@ from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedMo
 from ...asced_core.maps import frames_of
 from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
-from .guidance import GuidanceReader
+from .guidance import PromptReader
 from .live_run import LiveRun, Start
 from .model_identity import model_identity
 from .one_draft import DivergedError, StoppedError
@@ -115,8 +115,8 @@ class Run:
         self._picking = self._pick()
         if self._picking is not None:
             self._picking.begin(watched, patches)
-        guidance = GuidanceReader(self._guider)
-        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, guidance, self._picking)
+        prompts = PromptReader(self._guider)
+        live = LiveRun(self._plan, trajectory, watched, self._stopwatch, tape, patches, start, prompts, self._picking)
         self._steer(watched, start.area)
 
         def on_step(report: dict[str, Any]) -> None:

@@ -91,13 +91,22 @@ def test_the_score_is_read_after_the_given_share_of_the_steps():
     assert [one.sharpness for one in reader.scores()] == pytest.approx(sharpness(images).tolist())
 
 
-def test_agreement_is_the_cosine_of_the_change_with_the_pull_of_guidance():
-    reader, start, pull = ScoreReader(25), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+def test_agreement_is_the_cosine_of_the_change_with_the_pull_of_the_prompt():
+    reader, start, pull = ScoreReader(25, agreement=True), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    now = start + torch.stack([pull[0], -pull[1]])
     reader.observe(3, start)
-    reader.observe(6, start + torch.stack([pull[0], -pull[1]]), pull)
+    reader.observe(6, now)
+    reader.agree(now - pull)
     assert [one.agreement for one in reader.scores()] == pytest.approx([1, -1], abs=1e-5)
-    reader.observe(6, start)  # corrected: no guidance with it
-    assert [one.agreement for one in reader.scores()] == pytest.approx([1, -1], abs=1e-5)
+
+
+def test_with_guidance_sharpness_is_that_of_the_prompted_prediction():
+    reader, prompted = ScoreReader(25), torch.randn(2, 3, 8, 8)
+    reader.observe(6, 7 * prompted, prompted)
+    assert [one.sharpness for one in reader.scores()] == pytest.approx(sharpness(prompted).tolist())
+
+
+def test_agreement_is_zero_without_a_pull():
     assert agreement(torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)).tolist() == [0]
 
 

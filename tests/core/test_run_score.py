@@ -80,10 +80,11 @@ def test_half_precision_scores_like_single_precision() -> None:
 
 
 def test_the_move_is_counted_from_the_middle_of_the_draft() -> None:
-    reader = ScoreReader(25)
+    reader = ScoreReader(25, agreement=True)
     frames = [pictures(seed=seed) for seed in range(25)]
     for step, frame in enumerate(frames):
-        reader.observe(step, frame, frame + 1 if step == reader.step else None)
+        reader.observe(step, frame)
+    reader.agree(frames[2])
     assert reader.step == 6
-    expected = agreement(frames[6] + 1, frames[6] - frames[3])
+    expected = agreement(frames[6] - frames[2], frames[6] - frames[3])
     assert [score.agreement for score in reader.scores()] == pytest.approx(expected.tolist())
