@@ -19,7 +19,7 @@ from .latents import rows_of
 from .one_draft import OneDraft
 from .options import CorrectionOptions, DetectionOptions, DraftOptions
 from .patch import OneRun, patch_model
-from .prompts import rows_differ
+from .prompts import prompts_in
 from .seeds import conditioning_of, sample_seeds
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
@@ -92,8 +92,7 @@ def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     else:
         compared = None
     report = joined([report for _, report, _ in results])
-    prompts = count > 1 and rows_differ(job.positive)
-    facts = replace(report.run, seed=options.seeds[0], several_prompts=prompts)
+    facts = replace(report.run, seed=options.seeds[0], several_prompts=count > 1 and prompts_in(job.positive))
     if compared is not None:
         dropped = sum(draft.calls for draft in drafts)  # those of the finished ones are forgotten, and in their reports
         facts = replace(facts, model_calls=facts.model_calls + dropped)

@@ -14,14 +14,15 @@ def several_prompts(guider: Any) -> bool:
         guider: ComfyUI's, while it samples.
     """
     conditioning = getattr(guider, "conds", {}).get("positive") or ()
-    return any(_differ(value) for one in conditioning for value in one.get("model_conds", {}).values())
+    # of ComfyUI's conditioning objects
+    rows = [getattr(value, "cond", None) for one in conditioning for value in one.get("model_conds", {}).values()]
+    return any(map(_differ, rows))
 
 
-def rows_differ(conditioning: Any) -> bool:
-    """The same of a CONDITIONING, before ComfyUI processes it."""
-    return any(_differ(value) for tensor, options in conditioning for value in (tensor, *options.values()))
+def prompts_in(conditioning: Any) -> bool:
+    """The same of CONDITIONING, before it is sampled."""
+    return any(_differ(rows) for text, options in conditioning for rows in (text, *{**options, "mask": None}.values()))
 
 
-def _differ(value: Any) -> bool:
-    rows = getattr(value, "cond", value)  # of ComfyUI's conditioning objects
+def _differ(rows: Any) -> bool:
     return isinstance(rows, torch.Tensor) and rows.ndim > 0 and len(rows) > 1 and bool((rows != rows[:1]).any())

@@ -120,3 +120,10 @@ def test_few_steps_and_late_decisions_keep_what_was_asked_for(drafted, ksampler,
         assert same(picked, whole, places), sampler
         assert report.drafts.kept == tuple(places)
         assert "could not be read" not in report.summary()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_report_says_whether_the_drafts_have_prompts_of_their_own(drafted, hands, mode):
+    one = [[hands.positive[0][0], {"asced_label": torch.tensor([3])}]]
+    assert drafted(at_once=mode, steps=2)[1].run.several_prompts
+    assert not drafted(at_once=mode, steps=2, positive=one)[1].run.several_prompts

@@ -24,7 +24,7 @@ def marked(hands):
     return with_artifact(row_by_row(hands.eps), images=(0, 1, 2))
 
 
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m_sde"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_finished_draft_is_corrected_as_in_the_whole_run(drafted, detection, big, marked, mode, sampler):
     given = {**GIVEN, "detection": detection(), "latent_image": big, "sampler_name": sampler, "at_once": mode}
@@ -45,7 +45,7 @@ def test_a_finished_draft_is_corrected_as_in_the_whole_run(drafted, detection, b
 def test_the_uncorrected_images_of_the_finished_drafts(run_node, ksampler, hands, detection, correction, big, mode):
     marked = with_artifact(row_by_row(hands.eps), images=(0, 1, 2))
     prompts = {"positive": hands.negative, "negative": hands.negative}
-    for decide_at in DECIDE_AT:
+    for decide_at in (0.28, 0.8):
         out = run_node(
             "ASCED_DraftAndPick", model=marked, seed=5, drafts=3, keep=2, decide_at=decide_at, **prompts,
             latent_image=big, steps=12, cfg=2.0, sampler_name="dpmpp_2m", scheduler="normal", denoise=1.0,
@@ -90,7 +90,7 @@ def test_methods_that_change_every_step(drafted, hands, detection, correction, b
     marked = with_artifact(row_by_row(hands.eps), images=(0, 1, 2))
     given = {**GIVEN, "detection": detection(), "correction": correction(method=method), "latent_image": big}
     whole, _, _ = drafted(marked, keep=3, at_once=mode, **given)
-    for decide_at in DECIDE_AT:
+    for decide_at in (0.28, 0.8):
         picked, _, places = drafted(marked, keep=1, decide_at=decide_at, at_once=mode, **given)
         assert same(picked, whole, places), decide_at
 

@@ -7,16 +7,18 @@ from collections import Counter
 import pytest
 import torch
 
+from .conftest import BLIND
 from .drafts import counted
 
 
 @pytest.fixture
-def sample(run_node, hands, latent):
+def sample(run_node, hands, latent, detection):
     def run(model, cfg, keep=1, at_once="all", negative=None):
         out = run_node(
             "ASCED_DraftAndPick", model=model, seed=5, drafts=3, keep=keep, decide_at=0.3, steps=10, cfg=cfg,
             sampler_name="euler", scheduler="normal", denoise=1.0, positive=hands.positive,
             negative=hands.negative if negative is None else negative, latent_image=latent(1, 16), at_once=at_once,
+            detection=detection(**BLIND),
         )  # fmt: skip
         return out[0]["samples"], out[2]
 
