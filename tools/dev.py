@@ -42,8 +42,8 @@ VERSIONS = (
     "print(*(f'{module.__name__} {module.__version__}' for module in modules), sep=', ')"
 )
 ON_OLDER = (  # of tests/host: what depends on ComfyUI's own code; foreign code is mixed by test_never_break
-    "test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py", "test_foreign_guiders.py",
-    "test_kinds_of_data.py", "test_never_break.py", "test_drafts.py", "test_drafts_control.py",
+    "test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py", "test_kinds_of_data.py",
+    "test_never_break.py", "test_drafts.py",
 )  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",

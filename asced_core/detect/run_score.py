@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..maps import finite_images
+
 READ_AT = 0.28  # share of the steps after which it is read
 CELLS = (1, 2)  # sides of the squares whose means are compared
 TINY = 1e-6  # less than this is rounding
@@ -65,7 +67,8 @@ class ScoreReader:
             prompted: those with the prompt alone, before guidance; None if there is no guidance, or if it is unknown.
         """
         if step == self.step:
-            self._sharpness = sharpness(images if prompted is None else prompted)
+            read = sharpness(images if prompted is None else prompted)
+            self._sharpness = torch.where(finite_images(images), read, torch.nan)  # whatever broke it
             self._now = images if self._agrees else None
         elif step == self._earlier and self._agrees:
             self._before = images

@@ -74,8 +74,7 @@ def all_at_once(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
 def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     """Samples the drafts one after another: each in a run of its own, so that a card has to hold one image only."""
     count, options = len(job.options.seeds), job.options
-    most = min(options.keep + len(options.always), count)
-    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, most)
+    progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, min(options.keep, count))
     drafts = [OneDraft() for _ in range(count)]
     results = []
     for place, draft in enumerate(drafts):
@@ -85,6 +84,7 @@ def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     if all(draft.done for draft in drafts) and None not in known:
         compared = _compared([one for one in known if one is not None], options)
         results = [results[place] for place in compared.kept]
+        progress.finishes(len(results))
         for turn, place in enumerate(compared.kept):
             alone = replace(options, keep=1, always=(), seeds=(options.seeds[place],), draft=drafts[place])
             results[turn] = job.sample([place], alone, progress.of_rest(turn))
@@ -131,6 +131,10 @@ class _Progress:
         self._total = drafts * self._first + keep * self._rest
         self._shown = 0  # highest step so far
         self._callback = latent_preview.prepare_callback(model, self._total)
+
+    def finishes(self, keep: int) -> None:
+        """This many drafts are finished, which is known once they are compared."""
+        self._total = self._drafts * self._first + keep * self._rest
 
     def of_draft(self, place: int) -> Callback:
         """For the run of a draft."""

@@ -22,7 +22,7 @@ from .kept_rows import KeptRows
 from .options import DraftOptions
 from .patch_state import PatchState
 
-EXACT, ROUNDED = 1e-4, 1e-2  # differences that the size of a batch makes, in float32 and in half precision
+EXACT, ROUNDED = 1e-5, 1e-2  # differences that the size of a batch makes, in float32 and in half precision
 # whose batches are the frames of one video
 COUPLED = tuple(
     getattr(comfy.model_base, name) for name in ("SVD_img2vid", "SV3D_u", "SV3D_p") if hasattr(comfy.model_base, name)

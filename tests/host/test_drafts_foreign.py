@@ -146,8 +146,11 @@ ATTENTION = {
 }
 
 
-@pytest.mark.parametrize("name", [*NODES, *ATTENTION])
-@pytest.mark.parametrize("mode", MODES)
+# each with one of the modes, in turn, and with both what computes over the batch or skips calls
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [(MODES[n % 2], name) for n, name in enumerate([*NODES, *ATTENTION])] + [("one", "Mahiro"), ("all", "EasyCache")],
+)
 def test_guidance_and_caches_of_comfyui(drafted, hands, core_node, mode, name):
     widgets = {**NODES, **ATTENTION}[name]
     patch = _node(core_node, name.split(" ")[0], **widgets)

@@ -98,8 +98,7 @@ def test_guides_that_are_tensors_in_a_list_belong_to_their_image(drafted, hands)
         assert torch.equal(picked, whole[places]), mode
 
 
-@pytest.mark.parametrize("hints", [1, 4])
-@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize(("chained", "hints"), [(False, 1), (True, 4)])
 def test_controlnet_with_one_hint_or_one_for_each(drafted, hands, core_node, hints, chained):
     model = tiny_unet(hands.eps)
     network = tiny_controlnet(model)

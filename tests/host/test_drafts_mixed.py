@@ -33,7 +33,7 @@ OWN = ("euler", "heun", "dpmpp_2s_ancestral", "dpmpp_sde", "lms", "uni_pc", "eul
        "dpm_fast", "sa_solver_pece", "seeds_2")  # fmt: skip
 
 
-@examples(30)
+@examples(12)
 @given(
     sampler=st.sampled_from([*OWN, *FOREIGN]), patch=st.sampled_from(list(PATCHES)), mode=st.sampled_from(MODES),
     keep=st.integers(1, 4), decide_at=st.sampled_from([0.05, 0.28, 0.5, 0.95]), steps=st.sampled_from([3, 6, 11]),
@@ -61,7 +61,8 @@ def test_any_sampler_patch_and_choice(
     picked, report, places = drafted(model(), keep=keep, decide_at=decide_at, also_finish=also, **widgets)
     assert every == [0, 1, 2, 3]
     named = {int(word) - 1 for word in also.replace(",", " ").split()}
-    assert len(places) == len(picked) == max(keep, len(named))
+    assert len(places) == len(picked)
+    assert keep <= len(places) <= min(4, keep + len(named))
     assert named <= set(places)
     assert same(picked, whole, places)
     assert len(report.images) == len(places)
