@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -70,14 +69,12 @@ def stray_pieces(half: str, images: int) -> dict[str, Row]:
     """Every signal on the early test set, and two that need more: verification and calibration."""
     sampler, sampled = HandSampler("early"), seeds_of(half, images)
     found: dict[str, list[Found]] = {}
-    boxes, seconds = [], dict.fromkeys(SIGNALS, 0.0)
+    boxes: list[list[tuple[int, int, int, int]]] = []
     for run in recordings(sampler, sampled):
         frames = window(sampler, run, SETTINGS)
         boxes += strays(run)
         for name, signal in SIGNALS.items():
-            begin = time.perf_counter()
             found.setdefault(name, []).append(signal(frames))
-            seconds[name] += time.perf_counter() - begin
         found.setdefault("re-noised and predicted again", []).append(_verified(sampler, run))
     everything = {name: joined(parts) for name, parts in found.items()}
     lasting = everything["net change"].scores
@@ -95,7 +92,6 @@ def stray_pieces(half: str, images: int) -> dict[str, Row]:
             "recall_at_0.5%": asdict(rate(peaks > limit)),
             "touched": asdict(rate(hits)),
             "clean_flagged": asdict(rate(one.masks[~bad].any((1, 2)))),
-            "ms": round(1000 * seconds.get(name, 0.0) / len(sampled), 2),
             "calls": one.calls,
         }
     return table

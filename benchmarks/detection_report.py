@@ -66,9 +66,9 @@ def as_markdown(result: dict[str, Any]) -> str:
         "Stray pieces",
         "Early weights. AUROC and average precision over the pixels of images with a piece; share of pieces whose peak "
         "exceeds the maxima of all but 0.5 % of the clean images; share of pieces touched by a region; share of clean "
-        "images with a region; milliseconds and extra model calls per image.",
+        "images with a region; extra model calls per image.",
         {"auroc": "AUROC", "ap": "AP", "recall_at_0.5%": "recall at 0.5 % clean", "touched": "pieces touched",
-         "clean_flagged": "clean flagged", "ms": "ms", "calls": "calls"},
+         "clean_flagged": "clean flagged", "calls": "calls"},
         result["strays"][half],
     )  # fmt: skip
     lines += _table(
