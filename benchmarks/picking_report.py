@@ -109,8 +109,8 @@ def as_markdown(result: Row) -> str:
     lines = ["# Which of several drafts to finish", "", NOTE, "", "## About three plain runs per image", ""]
     lines += [
         "Reporting half. *Price*: model calls per kept image, in plain runs; drafts stop after 7 calls, and only the "
-        "best goes on. FID is relative to as many random images of the same classes; recall and coverage stand "
-        "beside theirs. Coverage is not raised by outliers as recall is."
+        "best goes on. FID is relative to as many random images of the same classes; recall and coverage are given "
+        "with theirs. Coverage is not raised by outliers as recall is."
     ]
     for bed, rows in result["equal_compute"].items():
         lines += _kept(bed.capitalize(), rows, ("price",))

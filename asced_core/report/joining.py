@@ -47,7 +47,7 @@ def joined(reports: Sequence[Report]) -> Report:
 def with_drafts(report: Report, drafts: Drafts) -> Report:
     """A report with what became of the drafts; about all of them, or about the finished ones alone.
 
-    Each image knows its draft, and keeps the run score that it had beside all drafts.
+    Each image knows its draft, and keeps the run score that it had among all drafts.
     """
     frames = report.run.frames
     places = drafts.kept if len(report.images) == len(drafts.kept) * frames else range(len(drafts.ranked))

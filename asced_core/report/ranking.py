@@ -21,7 +21,7 @@ TINY = 1e-6  # less than this is rounding
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image's run score beside those of its batch.
+    """An image's run score, relative to those of its batch.
 
     Attributes:
         score: its parts.
@@ -40,7 +40,7 @@ class Ranked:
 
 
 def ranked(scores: Sequence[RunScore]) -> tuple[Ranked, ...]:
-    """The run scores of a batch beside each other."""
+    """The run scores of a batch, compared with each other."""
     sharpness = np.array([score.sharpness for score in scores])
     given = [score.agreement for score in scores]
     agreement = np.array(given, float) if given and None not in given else None  # only if every image has it

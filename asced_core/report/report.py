@@ -33,7 +33,7 @@ class ImageReport:
         measurable: False if its predictions from T_d on held NaN or infinity; its score then means nothing.
         looked_at: False if the run was not watched, or if the whole image was excluded.
         too_large: number of regions that were left alone because of ``max_area``.
-        run_score: how well its run was going early on, beside the rest of its batch; None if that was not read.
+        run_score: how well its run was going early on, relative to its batch; None if that was not read.
         draft: which of the drafts it is, from 0; None if the run had none.
     """
 

@@ -25,7 +25,7 @@ class Verdict:
         measurable: False if it, or one of its frames, held NaN or infinity.
         looked_at: False if nobody looked at it, or at one of its frames.
         too_large: number of regions that were left alone because of ``max_area``.
-        run_score: beside the rest of its batch; None if it was not read.
+        run_score: relative to its batch; None if it was not read.
     """
 
     score: float

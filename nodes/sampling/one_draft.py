@@ -2,7 +2,7 @@
 
 A sampler's function cannot be paused for good: it keeps its history in local variables. But it does the same again when
 it is started from the same noise and the network answers the same. So a draft keeps the network's answers, and its run
-is finished by going through them again; everything around the network, such as guidance, is computed anew.
+is finished by replaying them; everything around the network, such as guidance, is computed again.
 """
 
 from __future__ import annotations
