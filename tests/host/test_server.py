@@ -70,7 +70,7 @@ def _latent(server, outputs):
 
 def test_the_server_has_every_node_and_a_graph_runs(server):
     known = server.get("/object_info")
-    assert sum(name.startswith("ASCED_") for name in known) == 20
+    assert sum(name.startswith("ASCED_") for name in known) == 23
     seen = []
     outputs = server.run(_graph(), lambda *event: seen.append(event))
     steps = [value for node, value, total in seen if node == "sampler" and total == 12]
