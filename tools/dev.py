@@ -43,7 +43,7 @@ VERSIONS = (
 )
 ON_OLDER = (  # of tests/host: what depends on ComfyUI's own code; foreign code is mixed by test_never_break
     "test_sampling.py", "test_sampler_nodes.py", "test_compatibility.py", "test_kinds_of_data.py",
-    "test_never_break.py", "test_drafts.py",
+    "test_never_break.py",
 )  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
@@ -109,15 +109,15 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     tests = ROOT / "tests"
     files = sorted((tests / "host").glob("test_*.py"))
     suites = [  # the longest ones first, so that both cores are busy to the end
-        Suite("host", env, files[::2]),
-        Suite("host, the other half", env, files[1::2]),
+        Suite("host", env, files[1::2]),
+        Suite("host, the other half", env, files[::2]),
         Suite("web", env, [tests / "web"]),
         Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE),
     ]
     suites = [suite for suite in suites if suite.name.split(",")[0] in (chosen or SUITES)]
     if OLDER in chosen or not (chosen or env.own_comfyui):
         older = prepare(True, OLDER_VERSION)
-        suites.insert(0, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+        suites.insert(2, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
     if chosen and "core" not in chosen:
         pass
     elif VENV in env.python.parents:
