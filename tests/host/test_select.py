@@ -118,10 +118,14 @@ def test_a_single_image_is_dropped_only_by_100_percent(found, run_node, share, p
 
 def test_best_of_batch_goes_by_run_score(marked, run_node, caplog):
     caplog.set_level("INFO", logger="ASCED")
-    scores = [image.run_score.relative for image in marked.report.images]
-    order = sorted(range(3), key=lambda place: -scores[place])
-    assert order != [1, 0, 2]  # not the order of the marked areas
-    best, report, indices, _ = run_node("ASCED_BestOfBatch", samples=marked.latent, report=marked.report, count=2)
+    from asced.asced_core.detect.run_score import RunScore
+    from asced.asced_core.report.ranking import ranked
+
+    given = ranked([RunScore(2.0), RunScore(1.0), RunScore(3.0)])  # not in the order of the marked areas, 1, 0, 2
+    images = tuple(replace(image, run_score=own) for image, own in zip(marked.report.images, given, strict=True))
+    scores, order = [own.relative for own in given], [2, 0, 1]
+    scored = replace(marked.report, images=images)
+    best, report, indices, _ = run_node("ASCED_BestOfBatch", samples=marked.latent, report=scored, count=2)
     assert indices == ", ".join(map(str, order[:2]))
     assert torch.equal(best["samples"], marked.latent["samples"][order[:2]])
     assert [image.run_score.relative for image in report.images] == [scores[place] for place in order[:2]]
