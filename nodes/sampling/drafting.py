@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import latent_preview
@@ -36,6 +36,8 @@ class Job:
         detection, correction: as requested.
         options: how many are finished; with a seed for each draft.
         widgets: those of KSampler, by name.
+        patched: the models of the runs so far. ComfyUI takes a model that is gone before the next one is loaded for a
+            leak, and collects all garbage, which can take as long as a draft.
     """
 
     model: Any
@@ -46,6 +48,7 @@ class Job:
     correction: CorrectionOptions
     options: DraftOptions
     widgets: dict[str, Any]
+    patched: list[Any] = field(default_factory=list)
 
     def sample(
         self, places: Sequence[int], options: DraftOptions, callback: Callback | None = None
@@ -54,6 +57,7 @@ class Job:
         run, alone = OneRun(), places[0] if len(places) == 1 else None
         detection = self.detection if alone is None else self.detection.of_one(alone, len(self.options.seeds))
         model = patch_model(self.model, detection, self.correction, run, options)
+        self.patched.append(model)
         done = sample_seeds(
             model,
             [self.options.seeds[place] for place in places],
@@ -75,7 +79,7 @@ def one_by_one(job: Job) -> tuple[dict[str, Any], Report, dict[str, Any]]:
     """Samples the drafts one after another: each in a run of its own, so that a card has to hold one image only."""
     count, options = len(job.options.seeds), job.options
     progress = _Progress(job.model, job.widgets["steps"], options.decide_at, count, min(options.keep, count))
-    drafts = [OneDraft() for _ in range(count)]
+    drafts = [OneDraft(options.keep < count) for _ in range(count)]
     results = []
     for place, draft in enumerate(drafts):
         alone = replace(options, keep=1, always=(), seeds=(options.seeds[place],), draft=draft)

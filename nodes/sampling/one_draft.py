@@ -30,11 +30,15 @@ class DivergedError(BaseException):
 class OneDraft:
     """The first part of one run.
 
+    Args:
+        chosen: True if not all drafts are finished, so that it is worth a call to compare them.
+
     Attributes:
         done: True once the draft is known; from then on, it is gone through again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: bool = True) -> None:
+        self.chosen = chosen
         self.done = False
         self._calls: list[list[torch.Tensor]] = []  # the network's answers in each call of the model
         self._next: torch.Tensor | None = None  # the state of the first call after the draft

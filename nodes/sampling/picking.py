@@ -55,9 +55,9 @@ class Picking:
         self.step = step_at(steps, options.decide_at)
         self.drafts: Drafts | None = None
         self.note = ""
-        known = options.draft is not None and options.draft.done  # the draft was compared before
-        chooses = options.draft is not None or options.keep + len(options.always) < shape[0]
-        self._compares = has_unprompted(guider) and chooses and not known
+        draft = options.draft
+        chooses = options.keep < shape[0] if draft is None else draft.chosen and not draft.done
+        self._compares = has_unprompted(guider) and chooses
 
     def begin(self, watched: WatchedModel, patches: PatchState) -> None:
         """Before the first call of the run."""

@@ -7,6 +7,7 @@ way ComfyUI loads it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import sys
@@ -55,6 +56,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
     _load_host(tmp_path_factory.mktemp("comfyui"))
     extension = asyncio.run(_load_pack().comfy_entrypoint())
+    gc.freeze()  # ComfyUI collects garbage before it loads a model, and would go through all of its modules each time
     return {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(extension.get_node_list())}
 
 

@@ -36,7 +36,7 @@ def test_without_guidance_drafts_are_compared_with_one_call_without_the_prompt(s
 
 @pytest.mark.parametrize("at_once", ["all", "one"])
 def test_the_added_call_changes_nothing(sample, hands, at_once):
-    whole, report = sample(hands.eps, cfg=1.0, keep=3)
+    whole, report = sample(hands.eps, cfg=1.0, keep=3, at_once=at_once)
     assert all(one.score.agreement is None for one in report.drafts.ranked)  # nothing to choose
     picked, report = sample(hands.eps, cfg=1.0, at_once=at_once)
     (place,) = report.drafts.kept
