@@ -30,20 +30,23 @@ SATURATION, LEAST_AREA, EDGE = 60, 14, 4  # of stray components
 
 
 class FeatureNet(nn.Module):
-    """Classifies digits; FID, precision and recall are computed on its last features."""
+    """Classifies ten kinds of images; FID, precision and recall are computed on its last features.
 
-    def __init__(self) -> None:
+    Args:
+        widths: channels of the images and of each block; the last is the number of features.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (3, 32, 64, 128, FEATURES)) -> None:
         super().__init__()
-        widths = (3, 32, 64, 128, 128)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1),
                           nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
             for a, b in itertools.pairwise(widths)
         )  # fmt: skip
-        self.head = nn.Linear(FEATURES, 10)
+        self.head = nn.Linear(widths[-1], 10)
 
     def features(self, x: Tensor) -> Tensor:
-        """[B,128] of pictures [B,3,64,64] in -1 to 1."""
+        """[B,F] of pictures [B,C,H,W] in -1 to 1."""
         for block in self.blocks:
             x = block(x)
         return x.mean((2, 3))

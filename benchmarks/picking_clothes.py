@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.judges import WEIGHTS
+from benchmarks.judges import WEIGHTS, FeatureNet
 from benchmarks.train_fashion import FOLDER, PAD, load_clothes
 from demo.train import halved
 
@@ -26,32 +25,10 @@ FILE, REAL = WEIGHTS / "clothes_features.safetensors", WEIGHTS / "clothes_real.n
 WIDTHS, BATCH, RATE, REALS = (1, 16, 32, 64), 64, 3e-3, 1000
 
 
-class ClothesNet(nn.Module):
-    """Classifies kinds of clothes, 0 to 9."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1),
-                          nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
-            for a, b in itertools.pairwise(WIDTHS)
-        )  # fmt: skip
-        self.head = nn.Linear(WIDTHS[-1], 10)
-
-    def features(self, x: Tensor) -> Tensor:
-        """[B,64] of pictures [B,1,32,32] in -1 to 1."""
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.dropout(self.features(x), 0.2, self.training))
-
-
 @torch.inference_mode()
 def describe_clothes(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Features [N,64] and predicted kinds [N] of images uint8 [N,32,32,1]."""
-    net = ClothesNet().eval()
+    net = FeatureNet(WIDTHS).eval()
     net.load_state_dict(load_file(FILE))
     pixels = torch.from_numpy(images).movedim(-1, 1).float() / 127.5 - 1
     features = torch.cat([net.features(part) for part in pixels.split(256)])
@@ -68,7 +45,7 @@ def _held_out(folder: Path) -> tuple[Tensor, Tensor]:
 def train(folder: Path, steps: int) -> None:
     """Writes the weights, and the features of held-out photographs."""
     images, kinds = load_clothes(folder)
-    net = ClothesNet()
+    net = FeatureNet(WIDTHS)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-3)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
