@@ -77,7 +77,7 @@ def decide(
     clear = _clearing(forbidden)
     allowed = clear(np.ones(ratio.shape, bool))
     found = [
-        find_in(r, t, detection, bool(measurable), bool(cells.any()))
+        find_in(r, t, detection, bool(measurable), bool(cells.any()), evidence.certainty)
         for r, t, measurable, cells in zip(clear(ratio), thresholds, finite, allowed, strict=True)
     ]
     labels = clear(np.stack([d.labels for d in found]))  # again, because expand may have grown regions into it

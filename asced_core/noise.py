@@ -76,6 +76,14 @@ def score(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
     return -predicted_noise(x, denoised, level) / level.sigma
 
 
+def ddim_step(x: Tensor, denoised: Tensor, level: NoiseLevel, following: NoiseLevel) -> Tensor:
+    """The state at the next noise level, without new noise: ``alpha' x0 + sigma' n``.
+
+    DDIM (Song et al. 2021, arXiv 2010.02502), and Euler's method for EDM and flow models.
+    """
+    return following.alpha * denoised + following.sigma * predicted_noise(x, denoised, level)
+
+
 def renoise(
     x: Tensor,
     clean: Tensor,

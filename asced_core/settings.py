@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-MODES = ("robust", "reference", "paper")
+MODES = ("robust", "reference", "paper")  # that need nothing else
+LEARNED = "learned"  # needs a taught detector
 RENOISING = ("ttc", "replace")  # act once, at T_c
 STEERING = ("clip", "sargd")  # act at every step of the window
 CORRECTIONS = (*RENOISING, *STEERING, "none")
@@ -35,10 +36,11 @@ class DetectionSettings:
     """How artifacts are detected.
 
     Attributes:
-        mode: ``robust`` for production, ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed.
+        mode: ``robust`` for production, ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed,
+            ``learned`` runs a taught detector (asced_core/teach).
         mad_scale: threshold factor k, 0 or more; higher marks less. In ``robust`` a change must last and exceed
             ``0.113 * k`` of the contrast (lasting.py); in ``reference`` it must exceed its step's
-            ``median + k * 1.4826 * MAD``. Ignored by ``paper``.
+            ``median + k * 1.4826 * MAD``. Ignored by ``paper`` and ``learned``.
         min_area: lower limit of a region's area, exclusive, px^2 of a 256-px image.
         max_area: upper limit of a region's area, exclusive, px^2 of a 256-px image.
         min_width: a region must contain a full square with this side, px of a 256-px image.
@@ -50,8 +52,10 @@ class DetectionSettings:
             next to nothing. Sizes mean the same in every space. ``paper`` needs ``latent`` or ``auto``.
         step_interval: look at only every n-th watched step, 1 or more; saves time with a slow decoder.
         smooth_frames: temporal smoothing of the changes in a video, Gaussian sigma in latent frames; 0 is off.
+        min_probability: mode ``learned``: the lowest probability of a fault that counts, 0 to 1, in the network's own
+            terms; a taught detector knows which one marks a given share of the images.
         base_size: side of the image that the sizes refer to; they are scaled to the size of the signal.
-            None: 256 in ``robust`` and ``paper``; in ``reference`` no scaling, as in the authors' code.
+            None: 256, but in ``reference`` no scaling, as in the authors' code.
 
     Raises:
         ValueError: a value is out of range, or two values contradict each other.
@@ -69,9 +73,10 @@ class DetectionSettings:
     step_interval: int = 1
     smooth_frames: float = 0.0
     base_size: int | None = None
+    min_probability: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_choice(self, "mode", MODES)
+        _check_choice(self, "mode", (*MODES, LEARNED))
         _check_range(self, "mad_scale", 0)
         _check_range(self, "min_area", 0)
         _check_range(self, "max_area", 0)
@@ -86,6 +91,9 @@ class DetectionSettings:
             raise ValueError(
                 f"Mode paper watches the model's own state: set space to latent or auto, not {self.space}."
             )
+        _check_range(self, "min_probability", 0, 1)
+        if self.mode == LEARNED and self.space not in ("auto", "latent"):
+            raise ValueError(f"A taught detector looks at the latent: set space to latent or auto, not {self.space}.")
         if self.base_size is not None:
             _check_range(self, "base_size", 1, whole=True)
         if self.min_area >= self.max_area:

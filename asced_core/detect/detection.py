@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..maps import BoolMap
-from ..settings import DetectionSettings
+from ..settings import LEARNED, DetectionSettings
+from .certainty import Certainty
 from .evidence import Detector, Evidence, Shape
 from .lasting import LastingChange
+from .learned import Learned, LearnedDetector
 from .regions import LabelMap, Region, find_regions, grow_labels
 from .single_steps import SingleSteps
 
@@ -57,7 +59,9 @@ class Detection:
         return self.measurable and self.looked_at and not self.regions and not self.too_large
 
 
-def make_detector(settings: DetectionSettings, shape: Shape, device: torch.device, frames: int = 1) -> Detector:
+def make_detector(
+    settings: DetectionSettings, shape: Shape, device: torch.device, frames: int = 1, learned: Learned | None = None
+) -> Detector:
     """The detector for the settings' mode.
 
     Args:
@@ -65,7 +69,15 @@ def make_detector(settings: DetectionSettings, shape: Shape, device: torch.devic
         shape: (B, C, H, W) of the predictions.
         device: device of the predictions.
         frames: number of consecutive batch entries that are frames of one video.
+        learned: for mode ``learned``.
+
+    Raises:
+        ValueError: mode ``learned`` has no taught detector, or one for another number of channels.
     """
+    if settings.mode == LEARNED:
+        if learned is None:
+            raise ValueError("Mode learned needs a taught detector: load one with Taught.load, and pass its learned.")
+        return LearnedDetector(settings, shape, device, learned)
     kind = LastingChange if settings.mode == "robust" else SingleSteps
     return kind(settings, shape, device, frames)
 
@@ -91,6 +103,7 @@ def find_in(
     settings: DetectionSettings,
     measurable: bool = True,
     looked_at: bool = True,
+    certainty: Certainty | None = None,
 ) -> Detection:
     """The regions of one image.
 
@@ -99,13 +112,18 @@ def find_in(
         thresholds: [D], see Evidence.
         settings: region filters and ``expand``.
         measurable, looked_at: see Detection.
+        certainty: see Evidence.
     """
     labels, regions, too_large = find_regions(ratio > 0, ratio, settings)
+    if certainty is not None:
+        regions = [replace(region, confidence=round(certainty(region.score), 3)) for region in regions]
     grown = grow_labels(labels, round(settings.expand * settings.scale(*labels.shape)))
     return Detection(grown, ratio, regions, thresholds, measurable, looked_at, too_large)
 
 
-def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None) -> Detection:
+def detect(
+    frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | None = None, learned: Learned | None = None
+) -> Detection:
     """Finds the artifact regions of one image from its predicted clean images over time.
 
     The frames are taken as the whole window. Settings that choose the window or the space (``start_percent``,
@@ -115,6 +133,7 @@ def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | Non
         frames: in sampling order; uint8 [N,H,W] or [N,H,W,C] (array or tensor), or float [N,C,H,W] with values in
             [-1, 1]. In mode ``paper``, floats are the weighted scores ``w(t) * s_t`` themselves.
         settings: see DetectionSettings.
+        learned: for mode ``learned``.
 
     Raises:
         ValueError: there are fewer than two frames, the shape is not supported, or mode ``paper`` gets uint8 frames,
@@ -141,12 +160,13 @@ def detect(frames: NDArray[np.uint8] | Tensor, settings: DetectionSettings | Non
         data = data.movedim(-1, 1).float()
         data = data if settings.mode == "reference" else data / 127.5 - 1
     _, channels, height, width = data.shape
-    detector = make_detector(settings, (1, channels, height, width), data.device)
+    detector = make_detector(settings, (1, channels, height, width), data.device, learned=learned)
     for frame in data.split(1):
         if isinstance(detector, SingleSteps) and (levels or settings.mode == "paper"):
             detector.push_value(frame.float())  # already in the units of the mode's signal
         else:
             detector.push(frame)
     finite = data.isfinite().all()[None]
-    ratio, thresholds, known = to_cpu(replace(detector.result(), finite=finite))
-    return find_in(ratio[0], thresholds[0], settings, bool(known[0]))
+    evidence = detector.result()
+    ratio, thresholds, known = to_cpu(replace(evidence, finite=finite))
+    return find_in(ratio[0], thresholds[0], settings, bool(known[0]), certainty=evidence.certainty)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..noise import NoiseLevel
 from ..settings import DetectionSettings
+from .certainty import Certainty
 
 Shape = tuple[int, int, int, int]  # B images, C channels, H x W cells
 MAX_RATIO = 100.0  # upper end of the scale: a threshold of zero would give infinity
@@ -26,11 +27,13 @@ class Evidence:
             D is 0 for detectors without per-step thresholds.
         finite: bool [B], False for images whose predictions held NaN or infinity, which no detector can measure; None
             if nobody checked. The Watcher sets it.
+        certainty: how likely a mark is right, by its score; None if that is unknown.
     """
 
     ratio: Tensor
     thresholds: Tensor
     finite: Tensor | None = None
+    certainty: Certainty | None = None
 
 
 class Detector(Protocol):
@@ -67,6 +70,6 @@ class Detector(Protocol):
         ...
 
 
-def no_thresholds(ratio: Tensor) -> Evidence:
+def no_thresholds(ratio: Tensor, certainty: Certainty | None = None) -> Evidence:
     """The evidence of a detector without per-step thresholds."""
-    return Evidence(ratio, torch.zeros(len(ratio), 0, device=ratio.device))
+    return Evidence(ratio, torch.zeros(len(ratio), 0, device=ratio.device), certainty=certainty)

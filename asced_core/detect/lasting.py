@@ -15,21 +15,18 @@ from torch import Tensor
 from ..noise import NoiseLevel
 from ..settings import DetectionSettings
 from .evidence import MAX_RATIO, Evidence, Shape, no_thresholds
+from .memory import WindowMemory
 from .smoothing import FrameSmoother, GaussianSmoother
 
 CHANGE = 0.113  # a change counts if it exceeds mad_scale times this share of the contrast
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a change, its contrast, its surroundings
 SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
-KEPT = 8  # most earlier values that are kept
 ITERATIONS = 16  # of Newton's inverse, each doubles the digits; enough for 128 channels and this shrinkage
 TINY = 1e-12
 
 
 class LastingChange:
     """Compares the last prediction with the first one and with one from the middle of the window: mode ``robust``.
-
-    Only a few values are kept, however long the run: when there are too many, every other one is dropped, and from then
-    on only every other one is taken.
 
     Args:
         settings: the threshold, and the scale of the sizes.
@@ -53,36 +50,22 @@ class LastingChange:
         around: float = AROUND,
         wide: float | None = WIDE,
     ) -> None:
-        self.settings, self.shape = settings, shape
+        self.settings = settings
         size = shape[2:]
         scale = settings.scale(*size)
         self._fine, self._around = (GaussianSmoother(size, sigma * scale, None, device) for sigma in (fine, around))
         self._wide = None if wide is None else GaussianSmoother(size, wide * scale, None, device)
         self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
-        self._kept: list[Tensor] = []
-        self._interval, self._seen = 1, 0
-        self._last: Tensor | None = None
+        self._memory = WindowMemory(shape)
 
     @property
     def ready(self) -> bool:
         """True from the second prediction on."""
-        return self._seen > 1
+        return self._memory.seen > 1
 
     def push(self, denoised: Tensor, x: Tensor | None = None, level: NoiseLevel | None = None) -> None:
-        """Takes the prediction of the next step, see Detector; state and noise level are not needed.
-
-        Raises:
-            ValueError: the shape is another one.
-        """
-        if tuple(denoised.shape) != self.shape:
-            raise ValueError(f"Expected a prediction of shape {self.shape}, got {tuple(denoised.shape)}.")
-        value = denoised.float()
-        if self._seen % self._interval == 0:
-            self._kept.append(value)
-            if len(self._kept) > KEPT:
-                self._kept, self._interval = self._kept[::2], 2 * self._interval
-        self._last = value
-        self._seen += 1
+        """Takes the prediction of the next step, see Detector; state and noise level are not needed."""
+        self._memory.push(denoised)
 
     def result(self) -> Evidence:
         """What was found so far; two predictions are the least that can differ.
@@ -109,12 +92,10 @@ class LastingChange:
         Raises:
             ValueError: there is no value yet.
         """
-        if self._last is None:
-            raise ValueError("A lasting change needs at least one value.")
-        middle = self._kept[(self._seen - 1) // 2 // self._interval]
-        precision = inverse_covariance(self._last)
-        since = [mahalanobis(self._outstanding(self._last - earlier), precision) for earlier in (self._kept[0], middle)]
-        contrast = mahalanobis(self._last - self._last.mean((2, 3), keepdim=True), precision).square()
+        first, middle, last = self._memory.three()
+        precision = inverse_covariance(last)
+        since = [mahalanobis(self._outstanding(last - earlier), precision) for earlier in (first, middle)]
+        contrast = mahalanobis(last - last.mean((2, 3), keepdim=True), precision).square()
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
         return torch.minimum(*since) / there.clamp(min=TINY)
 

@@ -24,11 +24,13 @@ class Region:
         box: left, top, right, bottom; the right and bottom edges are exclusive.
         area: number of cells.
         score: change as a multiple of the threshold, averaged over the region, 1 to 100.
+        confidence: how likely the mark is right, 0 to 1, see Certainty; None if that is unknown.
     """
 
     box: tuple[int, int, int, int]
     area: int
     score: float
+    confidence: float | None = None
 
 
 def find_regions(

@@ -7,11 +7,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..maps import as_images, finite_images, frames_of
-from ..settings import DetectionSettings
+from ..settings import LEARNED, DetectionSettings
 from ..window import Schedule, Window
 from .detection import make_detector
 from .evidence import Detector, Evidence
 from .given import FindMasks, GivenMasks
+from .learned import Learned
 from .space import Space
 
 
@@ -22,6 +23,7 @@ class Watcher:
         settings: how artifacts are detected.
         space: what the detector looks at; None is the latent itself.
         find: another detector, used in place of the score dynamics; it gets the predictions themselves.
+        learned: a taught detector, for mode ``learned``.
 
     Attributes:
         detector: None before the first watched prediction.
@@ -30,14 +32,20 @@ class Watcher:
         ValueError: the space does not match the settings.
     """
 
-    def __init__(self, settings: DetectionSettings, space: Space | None = None, find: FindMasks | None = None) -> None:
+    def __init__(
+        self,
+        settings: DetectionSettings,
+        space: Space | None = None,
+        find: FindMasks | None = None,
+        learned: Learned | None = None,
+    ) -> None:
         self.settings, self.space = settings, space or Space()
         if settings.space not in ("auto", self.space.name):
             raise ValueError(
                 f"The settings use space {settings.space}, but the Space passed in is {self.space.name}: "
                 "pass a matching Space, or set space to auto."
             )
-        self._find = find
+        self._find, self._learned = find, learned
         self._finite: Tensor | None = None  # bool [B]: signals without NaN or infinity so far
         self.detector: Detector | None = None
 
@@ -61,8 +69,8 @@ class Watcher:
         self._finite = finite if self._finite is None else self._finite & finite
 
     def _looks_at(self, step: int, window: Window) -> bool:
-        if self._find is not None and step == window.decision:
-            return True  # another detector works on the prediction at T_c itself
+        if step == window.decision and (self._find is not None or self.settings.mode == LEARNED):
+            return True  # these work on the prediction at T_c itself
         if step not in window:
             return False
         # always include the last step, so that the detector covers the whole window
@@ -73,7 +81,7 @@ class Watcher:
         shape = (batch, channels, height, width)
         if self._find is not None:
             return GivenMasks(self.settings, shape, self._find)
-        return make_detector(self.settings, shape, signal.device, frames)
+        return make_detector(self.settings, shape, signal.device, frames, self._learned)
 
     def result(self, finite: Tensor | None = None) -> Evidence:
         """The detector's evidence so far, on the device.

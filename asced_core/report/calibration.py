@@ -27,24 +27,31 @@ from .report import Report, RunFacts
 LOWEST = 0.1  # threshold of the runs to learn from; they hold nothing below it
 HALVINGS = 16  # bisection steps per image
 ROUNDING = 2.0**-10  # ratios are stored as float16, so the true threshold may be this much higher
-FREE = ("mad_scale", "max_area", "expand", "space")  # settings that may differ; the space has its own check
+FREE = (
+    "mad_scale",
+    "max_area",
+    "expand",
+    "space",
+    "min_probability",
+)  # settings that may differ; the space has its own check
 MARKS, DETECTION, RUNS = "first_marks", "detection", "runs"  # keys in the file
 MODEL, SPACE, LEFT_OUT = "model", "space", "left_out"  # missing in older files
 SHARES = (0.01, 0.05, 0.2, 0.5)  # listed in the summary
 DIGITS = 16  # length of a run's digest
 
 
-def first_marks(ratios: NDArray[Any], settings: DetectionSettings) -> NDArray[np.float32]:
-    """The highest threshold at which each image still has a region, float32 [B]; LOWEST if there is none.
+def first_marks(ratios: NDArray[Any], settings: DetectionSettings, lowest: float = LOWEST) -> NDArray[np.float32]:
+    """The highest threshold at which each image still has a region, float32 [B]; ``lowest`` if there is none.
 
     Regions grow as the threshold falls, so bisection finds it; ``max_area`` is ignored.
 
     Args:
-        ratios: [B,H,W], change as a multiple of threshold LOWEST.
+        ratios: [B,H,W], change as a multiple of the lowest threshold.
         settings: region filters.
+        lowest: threshold that the ratios are multiples of.
     """
     unlimited = replace(settings, max_area=2.0 * BASE_SIZE**2)
-    return np.array([LOWEST * max(1.0, _last_ratio(r.astype(np.float32), unlimited)) for r in ratios], np.float32)
+    return np.array([lowest * max(1.0, _last_ratio(r.astype(np.float32), unlimited)) for r in ratios], np.float32)
 
 
 def _last_ratio(ratio: NDArray[np.float32], settings: DetectionSettings) -> float:
@@ -56,6 +63,26 @@ def _last_ratio(ratio: NDArray[np.float32], settings: DetectionSettings) -> floa
         else:
             high = middle
     return high * (1 + ROUNDING)
+
+
+def threshold_for(marks: NDArray[np.float32], share: float) -> float:
+    """The threshold at which no more than this share of a model's images gets a mark.
+
+    Args:
+        marks: [N], for each image the threshold at which its first region appears.
+        share: between 0 and 1, both exclusive.
+
+    Raises:
+        ValueError: there are too few images for a share this small.
+    """
+    count = len(marks)
+    place = math.ceil((count + 1) * (1 - share) - 1e-9)  # counted from 1
+    if place > count:
+        raise ValueError(
+            f"{plural(count, 'image')} cannot give a threshold for {100 * share:g}%: calibrate with "
+            f"{math.ceil(1 / share) - 1} images or more, or ask for {100 / (count + 1):.1f}% or more."
+        )
+    return float(np.sort(marks)[max(place, 1) - 1])
 
 
 @dataclass(frozen=True)
@@ -158,22 +185,8 @@ class Calibration:
         return Calibration(marks, self.detection, runs, origin, self.left_out + other.left_out)
 
     def threshold(self, share: float) -> float:
-        """The threshold at which no more than this share of the model's images gets a mark.
-
-        Args:
-            share: between 0 and 1, both exclusive.
-
-        Raises:
-            ValueError: there are too few images for a share this small.
-        """
-        count = len(self.marks)
-        place = math.ceil((count + 1) * (1 - share) - 1e-9)  # counted from 1
-        if place > count:
-            raise ValueError(
-                f"{plural(count, 'image')} cannot give a threshold for {100 * share:g}%: calibrate with "
-                f"{math.ceil(1 / share) - 1} images or more, or ask for {100 / (count + 1):.1f}% or more."
-            )
-        return float(np.sort(self.marks)[max(place, 1) - 1])
+        """The threshold at which this share of the model's images gets a mark, see ``threshold_for``."""
+        return threshold_for(self.marks, share)
 
     def applied(self, settings: DetectionSettings, share: float) -> DetectionSettings:
         """The settings, with the threshold for this share (0 to 1, both exclusive).

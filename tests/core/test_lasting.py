@@ -8,7 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from asced_core import DetectionSettings, detect
-from asced_core.detect.lasting import CHANGE, KEPT, SHRINKAGE, LastingChange, inverse_covariance
+from asced_core.detect.lasting import CHANGE, SHRINKAGE, LastingChange, inverse_covariance
+from asced_core.detect.memory import MOST, WindowMemory
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])
@@ -53,13 +54,12 @@ def test_the_share_is_the_smaller_change_divided_by_the_contrast(rng):
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 13, 40, 200])
 def test_few_values_are_kept_including_one_near_the_middle(count):
-    lasting = _lasting(2, channels=1)
+    memory = WindowMemory((1, 1, 2, 2))
     for i in range(count):
-        lasting.push(torch.full((1, 1, 2, 2), float(i)))
-    kept = [int(v[0, 0, 0, 0]) for v in lasting._kept]
-    assert len(kept) <= KEPT and kept[0] == 0
-    middle = (count - 1) // 2
-    assert abs(kept[middle // lasting._interval] - middle) <= (0 if count <= KEPT else count // 4)
+        memory.push(torch.full((1, 1, 2, 2), float(i)))
+    first, middle, last = (int(v[0, 0, 0, 0]) for v in memory.three())
+    assert (first, last) == (0, count - 1) and len(memory._kept) <= MOST
+    assert abs(middle - (count - 1) // 2) <= (0 if count <= MOST else count // 4)
 
 
 def test_the_share_needs_a_value():

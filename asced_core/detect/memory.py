@@ -1,0 +1,52 @@
+"""What a detector keeps of a window: its first prediction, one from its middle, and the last one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+MOST = 8  # earlier predictions that are kept
+
+
+class WindowMemory:
+    """Takes the predictions of a window one by one; its memory does not grow with their number.
+
+    If there are more than MOST, every other one is dropped, and from then on only every other one is kept.
+
+    Args:
+        shape: (B, C, H, W) of the predictions.
+
+    Attributes:
+        seen: number of predictions so far.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self.shape, self.seen = shape, 0
+        self._kept: list[Tensor] = []
+        self._interval = 1
+        self._last: Tensor | None = None
+
+    def push(self, denoised: Tensor) -> None:
+        """Takes the next prediction, any float dtype.
+
+        Raises:
+            ValueError: it has another shape.
+        """
+        if tuple(denoised.shape) != self.shape:
+            raise ValueError(f"Expected a prediction of shape {self.shape}, got {tuple(denoised.shape)}.")
+        value = denoised.float()
+        if self.seen % self._interval == 0:
+            self._kept.append(value)
+            if len(self._kept) > MOST:
+                self._kept, self._interval = self._kept[::2], 2 * self._interval
+        self._last = value
+        self.seen += 1
+
+    def three(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The first, a middle and the last prediction, float32 [B,C,H,W] each.
+
+        Raises:
+            ValueError: nothing was pushed.
+        """
+        if self._last is None:
+            raise ValueError("Detection needs at least one prediction in the window.")
+        return self._kept[0], self._kept[(self.seen - 1) // 2 // self._interval], self._last

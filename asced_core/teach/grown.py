@@ -1,0 +1,114 @@
+"""Faults that a model grows itself: a part of the state is corrupted in mid-window, and the run goes on to T_c.
+
+Pasted faults have a seam, which a detector learns first; grown ones have none. A relative inside of a transformer:
+ArtiAgent (Park et al. 2026, arXiv 2602.20951).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..noise import NoiseLevel, ddim_step
+from ..window import Window
+from .marks import ellipse
+from .material import KINDS, Material
+
+Predict = Callable[[Tensor, int], Tensor]  # states [B,C,H,W] and a step -> predicted clean images
+LATEST = 0.6  # share of the window after which no fault is born
+FAR = 1 / 3  # of the side, the farthest shift
+
+
+def middle_of(window: Window, last: int) -> int:
+    """The step whose prediction is the middle one of a window that is seen up to a step."""
+    return window.first + (last - window.first) // 2
+
+
+def grow_faults(
+    predict: Predict,
+    x: Tensor,
+    levels: Sequence[NoiseLevel],
+    window: Window,
+    rng: np.random.Generator,
+    faults: int = 2,
+    kept: Sequence[int] | None = None,
+) -> Material:
+    """Samples a batch up to T_c by DDIM, and again from the window on with a fault in each image.
+
+    Args:
+        predict: the model; called with whole batches.
+        x: starting states [B,C,H,W], B of 2 or more for pieces of another run.
+        levels: noise level of each step.
+        window: the watched steps; its decision is not None.
+        rng: draws kinds, places, births and noise.
+        faults: how many times each run is repeated with a fault.
+        kept: places of the batch to keep; None keeps all.
+    """
+    last = window.decision
+    assert last is not None
+    steps = range(window.first, last + 1)
+    seen = (window.first, middle_of(window, last), last)
+    for step in range(window.first):
+        x = ddim_step(x, predict(x, step), levels[step], levels[step + 1])
+    begin, clean = x, {}
+    for step in steps:
+        clean[step] = predict(x, step)
+        x = ddim_step(x, clean[step], levels[step], levels[step + 1])
+    grown, kinds = [], []
+    for _ in range(faults):
+        born = rng.integers(window.first, window.first + max(1, round(LATEST * len(steps))), size=len(x))
+        places = torch.stack([ellipse((x.shape[2], x.shape[3]), rng) for _ in x]).to(x.device)
+        sources = FaultSources(len(x), (x.shape[2], x.shape[3]), rng)
+        state, made = begin, {}
+        for step in steps:
+            now = torch.from_numpy(born == step).to(x.device)
+            if now.any():
+                noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)).to(x.device)
+                other = levels[step].alpha * sources(clean[step]) + levels[step].sigma * noise
+                state = torch.where((now[:, None, None] & places)[:, None], other.to(state.dtype), state)
+            made[step] = predict(state, step)
+            state = ddim_step(state, made[step], levels[step], levels[step + 1])
+        grown.append(stacked(made, seen))
+        kinds.append(sources.kinds)
+    own = list(range(len(x))) if kept is None else list(kept)
+    return Material(
+        stacked(clean, seen)[own],
+        torch.cat([part[own] for part in grown]),
+        torch.arange(len(own)).repeat(faults),
+        torch.cat([part[own] for part in kinds]),
+    )
+
+
+class FaultSources:
+    """What a corrupted region is replaced with; fixed for one repetition of a batch.
+
+    Args:
+        count: images of the batch; a single one has no other to take a piece from.
+        size: height and width of the states in cells.
+        rng: draws kinds, other images and shifts.
+
+    Attributes:
+        kinds: int64 [B], one of KINDS for each image.
+    """
+
+    def __init__(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
+        alone = count == 1
+        self.kinds = torch.from_numpy(rng.integers(int(alone), len(KINDS), size=count))
+        self._others = torch.from_numpy((np.arange(count) + rng.integers(1, max(2, count), size=count)) % count)
+        far = [max(1, round(FAR * side)) for side in size]
+        self._shift = tuple(int(rng.integers(1, n + 1) * rng.choice((-1, 1))) for n in far)
+
+    def __call__(self, clean: Tensor) -> Tensor:
+        """The replacements for clean images [B,C,H,W]."""
+        another = clean[self._others.to(clean.device)]
+        shifted, mirrored = clean.roll(self._shift, (2, 3)), clean.flip(3)
+        kinds = self.kinds.to(clean.device).view(-1, 1, 1, 1)
+        return torch.where(kinds == 0, another, torch.where(kinds == 1, shifted, mirrored))
+
+
+def stacked(predictions: dict[int, Tensor], seen: Sequence[int]) -> Tensor:
+    """The predictions of some steps, float16 [B,S,C,H,W] on the CPU."""
+    return torch.stack([predictions[step] for step in seen], 1).half().cpu()
