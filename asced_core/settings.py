@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-MODES = ("robust", "reference", "paper")  # that need nothing else
+LASTING = ("strict", "robust")  # modes of lasting change, see detect/lasting.py
+MODES = (*LASTING, "reference", "paper")  # that need nothing else
 LEARNED = "learned"  # needs a taught detector
 RENOISING = ("ttc", "replace")  # act once, at T_c
 STEERING = ("clip", "sargd")  # act at every step of the window
@@ -36,10 +37,10 @@ class DetectionSettings:
     """How artifacts are detected.
 
     Attributes:
-        mode: ``robust`` for production, ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed,
-            ``learned`` runs a taught detector (asced_core/teach).
+        mode: ``strict`` marks little, and nothing that cannot be seen; ``robust`` marks more, for weak models;
+            ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed, ``learned`` runs a taught detector (asced_core/teach).
         mad_scale: threshold factor k, 0 or more; higher marks less. In ``robust`` a change must last and exceed
-            ``0.113 * k`` of the contrast (lasting.py); in ``reference`` it must exceed its step's
+            ``0.113 * k`` of the contrast, in ``strict`` 1.6 times as much (lasting.py); in ``reference`` it must exceed its step's
             ``median + k * 1.4826 * MAD``. Ignored by ``paper`` and ``learned``.
         min_area: lower limit of a region's area, exclusive, px^2 of a 256-px image.
         max_area: upper limit of a region's area, exclusive, px^2 of a 256-px image.

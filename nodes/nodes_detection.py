@@ -37,7 +37,8 @@ class ASCED_Detection(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default=default.mode,
-                    tooltip="robust: recommended. reference: as in the original authors' code. paper: the formula as "
+                    tooltip="strict: few marks, recommended. robust: many marks, most of them false alarms; helps weak "
+                    "models. reference: as in the original authors' code. paper: the formula as "
                     "printed, which marks nearly everything; for study only.",
                 ),
                 io.Float.Input(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..maps import BoolMap
-from ..settings import LEARNED, DetectionSettings
+from ..settings import LASTING, LEARNED, DetectionSettings
 from .certainty import Certainty
 from .evidence import Detector, Evidence, Shape
 from .lasting import LastingChange
@@ -29,7 +29,7 @@ class Detection:
             is applied.
         regions: the regions that passed the filters, strongest first.
         thresholds: float32 [D], effective threshold of each difference, in the units of the mode's signal; empty in
-            ``robust``, which has no per-step thresholds.
+            the modes ``strict``, ``robust`` and ``learned``.
         measurable: False if the predictions held NaN or infinity; then there are no regions.
         looked_at: False if the whole image was excluded.
         too_large: number of regions that were dropped because of ``max_area``.
@@ -78,7 +78,7 @@ def make_detector(
         if learned is None:
             raise ValueError("Mode learned needs a taught detector: load one with Taught.load, and pass its learned.")
         return LearnedDetector(settings, shape, device, learned)
-    kind = LastingChange if settings.mode == "robust" else SingleSteps
+    kind = LastingChange if settings.mode in LASTING else SingleSteps
     return kind(settings, shape, device, frames)
 
 

@@ -18,7 +18,9 @@ from .evidence import MAX_RATIO, Evidence, Shape, no_thresholds
 from .memory import WindowMemory
 from .smoothing import FrameSmoother, GaussianSmoother
 
-CHANGE = 0.113  # a change counts if it exceeds mad_scale times this share of the contrast
+CHANGE = 0.113  # mode robust: a change counts if it exceeds mad_scale times this share of the contrast
+STRICT = 1.6  # mode strict: how many times as much; chosen so that it marks less than a third of the good hand images
+VISIBLE = 0.25  # mode strict: least contrast around a marked cell, as a share of the whole image's
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a change, its contrast, its surroundings
 SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
 ITERATIONS = 16  # of Newton's inverse, each doubles the digits; enough for 128 channels and this shrinkage
@@ -26,7 +28,7 @@ TINY = 1e-12
 
 
 class LastingChange:
-    """Compares the last prediction with the first one and with one from the middle of the window: mode ``robust``.
+    """Compares the last prediction with the first one and with one from the middle of the window: modes ``robust`` and ``strict``.
 
     Args:
         settings: the threshold, and the scale of the sizes.
@@ -56,7 +58,7 @@ class LastingChange:
         self._fine, self._around = (GaussianSmoother(size, sigma * scale, None, device) for sigma in (fine, around))
         self._wide = None if wide is None else GaussianSmoother(size, wide * scale, None, device)
         self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
-        self._memory = WindowMemory(shape)
+        self._memory, self._strict = WindowMemory(shape), settings.mode == "strict"
 
     @property
     def ready(self) -> bool:
@@ -75,11 +77,14 @@ class LastingChange:
         """
         if not self.ready:
             raise ValueError("Detection needs at least two predictions in the window.")
-        return no_thresholds(self._exceeded(self._over_frames(self.share())).clamp(max=MAX_RATIO))
+        ratio = self._exceeded(self._over_frames(self.share())).clamp(max=MAX_RATIO)
+        if self._strict:  # nobody sees a change of a flat wall
+            ratio = torch.where(self.contrast() >= VISIBLE, ratio, 0.0)
+        return no_thresholds(ratio)
 
     def _exceeded(self, share: Tensor) -> Tensor:
         """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it."""
-        threshold = self.settings.mad_scale * CHANGE
+        threshold = self.settings.mad_scale * CHANGE * (STRICT if self._strict else 1)
         return torch.where(share > threshold, share / max(threshold, TINY), 0.0)
 
     def share(self) -> Tensor:
@@ -98,6 +103,13 @@ class LastingChange:
         contrast = mahalanobis(last - last.mean((2, 3), keepdim=True), precision).square()
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
         return torch.minimum(*since) / there.clamp(min=TINY)
+
+    def contrast(self) -> Tensor:
+        """Contrast of the last value around each cell as a share of the whole image's, [B,H,W], 0 or more."""
+        last = self._memory.three()[2]
+        near = self._around((last - self._around(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
+        whole = (last - last.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
+        return near / whole.clamp(min=TINY)[:, None, None]
 
     def _outstanding(self, change: Tensor) -> Tensor:
         own = self._fine(change)

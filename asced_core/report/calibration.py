@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..detect.regions import find_regions
-from ..settings import BASE_SIZE, DetectionSettings, to_dict
+from ..settings import BASE_SIZE, LASTING, DetectionSettings, to_dict
 from .outcome import plural
 from .report import Report, RunFacts
 
@@ -142,7 +142,7 @@ class Calibration:
 
     @classmethod
     def of(cls, report: Report) -> Calibration:
-        """The calibration from one run in mode ``robust`` at threshold LOWEST.
+        """The calibration from one run in mode ``strict`` or ``robust`` at threshold LOWEST.
 
         Raises:
             ValueError: the run was not watched, or with another mode or threshold, or no image could be measured.
@@ -152,10 +152,10 @@ class Calibration:
             raise ValueError(
                 "This run was not watched, so there is nothing to learn from it: see its summary for the reason."
             )
-        if detection["mode"] != "robust" or not math.isclose(detection["mad_scale"], LOWEST):
+        if detection["mode"] not in LASTING or not math.isclose(detection["mad_scale"], LOWEST):
             raise ValueError(
                 f"This run was watched in mode {detection['mode']} at threshold {detection['mad_scale']:g}, but "
-                f"calibration needs mode robust at threshold {LOWEST}: set both in ASCED Detection."
+                f"calibration needs mode strict or robust at threshold {LOWEST}: set both in ASCED Detection."
             )
         known = [place for place, image in enumerate(report.images) if image.measurable and image.looked_at]
         if not known:

@@ -209,7 +209,7 @@ class Report:
 
         Returns:
             float32 [S] each: the threshold ``median + k * 1.4826 * MAD`` of an image's changes, in their unit, and the
-            share of cells above it, 0 to 1. In mode ``robust`` the decision uses neither.
+            share of cells above it, 0 to 1. Only the modes ``reference`` and ``paper`` decide by them.
         """
         changes = self.trace[image].astype(np.float32)
         changes = changes.reshape(len(changes), changes[0].size if len(changes) else 1)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..noise import NoiseLevel, ddim_step
 from ..window import Window
-from .marks import ellipse
+from .marks import contrast, ellipse
 from .material import KINDS, Material
 
 Predict = Callable[[Tensor, int], Tensor]  # states [B,C,H,W] and a step -> predicted clean images
 LATEST = 0.6  # share of the window after which no fault is born
-FAR = 1 / 3  # of the side, the farthest shift
+FAR = 1 / 4  # of the side, the farthest shift
 
 
 def middle_of(window: Window, last: int) -> int:
@@ -34,7 +34,7 @@ def grow_faults(
     window: Window,
     rng: np.random.Generator,
     faults: int = 2,
-    kept: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Material:
     """Samples a batch up to T_c by DDIM, and again from the window on with a fault in each image.
 
@@ -45,7 +45,7 @@ def grow_faults(
         window: the watched steps; its decision is not None.
         rng: draws kinds, places, births and noise.
         faults: how many times each run is repeated with a fault.
-        kept: places of the batch to keep; None keeps all.
+        groups: for each image a number; those with the same one show the same thing. None: all do.
     """
     last = window.decision
     assert last is not None
@@ -57,11 +57,12 @@ def grow_faults(
     for step in steps:
         clean[step] = predict(x, step)
         x = ddim_step(x, clean[step], levels[step], levels[step + 1])
+    about = contrast(clean[last])
     grown, kinds = [], []
     for _ in range(faults):
         born = rng.integers(window.first, window.first + max(1, round(LATEST * len(steps))), size=len(x))
-        places = torch.stack([ellipse((x.shape[2], x.shape[3]), rng) for _ in x]).to(x.device)
-        sources = FaultSources(len(x), (x.shape[2], x.shape[3]), rng)
+        places = torch.stack([ellipse(own, rng) for own in about]).to(x.device)
+        sources = FaultSources(groups or [0] * len(x), (x.shape[2], x.shape[3]), rng)
         state, made = begin, {}
         for step in steps:
             now = torch.from_numpy(born == step).to(x.device)
@@ -73,20 +74,16 @@ def grow_faults(
             state = ddim_step(state, made[step], levels[step], levels[step + 1])
         grown.append(stacked(made, seen))
         kinds.append(sources.kinds)
-    own = list(range(len(x))) if kept is None else list(kept)
     return Material(
-        stacked(clean, seen)[own],
-        torch.cat([part[own] for part in grown]),
-        torch.arange(len(own)).repeat(faults),
-        torch.cat([part[own] for part in kinds]),
-    )
+        stacked(clean, seen), torch.cat(grown), torch.arange(len(x)).repeat(faults), torch.cat(kinds)
+    )  # fmt: skip
 
 
 class FaultSources:
     """What a corrupted region is replaced with; fixed for one repetition of a batch.
 
     Args:
-        count: images of the batch; a single one has no other to take a piece from.
+        groups: for each image a number; pieces of another come from one with the same number, if there is any.
         size: height and width of the states in cells.
         rng: draws kinds, other images and shifts.
 
@@ -94,19 +91,26 @@ class FaultSources:
         kinds: int64 [B], one of KINDS for each image.
     """
 
-    def __init__(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
-        alone = count == 1
-        self.kinds = torch.from_numpy(rng.integers(int(alone), len(KINDS), size=count))
-        self._others = torch.from_numpy((np.arange(count) + rng.integers(1, max(2, count), size=count)) % count)
+    def __init__(self, groups: Sequence[int], size: tuple[int, int], rng: np.random.Generator) -> None:
+        own = np.asarray(groups)
+        partners = [np.flatnonzero(own == group) for group in own]
+        self._others = torch.tensor(
+            [int(rng.choice(all_[all_ != place])) if len(all_) > 1 else place for place, all_ in enumerate(partners)]
+        )
+        first = [0 if len(all_) > 1 else KINDS.index("shifted") for all_ in partners]
+        self.kinds = torch.from_numpy(rng.integers(first, len(KINDS)))
         far = [max(1, round(FAR * side)) for side in size]
         self._shift = tuple(int(rng.integers(1, n + 1) * rng.choice((-1, 1))) for n in far)
 
     def __call__(self, clean: Tensor) -> Tensor:
         """The replacements for clean images [B,C,H,W]."""
         another = clean[self._others.to(clean.device)]
-        shifted, mirrored = clean.roll(self._shift, (2, 3)), clean.flip(3)
+        each = (another, (clean + another) / 2, clean.roll(self._shift, (2, 3)), clean.flip(3))
         kinds = self.kinds.to(clean.device).view(-1, 1, 1, 1)
-        return torch.where(kinds == 0, another, torch.where(kinds == 1, shifted, mirrored))
+        out = each[-1]
+        for kind, source in enumerate(each[:-1]):
+            out = torch.where(kinds == kind, source, out)
+        return out
 
 
 def stacked(predictions: dict[int, Tensor], seen: Sequence[int]) -> Tensor:

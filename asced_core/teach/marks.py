@@ -11,17 +11,35 @@ from torch import Tensor
 from ..detect.smoothing import GaussianSmoother
 
 AXES = (0.04, 0.17)  # half axes of a fault, as a share of the image's side
-MARGIN = 0.13  # of the image's side: no fault is centered closer to the edge
+MARGIN = 0.1  # of the image's side: no fault is centered closer to the edge
 SMALLEST = 1.0  # half axis in cells
 SEEN = 0.2  # a change counts from this many standard deviations on
-CHANGED = 1.3  # sides of a fault, relative to 1, that its change is averaged over
+TINY = 1e-6
 
 
-def ellipse(size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-    """A random ellipse, bool [H,W]; it holds one cell or more."""
-    height, width = size
+def contrast(clean: Tensor) -> Tensor:
+    """How much there is to see around each cell of clean images [B,C,H,W], float32 [B,H,W], 0 or more."""
+    size = (clean.shape[2], clean.shape[3])
+    side = math.sqrt(size[0] * size[1])
+    wide, near = (GaussianSmoother(size, share * side, None, clean.device) for share in (AXES[1], sum(AXES) / 2))
+    clean = clean.float()
+    return near((clean - wide(clean)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
+
+
+def ellipse(seen: Tensor, rng: np.random.Generator) -> Tensor:
+    """A random ellipse, bool [H,W]; it holds one cell or more.
+
+    Args:
+        seen: how much there is to see around each cell [H,W]; the more, the likelier a fault is there.
+        rng: draws place, size and angle.
+    """
+    height, width = seen.shape
     side = math.sqrt(height * width)
-    row, column = (rng.uniform(MARGIN, 1 - MARGIN) * n for n in size)
+    chances = seen.double().cpu().numpy() + TINY
+    top, left = (int(MARGIN * n) for n in (height, width))
+    inner = chances[top : height - top, left : width - left]
+    place = rng.choice(inner.size, p=(inner / inner.sum()).ravel())
+    row, column = top + place // inner.shape[1] + rng.random(), left + place % inner.shape[1] + rng.random()
     a, b = (max(SMALLEST, share * side) for share in rng.uniform(*AXES, 2))
     angle = rng.uniform(0, math.pi)
     y, x = np.mgrid[:height, :width]

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-KINDS = ("another", "shifted", "mirrored")  # of grown faults: what the region was replaced with
+# of grown faults: what the region was replaced with; mixed is the mean of its own and of another image's
+KINDS = ("another", "mixed", "shifted", "mirrored")
 HELD_OUT = "mirrored"  # never trained on: decides when to stop
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..detect.smoothing import GaussianSmoother
-from .marks import ellipse, visible
+from .marks import contrast, ellipse, visible
 
 CLEAN = 0.3  # share of images left as they are
 SOFT = 0.8  # share of faults with a soft edge
@@ -79,21 +79,22 @@ def paste_faults(frames: Tensor, unit: Tensor, rng: np.random.Generator) -> tupl
         The frames with faults, and where they can be seen, bool [B,H,W].
     """
     out, masks = frames.clone(), torch.zeros(len(frames), *frames.shape[3:], dtype=torch.bool, device=frames.device)
+    seen = contrast(frames[:, -1])
     for place, own in enumerate(frames):
         if rng.random() < CLEAN:
             continue
         other = frames[(place + rng.integers(1, len(frames))) % len(frames)]
-        changed, inside = _pasted(own, other, rng)
+        changed, inside = _pasted(own, other, seen[place], rng)
         mask = visible(changed[-1] - own[-1], unit) & inside
         if mask.any():
             out[place], masks[place] = changed, mask
     return out, masks
 
 
-def _pasted(frames: Tensor, other: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _pasted(frames: Tensor, other: Tensor, seen: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """One image [3,C,H,W] with a fault, and the cells inside of it."""
     size = (frames.shape[2], frames.shape[3])
-    inside = ellipse(size, rng).to(frames.device)
+    inside = ellipse(seen, rng).to(frames.device)
     soft = inside.float()[None, None]
     if rng.random() < SOFT:
         soft = GaussianSmoother(size, float(rng.uniform(*EDGE)), None, frames.device)(soft)

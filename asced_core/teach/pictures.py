@@ -11,7 +11,7 @@ from torch import Tensor
 from ..noise import NoiseLevel
 from ..window import Window
 from .grown import FaultSources, Predict, middle_of, stacked
-from .marks import ellipse
+from .marks import contrast, ellipse
 from .material import Material
 
 
@@ -40,6 +40,7 @@ def show_pictures(
     assert last is not None
     seen = (window.first, middle_of(window, last), last)
     count, size = len(clean), (clean.shape[2], clean.shape[3])
+    about = contrast(clean)
     noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), np.float32)).to(clean.device)
 
     def shown(pictures: Sequence[Tensor]) -> Tensor:
@@ -52,8 +53,8 @@ def show_pictures(
     runs = shown([clean] * len(seen))
     grown, kinds = [], []
     for _ in range(faults):
-        sources = FaultSources(count, size, rng)
-        places = torch.stack([ellipse(size, rng) for _ in clean]).to(clean.device)[:, None]
+        sources = FaultSources([0] * count, size, rng)
+        places = torch.stack([ellipse(own, rng) for own in about]).to(clean.device)[:, None]
         late = torch.from_numpy(rng.random(count) < 0.5).to(clean.device).view(-1, 1, 1, 1)
         middle = torch.where(places & ~late, sources(clean), clean)
         grown.append(shown([clean, middle, torch.where(places, sources(clean), clean)]))

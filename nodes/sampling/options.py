@@ -32,7 +32,9 @@ class DetectionOptions:
         learned_on: where the calibration holds that the threshold came from.
     """
 
-    settings: DetectionSettings = field(default_factory=lambda: DetectionSettings(space="auto", base_size=BASE_SIZE))
+    settings: DetectionSettings = field(
+        default_factory=lambda: DetectionSettings(mode="strict", space="auto", base_size=BASE_SIZE)
+    )
     vae: Any = None
     detector: PALDetector | None = None
     only_here: torch.Tensor | None = None
