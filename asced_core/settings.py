@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MODES = ("robust", "reference", "paper")
-RENOISING = ("ttc", "replace")  # act once, at T_c
+RENOISING = ("ttc", "redo", "replace")  # act once, at T_c
 STEERING = ("clip", "sargd")  # act at every step of the window
 CORRECTIONS = (*RENOISING, *STEERING, "none")
 X0_SOURCES = ("current", "previous")
@@ -109,15 +109,18 @@ class CorrectionSettings:
     """How detected regions are corrected.
 
     Attributes:
-        method: ``ttc`` re-noises them (paper Sec. 3.3); ``replace`` re-noises the window's first prediction, which
-            predates the artifact (state replacement, Sec. 3.3); ``clip`` limits the change of each step (score
+        method: ``ttc`` re-noises them (paper Sec. 3.3); ``redo`` samples them again from T_d on, inside the recorded
+            surroundings: it keeps the state of each watched step on the device, and a correction costs one more model
+            call for each of them; ``replace`` re-noises the window's first prediction, which predates the artifact
+            (state replacement, Sec. 3.3); ``clip`` limits the change of each step (score
             clipping, Sec. 3.3); ``sargd`` replaces them with a guide image (adapted SARGD, Sec. 6.1); ``none`` only
             reports them.
         gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code uses 0, which only re-noises.
         strength: share of the region's noise that is replaced, 0 (no effect) to 1 (TTC).
         expand: the regions are dilated by this much before the correction, px of a 256-px image.
         x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper), ``previous`` the
-            prediction of the step before (the authors' code).
+            prediction of the step before (the authors' code). ``redo`` re-noises the prediction at T_d and accepts only
+            ``current``; ``replace`` ignores it.
         perturb_in: what gamma perturbs: ``latent`` the cells, ``pixel`` the decoded image, which is then re-encoded.
             Both are the same if gamma is 0.
         feather: width of the fade-in of a pixel-space perturbation, inside the region's edge, px of a 256-px image.
@@ -125,7 +128,7 @@ class CorrectionSettings:
             the whole image does not lower the artifact rate (paper Sec. 7.3).
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or two values contradict each other.
     """
 
     method: str = "ttc"
@@ -146,6 +149,8 @@ class CorrectionSettings:
         _check_choice(self, "perturb_in", PERTURB_IN)
         _check_range(self, "feather", 0, whole=True)
         _check_range(self, "max_corrected_share", 0, 1)
+        if self.method == "redo" and self.x0_source == "previous":
+            raise ValueError("Method redo re-noises the prediction at T_d: set x0_source to current, not previous.")
 
     @property
     def acts(self) -> bool:

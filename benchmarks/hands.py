@@ -219,14 +219,14 @@ def correct(
         trajectory.observe(step, x, denoised)
         decision = trajectory.decide() if trajectory.is_due(step) else None
         if decision is not None and decision.acts:
-            x = trajectory.correct(decision, x, denoised)
+            acting = torch.tensor(decision.acting(len(x)))
+            x = trajectory.correct(decision, x, denoised, predict=_predictor(sampler, run.labels, acting))
         own += clock() - begin - (sampler.seconds - model)  # a detector may call the model
         if decision is not None and decision.acts:
-            now = torch.tensor(decision.acting(len(x)))
             steered = steered.clone()
-            steered[now] = sampler.denoise(x[now], step, run.labels[now])
+            steered[acting] = sampler.denoise(x[acting], step, run.labels[acting])
             trajectory.observe(step, x, steered)
-            rows = rows | now
+            rows = rows | acting
         if on_state is not None:
             on_state(x)
         rows = rows | (steered != denoised).flatten(1).any(1)
@@ -235,3 +235,14 @@ def correct(
     images[rows] = sampler.decode(x[rows])
     masks = np.stack([d.mask for d in trajectory.detections])
     return Outcome(to_uint8(images), masks, rows.numpy(), sampler.calls - calls, own)
+
+
+def _predictor(sampler: HandSampler, labels: Tensor, acting: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """The model for the images that are corrected, bool [B]; the others keep their state, which nothing looks at."""
+
+    def predict(x: Tensor, step: int) -> Tensor:
+        denoised = x.clone()
+        denoised[acting] = sampler.denoise(x[acting], step, labels[acting])
+        return denoised
+
+    return predict
