@@ -76,12 +76,21 @@ def score(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
     return -predicted_noise(x, denoised, level) / level.sigma
 
 
-def ddim_step(x: Tensor, denoised: Tensor, level: NoiseLevel, following: NoiseLevel) -> Tensor:
-    """The state at the next noise level, without new noise: ``alpha' x0 + sigma' n``.
+def next_state(x: Tensor, denoised: Tensor, level: NoiseLevel, after: NoiseLevel) -> Tensor:
+    """One deterministic step (DDIM, Euler): ``alpha' x0 + sigma' n`` with ``n = (x - alpha x0) / sigma``.
 
-    DDIM (Song et al. 2021, arXiv 2010.02502), and Euler's method for EDM and flow models.
+    Args:
+        x: state of any shape.
+        denoised: predicted clean image, same shape.
+        level: noise level of ``x``, with a sigma above 0.
+        after: noise level of the result.
+
+    Returns:
+        A tensor with the shape and dtype of ``x``; computed in float32 or wider.
     """
-    return following.alpha * denoised + following.sigma * predicted_noise(x, denoised, level)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    clean = denoised.to(wide)
+    return (after.alpha * clean + after.sigma * predicted_noise(x.to(wide), clean, level)).to(x.dtype)
 
 
 def renoise(

@@ -9,7 +9,7 @@ from typing import Any
 LASTING = ("strict", "robust")  # modes of lasting change, see detect/lasting.py
 MODES = (*LASTING, "reference", "paper")  # that need nothing else
 LEARNED = "learned"  # needs a taught detector
-RENOISING = ("ttc", "replace")  # act once, at T_c
+RENOISING = ("ttc", "redo", "replace")  # act once, at T_c
 STEERING = ("clip", "sargd")  # act at every step of the window
 CORRECTIONS = (*RENOISING, *STEERING, "none")
 X0_SOURCES = ("current", "previous")
@@ -38,10 +38,11 @@ class DetectionSettings:
 
     Attributes:
         mode: ``strict`` marks little, and nothing that cannot be seen; ``robust`` marks more, for weak models;
-            ``reference`` reproduces the authors' code, ``paper`` is Eq. 4 as printed, ``learned`` runs a taught detector (asced_core/teach).
+            ``reference`` reproduces the authors' code; ``paper`` is Eq. 4 as printed; ``learned`` runs a taught
+            detector (asced_core/teach).
         mad_scale: threshold factor k, 0 or more; higher marks less. In ``robust`` a change must last and exceed
-            ``0.113 * k`` of the contrast, in ``strict`` 1.6 times as much (lasting.py); in ``reference`` it must exceed its step's
-            ``median + k * 1.4826 * MAD``. Ignored by ``paper`` and ``learned``.
+            ``0.113 * k`` of the contrast, in ``strict`` 1.6 times as much (lasting.py); in ``reference`` it must
+            exceed its step's ``median + k * 1.4826 * MAD``. Ignored by ``paper`` and ``learned``.
         min_area: lower limit of a region's area, exclusive, px^2 of a 256-px image.
         max_area: upper limit of a region's area, exclusive, px^2 of a 256-px image.
         min_width: a region must contain a full square with this side, px of a 256-px image.
@@ -118,15 +119,18 @@ class CorrectionSettings:
     """How detected regions are corrected.
 
     Attributes:
-        method: ``ttc`` re-noises them (paper Sec. 3.3); ``replace`` re-noises the window's first prediction, which
-            predates the artifact (state replacement, Sec. 3.3); ``clip`` limits the change of each step (score
+        method: ``ttc`` re-noises them (paper Sec. 3.3); ``redo`` samples them again from T_d on, inside the recorded
+            surroundings: it keeps the state of each watched step on the device, and a correction costs one more model
+            call for each of them; ``replace`` re-noises the window's first prediction, which predates the artifact
+            (state replacement, Sec. 3.3); ``clip`` limits the change of each step (score
             clipping, Sec. 3.3); ``sargd`` replaces them with a guide image (adapted SARGD, Sec. 6.1); ``none`` only
             reports them.
         gamma: perturbation intensity of Eq. 6, 0 or more; the authors' code uses 0, which only re-noises.
         strength: share of the region's noise that is replaced, 0 (no effect) to 1 (TTC).
         expand: the regions are dilated by this much before the correction, px of a 256-px image.
         x0_source: the clean image that is re-noised: ``current`` the prediction at T_c (the paper), ``previous`` the
-            prediction of the step before (the authors' code).
+            prediction of the step before (the authors' code). ``redo`` re-noises the prediction at T_d and accepts only
+            ``current``; ``replace`` ignores it.
         perturb_in: what gamma perturbs: ``latent`` the cells, ``pixel`` the decoded image, which is then re-encoded.
             Both are the same if gamma is 0.
         feather: width of the fade-in of a pixel-space perturbation, inside the region's edge, px of a 256-px image.
@@ -134,7 +138,7 @@ class CorrectionSettings:
             the whole image does not lower the artifact rate (paper Sec. 7.3).
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or two values contradict each other.
     """
 
     method: str = "ttc"
@@ -155,6 +159,8 @@ class CorrectionSettings:
         _check_choice(self, "perturb_in", PERTURB_IN)
         _check_range(self, "feather", 0, whole=True)
         _check_range(self, "max_corrected_share", 0, 1)
+        if self.method == "redo" and self.x0_source == "previous":
+            raise ValueError("Method redo re-noises the prediction at T_d: set x0_source to current, not previous.")
 
     @property
     def acts(self) -> bool:

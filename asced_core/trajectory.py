@@ -23,6 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from .correct.corrector import Corrector
+from .correct.redoing import Predict
 from .decision import Decision, decide
 from .detect.detection import Detection
 from .detect.run_score import ScoreReader
@@ -95,7 +96,7 @@ class Trajectory:
         self._state_size = (x.shape[-2], x.shape[-1])
         self.watcher.observe(step, x, denoised, self.schedule)
         if step in self.schedule.window:
-            self.corrector.remember(denoised)
+            self.corrector.remember(step, x, denoised)
 
     def is_due(self, step: int) -> bool:
         """True once, at T_c."""
@@ -113,6 +114,8 @@ class Trajectory:
         evidence, settings = self.watcher.result(self._finite), self.corrector.settings
         self.decision = decide(step, evidence, detector.settings, settings, self._state_size, self._forbidden)
         self.watcher.close()
+        if not self.decision.acts:
+            self.corrector.forget()
         return self.decision
 
     def exclude(self, images: Sequence[bool]) -> None:
@@ -124,6 +127,7 @@ class Trajectory:
         """Takes back the correction: what was detected is still reported."""
         if self.decision is not None:
             self.decision = self.decision.left_alone()
+        self.corrector.forget()
 
     def correct(
         self,
@@ -132,10 +136,11 @@ class Trajectory:
         denoised: Tensor | None = None,
         noise: Tensor | None = None,
         perturbation: Tensor | None = None,
+        predict: Predict | None = None,
     ) -> Tensor:
-        """The state at T_c with every artifact region re-noised; see Corrector.correct."""
-        level = self.schedule.levels[decision.step]
-        return self.corrector.correct(decision, x, level, self.watcher.settings, denoised, noise, perturbation)
+        """The state at T_c with every artifact region corrected; see Corrector.correct."""
+        settings = self.watcher.settings
+        return self.corrector.correct(decision, x, self.schedule, settings, denoised, noise, perturbation, predict)
 
     def report(self, run: RunFacts, notes: tuple[str, ...] = ()) -> Report:
         """The report of the finished run; copies the trace to the CPU.
@@ -165,7 +170,7 @@ class Trajectory:
             detection=to_dict(self.watcher.settings),
             correction=to_dict(self.corrector.settings),
             run=run,
-            notes=(*window.notes, *decision.notes, *notes),
+            notes=(*window.notes, *decision.notes, *(self.corrector.notes if decision.acts else ()), *notes),
         )
         return self.scored(report)
 

@@ -34,6 +34,7 @@ from asced_core import (
 )
 from asced_core.baselines.steering import Steering
 from asced_core.detect.given import FindMasks
+from asced_core.detect.learned import Learned
 from asced_core.maps import BoolMap
 from demo.hand_unet import CLASSES, LATENT, STEPS, HandUNet, alphas_cumprod
 from demo.latent_space import CHANNELS, DOWNSCALE
@@ -192,6 +193,7 @@ def correct(
     correction: CorrectionSettings,
     find: FindMasks | None = None,
     on_state: Callable[[Tensor], object] | None = None,
+    learned: Learned | None = None,
 ) -> Outcome:
     """Replays a recorded run, and samples on its own from where a correction changes something.
 
@@ -202,10 +204,13 @@ def correct(
         correction: what to do about them.
         find: finds the masks in predictions [N,C,H,W] in place of ASCED's detector.
         on_state: called with the state at the start of each step, after any correction.
+        learned: a taught detector, for mode ``learned``.
     """
     levels = [edm_level(s) for s in sampler.sigmas]
     schedule = Schedule.of(levels, detection, sampler.schedule.percent_to_sigma)
-    trajectory = Trajectory(schedule, Watcher(detection, find=find), Corrector(correction, items=run.seeds))
+    trajectory = Trajectory(
+        schedule, Watcher(detection, find=find, learned=learned), Corrector(correction, items=run.seeds)
+    )
     steering = Steering(correction.method, detection, schedule.window, find=find) if correction.steers else None
     calls, own, clock = sampler.calls, 0.0, time.perf_counter
     x, rows = run.states[0], torch.zeros(len(run.seeds), dtype=torch.bool)  # rows that left the recording
@@ -219,14 +224,14 @@ def correct(
         trajectory.observe(step, x, denoised)
         decision = trajectory.decide() if trajectory.is_due(step) else None
         if decision is not None and decision.acts:
-            x = trajectory.correct(decision, x, denoised)
+            acting = torch.tensor(decision.acting(len(x)))
+            x = trajectory.correct(decision, x, denoised, predict=_predictor(sampler, run.labels, acting))
         own += clock() - begin - (sampler.seconds - model)  # a detector may call the model
         if decision is not None and decision.acts:
-            now = torch.tensor(decision.acting(len(x)))
             steered = steered.clone()
-            steered[now] = sampler.denoise(x[now], step, run.labels[now])
+            steered[acting] = sampler.denoise(x[acting], step, run.labels[acting])
             trajectory.observe(step, x, steered)
-            rows = rows | now
+            rows = rows | acting
         if on_state is not None:
             on_state(x)
         rows = rows | (steered != denoised).flatten(1).any(1)
@@ -235,3 +240,14 @@ def correct(
     images[rows] = sampler.decode(x[rows])
     masks = np.stack([d.mask for d in trajectory.detections])
     return Outcome(to_uint8(images), masks, rows.numpy(), sampler.calls - calls, own)
+
+
+def _predictor(sampler: HandSampler, labels: Tensor, acting: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """The model for the images that are corrected, bool [B]; the others keep their state, which nothing looks at."""
+
+    def predict(x: Tensor, step: int) -> Tensor:
+        denoised = x.clone()
+        denoised[acting] = sampler.denoise(x[acting], step, labels[acting])
+        return denoised
+
+    return predict

@@ -30,9 +30,10 @@ class ASCED_Correction(io.ComfyNode):
                     "method",
                     options=list(CORRECTIONS),
                     default=default.method,
-                    tooltip="ttc: re-noises only the marked regions. replace: the same, but from a prediction made "
-                    "before the artifact. clip: limits each change to the threshold. sargd: puts a guide image in "
-                    "place of the regions. none: only watches and reports.",
+                    tooltip="ttc: re-noises only the marked regions. redo: samples them again from the first watched "
+                    "step on, which costs one more model call per watched step. replace: as ttc, but re-noises a "
+                    "prediction made before the artifact. clip: limits each change to the threshold. sargd: puts a "
+                    "guide image in place of the regions. none: only watches and reports.",
                 ),
                 io.Float.Input(
                     "gamma",

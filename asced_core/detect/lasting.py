@@ -19,7 +19,7 @@ from .memory import WindowMemory
 from .smoothing import FrameSmoother, GaussianSmoother
 
 CHANGE = 0.113  # mode robust: a change counts if it exceeds mad_scale times this share of the contrast
-STRICT = 1.6  # mode strict: how many times as much; chosen so that it marks less than a third of the good hand images
+STRICT = 1.6  # mode strict: how many times as much, so that it marks less than a third of the good hand images
 VISIBLE = 0.25  # mode strict: least contrast around a marked cell, as a share of the whole image's
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a change, its contrast, its surroundings
 SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
@@ -28,7 +28,7 @@ TINY = 1e-12
 
 
 class LastingChange:
-    """Compares the last prediction with the first one and with one from the middle of the window: modes ``robust`` and ``strict``.
+    """Compares the window's last prediction with its first and its middle one: modes ``strict`` and ``robust``.
 
     Args:
         settings: the threshold, and the scale of the sizes.

@@ -158,6 +158,11 @@ class WatchedModel:
         self.extra_calls += 1
         return answer
 
+    def added(self, asked: Asked, world: World) -> Tensor:
+        """The answer to a call that the run makes in addition; it leaves nothing behind outside of its world."""
+        with world.entered():
+            return self._call(asked, extra=True)
+
     def next_step(self) -> None:
         """Forgets the calls of the last step."""
         self.step.clear()
@@ -198,8 +203,7 @@ class WatchedModel:
         def again(asked: Asked) -> Tensor:
             if told:
                 asked = replace(asked, sigma=told.popleft().asked.sigma)
-            with world.entered():
-                denoised = self._call(asked, extra=True)
+            denoised = self.added(asked, world)
             answers.append(Call(asked, asked.x, denoised, denoised))
             return denoised
 
@@ -231,8 +235,7 @@ class WatchedModel:
 
         def alone(asked: Asked) -> Tensor:
             self._uneven = True
-            with world.entered():
-                return self._call(asked, extra=True)
+            return self.added(asked, world)
 
         return torch.where(corrected.places, corrected.run.result(alone), samples)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import NoiseLevel, ddim_step
+from ..noise import NoiseLevel, next_state
 from ..window import Window
 from .marks import contrast, ellipse
 from .material import KINDS, Material
@@ -52,11 +52,11 @@ def grow_faults(
     steps = range(window.first, last + 1)
     seen = (window.first, middle_of(window, last), last)
     for step in range(window.first):
-        x = ddim_step(x, predict(x, step), levels[step], levels[step + 1])
+        x = next_state(x, predict(x, step), levels[step], levels[step + 1])
     begin, clean = x, {}
     for step in steps:
         clean[step] = predict(x, step)
-        x = ddim_step(x, clean[step], levels[step], levels[step + 1])
+        x = next_state(x, clean[step], levels[step], levels[step + 1])
     about = contrast(clean[last])
     grown, kinds = [], []
     for _ in range(faults):
@@ -71,7 +71,7 @@ def grow_faults(
                 other = levels[step].alpha * sources(clean[step]) + levels[step].sigma * noise
                 state = torch.where((now[:, None, None] & places)[:, None], other.to(state.dtype), state)
             made[step] = predict(state, step)
-            state = ddim_step(state, made[step], levels[step], levels[step + 1])
+            state = next_state(state, made[step], levels[step], levels[step + 1])
         grown.append(stacked(made, seen))
         kinds.append(sources.kinds)
     return Material(

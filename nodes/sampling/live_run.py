@@ -21,6 +21,7 @@ from ...asced_core.kdiffusion import (
     WatchedModel,
 )
 from ...asced_core.kdiffusion.steps import OTHERWISE
+from .earlier_steps import model_at, obstacle_to_redo
 from .guidance import PromptReader
 from .patch_probe import ACTS, NONE, memory_use
 from .patch_state import PatchState
@@ -162,10 +163,16 @@ class LiveRun:
         """Starts the corrected run; again with its patches undone if they answer differently because of a memory."""
         trajectory, decision = self.trajectory, self.trajectory.decision
         assert decision is not None
+        memory = memory_use(self.watched.model, call, self.patches, self._early)
+        predict = None
+        if trajectory.corrector.redoes:
+            if reason := obstacle_to_redo(memory, self._steps.told_otherwise):
+                trajectory.corrector.fall_back(reason)
+            predict = model_at(self.watched, call, self.plan.function.sigmas, self.start.extra_args, self.patches)
         with self.stopwatch.span("asced"):
-            corrected = trajectory.correct(decision, call.x, call.denoised)
+            corrected = trajectory.correct(decision, call.x, call.denoised, predict=predict)
         before = self.patches.read()
-        for effects in self._tries(call):
+        for effects in self._tries(memory):
             self._abandon(before)
             answer = self._follow(step, call, corrected, effects)
             fresh, alike = answer.read()
@@ -188,11 +195,10 @@ class LiveRun:
         # in place of the old prediction
         trajectory.observe(step, answer.call.x, answer.call.denoised, self.prompts.take())
 
-    def _tries(self, call: Call) -> list[PatchState]:
+    def _tries(self, memory: str) -> list[PatchState]:
         """What an added call must leave as it was: as little as possible, since a patch may keep a record of calls."""
-        use = memory_use(self.watched.model, call, self.patches, self._early)
-        tries: list[PatchState] = [] if use == ACTS else [self.patches.generators]
-        return tries if use == NONE else [*tries, self.patches]
+        tries: list[PatchState] = [] if memory == ACTS else [self.patches.generators]
+        return tries if memory == NONE else [*tries, self.patches]
 
     def _follow(self, step: int, call: Call, corrected: torch.Tensor, effects: PatchState) -> Answer:
         """Starts the second run from the corrected state; up to its first report."""

@@ -143,6 +143,7 @@ class Run:
         finally:
             self._calls, self._extra_calls = watched.calls, watched.extra_calls
             watched.close()
+            trajectory.corrector.forget()
 
     def _pick(self) -> Picking | None:
         if self._plan.drafts is None:

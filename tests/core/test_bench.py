@@ -22,7 +22,7 @@ def recorded():
     return sampler, record(sampler, [0, 1, 2, 5])
 
 
-@pytest.mark.parametrize("method", ["ttc", "replace", "clip", "sargd"])
+@pytest.mark.parametrize("method", ["ttc", "redo", "replace", "clip", "sargd"])
 def test_a_method_that_finds_nothing_returns_the_recorded_images(recorded, method):
     sampler, run = recorded
     nothing = DetectionSettings(min_area=60000, max_area=65000)
@@ -43,6 +43,21 @@ def test_only_the_marked_image_leaves_the_recording(recorded):
     assert (out.images[1] != to_uint8(run.images)[1]).any()
     step = next(i for i, s in enumerate(sampler.sigmas) if s <= sampler.schedule.percent_to_sigma(0.5))
     assert out.calls == 12 - step
+
+
+def test_redo_costs_the_window_once_more_for_the_marked_image_alone(recorded):
+    sampler, run = recorded
+    marked = np.zeros((4, 64, 64), bool)
+    marked[1, 20:40, 20:40] = True
+    outs = [
+        correct(sampler, run, DetectionSettings(), CorrectionSettings(method=method), lambda _: marked)
+        for method in ("ttc", "redo")
+    ]
+    assert outs[1].calls - outs[0].calls == len(sampler.watched(DetectionSettings()))
+    assert outs[1].corrected.tolist() == [False, True, False, False]
+    assert (outs[0].images[1] != outs[1].images[1]).any()
+    others = [0, 2, 3]
+    np.testing.assert_array_equal(outs[1].images[others], to_uint8(run.images)[others])
 
 
 def test_precision_and_recall_equal_those_of_a_library():

@@ -38,8 +38,10 @@ class _Traffic(TorchDispatchMode):
 
 @pytest.mark.parametrize("mode", ["robust", "reference", "paper"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype):
-    trajectory = trajectory_of(DetectionSettings(mode=mode, base_size=256), CorrectionSettings(gamma=0.5))
+@pytest.mark.parametrize("method", ["ttc", "redo"])
+def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype, method):
+    correction = CorrectionSettings(method, gamma=0.5)
+    trajectory = trajectory_of(DetectionSettings(mode=mode, base_size=256), correction)
     window = trajectory.schedule.window
     x = torch.empty(2, 3, 64, 64, device="meta", dtype=dtype)
     with _Traffic() as watching:
@@ -51,7 +53,7 @@ def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype):
         decision = trajectory.decide()
     assert (len(deciding.copies), deciding.reads) == (1, [])
     with _Traffic() as correcting:
-        corrected = trajectory.correct(decision, x, x)
+        corrected = trajectory.correct(decision, x, x, predict=lambda x, _: x)
     assert corrected.device.type == "meta" and corrected.dtype == dtype
     assert (correcting.copies, correcting.reads) == ([], [])
 

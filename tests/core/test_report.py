@@ -130,6 +130,17 @@ def test_a_repeated_step_is_recorded_once(planted):
     assert trace.maps()[0, :, 0, 0].tolist() == [1.0, 0.5]
 
 
+def test_the_time_of_the_model_is_not_counted_as_ours_when_we_call_it(monkeypatch):
+    ticks = iter(range(0, 100, 10))
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.span("asced"):
+        for _ in range(2):
+            with watch.span("model"):
+                pass
+    assert (watch.seconds("asced"), watch.seconds("model")) == (30, 20)
+
+
 def test_the_stopwatch_counts_blocks_that_raise():
     watch = Stopwatch(torch.device("cpu"))
     with watch.span("model"):

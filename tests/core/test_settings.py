@@ -36,7 +36,14 @@ def test_invalid_detection_settings_are_rejected_with_one_sentence(bad):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"method": "magic"}, {"gamma": -0.1}, {"strength": 1.5}, {"expand": 1.5}, {"x0_source": "next"}],
+    [
+        {"method": "magic"},
+        {"gamma": -0.1},
+        {"strength": 1.5},
+        {"expand": 1.5},
+        {"x0_source": "next"},
+        {"x0_source": "previous", "method": "redo"},
+    ],
 )
 def test_invalid_correction_settings_are_rejected_with_one_sentence(bad):
     with pytest.raises(ValueError) as error:
