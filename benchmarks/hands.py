@@ -119,6 +119,10 @@ class HandSampler:
         autoencoder, scale = _autoencoder()
         return autoencoder.decode(clean / scale)
 
+    def run_schedule(self, detection: DetectionSettings) -> Schedule:
+        """The noise levels of a run, with its window."""
+        return Schedule.of([edm_level(s) for s in self.sigmas], detection, self.schedule.percent_to_sigma)
+
     def watched(self, detection: DetectionSettings) -> range:
         """The steps between T_d and T_c."""
         start, end = (self.schedule.percent_to_sigma(p) for p in (detection.start_percent, detection.end_percent))
@@ -206,8 +210,7 @@ def correct(
         on_state: called with the state at the start of each step, after any correction.
         learned: a taught detector, for mode ``learned``.
     """
-    levels = [edm_level(s) for s in sampler.sigmas]
-    schedule = Schedule.of(levels, detection, sampler.schedule.percent_to_sigma)
+    schedule = sampler.run_schedule(detection)
     trajectory = Trajectory(
         schedule, Watcher(detection, find=find, learned=learned), Corrector(correction, items=run.seeds)
     )

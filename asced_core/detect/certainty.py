@@ -38,18 +38,19 @@ class Certainty:
         return replace(self, unit=unit)
 
     @classmethod
-    def of(cls, strengths: Sequence[float], right: Sequence[bool]) -> Certainty | None:
-        """From marks whose truth is known; None if there are fewer than FEWEST.
+    def of(cls, strengths: Sequence[float], right: Sequence[bool], fewest: int = FEWEST) -> Certainty | None:
+        """From marks whose truth is known; None if there are fewer than ``fewest``.
 
         Args:
             strengths: of the marks.
             right: whether each is right.
+            fewest: marks that a level of certainty is averaged over.
         """
-        if len(strengths) < FEWEST:
+        if len(strengths) < fewest:
             return None
         order = np.argsort(strengths, kind="stable")
         sorted_strengths, truth = np.asarray(strengths, float)[order], np.asarray(right, float)[order]
-        bounds = np.arange(0, len(order) // FEWEST + 1) * FEWEST
+        bounds = np.arange(0, len(order) // fewest + 1) * fewest
         bounds[-1] = len(order)  # the rest joins the last group
         spans = list(itertools.pairwise(bounds.tolist()))
         means = [(float(sorted_strengths[a:b].mean()), float(truth[a:b].mean()), b - a) for a, b in spans]

@@ -6,6 +6,7 @@ ArtiAgent (Park et al. 2026, arXiv 2602.20951).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from .material import KINDS, Material
 
 Predict = Callable[[Tensor, int], Tensor]  # states [B,C,H,W] and a step -> predicted clean images
 LATEST = 0.6  # share of the window after which no fault is born
-FAR = 1 / 4  # of the side, the farthest shift
+FAR = (0.15, 0.35)  # of the side, how far a source is shifted
 
 
 def middle_of(window: Window, last: int) -> int:
@@ -34,7 +35,6 @@ def grow_faults(
     window: Window,
     rng: np.random.Generator,
     faults: int = 2,
-    groups: Sequence[int] | None = None,
 ) -> Material:
     """Samples a batch up to T_c by DDIM, and again from the window on with a fault in each image.
 
@@ -45,7 +45,6 @@ def grow_faults(
         window: the watched steps; its decision is not None.
         rng: draws kinds, places, births and noise.
         faults: how many times each run is repeated with a fault.
-        groups: for each image a number; those with the same one show the same thing. None: all do.
     """
     last = window.decision
     assert last is not None
@@ -62,7 +61,7 @@ def grow_faults(
     for _ in range(faults):
         born = rng.integers(window.first, window.first + max(1, round(LATEST * len(steps))), size=len(x))
         places = torch.stack([ellipse(own, rng) for own in about]).to(x.device)
-        sources = FaultSources(groups or [0] * len(x), (x.shape[2], x.shape[3]), rng)
+        sources = FaultSources(len(x), (x.shape[2], x.shape[3]), rng)
         state, made = begin, {}
         for step in steps:
             now = torch.from_numpy(born == step).to(x.device)
@@ -82,8 +81,10 @@ def grow_faults(
 class FaultSources:
     """What a corrupted region is replaced with; fixed for one repetition of a batch.
 
+    Every source is shifted: what is right where it was is wrong where it comes to lie.
+
     Args:
-        groups: for each image a number; pieces of another come from one with the same number, if there is any.
+        count: images of the batch; a single one has no other to take a piece from.
         size: height and width of the states in cells.
         rng: draws kinds, other images and shifts.
 
@@ -91,26 +92,28 @@ class FaultSources:
         kinds: int64 [B], one of KINDS for each image.
     """
 
-    def __init__(self, groups: Sequence[int], size: tuple[int, int], rng: np.random.Generator) -> None:
-        own = np.asarray(groups)
-        partners = [np.flatnonzero(own == group) for group in own]
-        self._others = torch.tensor(
-            [int(rng.choice(all_[all_ != place])) if len(all_) > 1 else place for place, all_ in enumerate(partners)]
-        )
-        first = [0 if len(all_) > 1 else KINDS.index("shifted") for all_ in partners]
-        self.kinds = torch.from_numpy(rng.integers(first, len(KINDS)))
-        far = [max(1, round(FAR * side)) for side in size]
-        self._shift = tuple(int(rng.integers(1, n + 1) * rng.choice((-1, 1))) for n in far)
+    def __init__(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
+        first = 0 if count > 1 else KINDS.index("shifted")
+        self.kinds = torch.from_numpy(rng.integers(first, len(KINDS), size=count))
+        self._others = ((np.arange(count) + rng.integers(1, max(2, count), size=count)) % count).tolist()
+        self._shifts = [_shift(size, rng) for _ in range(count)]
 
     def __call__(self, clean: Tensor) -> Tensor:
         """The replacements for clean images [B,C,H,W]."""
-        another = clean[self._others.to(clean.device)]
-        each = (another, (clean + another) / 2, clean.roll(self._shift, (2, 3)), clean.flip(3))
-        kinds = self.kinds.to(clean.device).view(-1, 1, 1, 1)
-        out = each[-1]
-        for kind, source in enumerate(each[:-1]):
-            out = torch.where(kinds == kind, source, out)
-        return out
+        return torch.stack([self._source(clean, place).roll(s, (1, 2)) for place, s in enumerate(self._shifts)])
+
+    def _source(self, clean: Tensor, place: int) -> Tensor:
+        own, other = clean[place], clean[self._others[place]]
+        kind = KINDS[int(self.kinds[place])]
+        if kind == "mirrored":
+            return own.flip(2)
+        return {"another": other, "mixed": (own + other) / 2, "shifted": own}[kind]
+
+
+def _shift(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, ...]:
+    """Rows and columns, one of FAR in a random direction."""
+    angle, far = rng.uniform(0, 2 * math.pi), rng.uniform(*FAR)
+    return tuple(round(far * side * part) for side, part in zip(size, (math.sin(angle), math.cos(angle)), strict=True))
 
 
 def stacked(predictions: dict[int, Tensor], seen: Sequence[int]) -> Tensor:

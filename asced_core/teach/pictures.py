@@ -53,7 +53,7 @@ def show_pictures(
     runs = shown([clean] * len(seen))
     grown, kinds = [], []
     for _ in range(faults):
-        sources = FaultSources([0] * count, size, rng)
+        sources = FaultSources(count, size, rng)
         places = torch.stack([ellipse(own, rng) for own in about]).to(clean.device)[:, None]
         late = torch.from_numpy(rng.random(count) < 0.5).to(clean.device).view(-1, 1, 1, 1)
         middle = torch.where(places & ~late, sources(clean), clean)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..detect.certainty import Certainty
-from ..detect.learned import FaultNet
+from ..detect.learned import FaultNet, Learned
 from ..report.calibration import threshold_for
 from ..report.outcome import plural
 from ..report.report import RunFacts
@@ -79,6 +79,11 @@ class Taught:
     facts: TaughtFacts
     marks: NDArray[np.float32]
     certainty: Certainty | None = None
+
+    @property
+    def learned(self) -> Learned:
+        """What the detector of mode ``learned`` needs."""
+        return Learned(self.network, self.certainty)
 
     def applied(self, settings: DetectionSettings, share: float) -> DetectionSettings:
         """The settings, with mode ``learned`` and the threshold that marks this share of the checkpoint's images.
