@@ -33,7 +33,7 @@ from benchmarks.detection_sets import HALVES, boxed, recordings
 from benchmarks.hands import HandSampler
 from benchmarks.methods import one_thread
 from benchmarks.table1 import DOCS
-from benchmarks.teach import taught_file
+from benchmarks.teach_files import taught_file
 
 SETS = ("judged.json", "judged_by_class.json")
 SHARES = (0.1, 0.33, 0.67)  # of images that a taught detector marks
@@ -80,12 +80,14 @@ def marks_in(frames: Tensor, truth: BoolMap, settings: DetectionSettings, learne
             rows.append((region.confidence or 0.0, region.score * unit, bool(inside)))
     columns = np.array(rows, float).reshape(-1, 3)
     marked = np.array([bool(own.regions) for own in found])
-    return Marks(columns[:, 0], columns[:, 1], columns[:, 2] > 0, len(found), marked, truth.any((1, 2)))
+    faulty = np.asarray(truth.any((1, 2)), bool)
+    return Marks(columns[:, 0], columns[:, 1], columns[:, 2] > 0, len(found), marked, faulty)
 
 
 def rows_of(half: str, images: int | None) -> dict[str, Marks]:
     """Every detector's marks in one half."""
-    seeds, boxes = (part[:images] for part in judged(half))
+    seeds, boxes = judged(half)
+    seeds, boxes = seeds[:images], boxes[:images]
     sampler = HandSampler("final")
     steps = sampler.watched(DetectionSettings())
     frames = _joined([run.predictions for run in recordings(sampler, seeds)], range(steps[0], steps[-1] + 2))

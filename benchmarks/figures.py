@@ -138,16 +138,16 @@ def _sample(sampler: HandSampler, seeds: list[int]) -> NDArray[np.uint8]:
 
 def harmlessness(images: int, _: bool) -> dict[str, Any]:
     """Fig. 12: the effect of a false alarm, on images without a stray piece that ASCED corrected anyway."""
-    return {name: _harm(made(name, images, [ORIGINAL, "ASCED"], None)) for name in ("early", "final")}
+    return {name: _harm(made(name, images, [ORIGINAL, "ASCED robust"], None)) for name in ("early", "final")}
 
 
 def _harm(data: Made) -> dict[str, Any]:
-    before, after = data[ORIGINAL]["images"], data["ASCED"]["images"]
+    before, after = data[ORIGINAL]["images"], data["ASCED robust"]["images"]
     landmarks = landmark_file(OUT / "models")
     stray = np.array([bool(stray_components(image)) for image in before])
-    changed = data["ASCED"]["corrected"] & ~stray
+    changed = data["ASCED robust"]["corrected"] & ~stray
     before, after = before[changed], after[changed]
-    masks = np.stack([resize_mask(mask, 64, 64) for mask in data["ASCED"]["masks"][changed]])
+    masks = np.stack([resize_mask(mask, 64, 64) for mask in data["ASCED robust"]["masks"][changed]])
     masks = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in masks])
     difference = np.abs(after.astype(float) - before).mean(-1)
     one, two = (describe(images)[0] for images in (before, after))

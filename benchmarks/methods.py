@@ -13,14 +13,17 @@ from asced_core import CorrectionSettings, DetectionSettings
 from asced_core.baselines.pal import PALDetector
 from asced_core.detect.given import FindMasks
 from asced_core.maps import BoolMap
+from asced_core.teach import Taught
 from benchmarks.hands import HandSampler, Outcome, Recording, correct
 from benchmarks.judges import WEIGHTS
+from benchmarks.teach_files import taught_file
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 
 SEED = 20250611  # of the shifts in the control
 WATCH = CorrectionSettings(method="none")
-TTC = CorrectionSettings()
-DETECTION = DetectionSettings()
+TTC, REDO = CorrectionSettings(), CorrectionSettings(method="redo")
+DETECTION, STRICT = DetectionSettings(), DetectionSettings(mode="strict")
+FEW, MANY = 0.33, 0.67  # share of images that a taught detector marks
 # the authors' detector, with its sizes scaled from 256 pixels
 REFERENCE = DetectionSettings(mode="reference", base_size=256)
 Method = Callable[[HandSampler, Recording], Outcome]
@@ -51,15 +54,29 @@ def by_uncertainty(sampler: HandSampler, run: Recording) -> Outcome:
     return correct(sampler, run, DETECTION, TTC, find)
 
 
-def elsewhere(sampler: HandSampler, run: Recording) -> Outcome:
-    """The control: ASCED's masks shifted to random places, with one seed per image."""
-    masks = correct(sampler, run, DETECTION, WATCH).masks
-    side = masks.shape[-1]
-    moved = [
-        np.roll(mask, np.random.default_rng((SEED, seed)).integers(side // 8, side - side // 8 + 1, 2), (0, 1))
-        for mask, seed in zip(masks, run.seeds, strict=True)
-    ]
-    return correct(sampler, run, DETECTION, TTC, lambda _: np.stack(moved))
+def taught(correction: CorrectionSettings, share: float, pictures: bool = False) -> Method:
+    """What a taught detector finds at the threshold that marks this share of the images."""
+
+    def method(sampler: HandSampler, run: Recording) -> Outcome:
+        detector = Taught.load(taught_file(sampler.test_set, pictures))
+        return correct(sampler, run, detector.applied(DETECTION, share), correction, learned=detector.learned)
+
+    return method
+
+
+def elsewhere(find: Method, correction: CorrectionSettings = TTC) -> Method:
+    """The control: a method's masks shifted to random places, with one seed per image."""
+
+    def method(sampler: HandSampler, run: Recording) -> Outcome:
+        masks = find(sampler, run).masks
+        side = masks.shape[-1]
+        moved = [
+            np.roll(mask, np.random.default_rng((SEED, seed)).integers(side // 8, side - side // 8 + 1, 2), (0, 1))
+            for mask, seed in zip(masks, run.seeds, strict=True)
+        ]
+        return correct(sampler, run, DETECTION, correction, lambda _: np.stack(moved))
+
+    return method
 
 
 ORIGINAL, DEFAULTS = "original", "defaults"
@@ -71,8 +88,16 @@ TABLE: dict[str, Method] = {
     "SARGD, adapted": by_supervised(replace(TTC, method="sargd")),
     "supervised + TTC": by_supervised(TTC),
     "ASCED reference": ours(TTC, REFERENCE),
-    "ASCED": ours(TTC),
-    "ASCED's masks elsewhere": elsewhere,
+    "ASCED strict": ours(TTC, STRICT),
+    "ASCED robust": ours(TTC),
+    "robust's masks elsewhere": elsewhere(ours(WATCH)),
+    "taught, few": taught(TTC, FEW),
+    "taught, few, redo": taught(REDO, FEW),
+    "taught, many": taught(TTC, MANY),
+    "taught, many, redo": taught(REDO, MANY),
+    "taught, many, redo elsewhere": elsewhere(taught(WATCH, MANY), REDO),
+    "taught by pictures, many": taught(TTC, MANY, pictures=True),
+    "taught by pictures, many, redo": taught(REDO, MANY, pictures=True),
 }
 
 SWEEPS: dict[str, list[dict[str, float | str | int]]] = {

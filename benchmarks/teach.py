@@ -16,26 +16,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from asced_core import DetectionSettings
 from asced_core.report.calibration import Calibration
 from asced_core.teach import Course, Material, Taught, TaughtFacts, Training, certified, grow_faults, show_pictures
-from benchmarks.hands import DEMO, ROOT, TEST_SETS, WEIGHTS, HandSampler, encode
-from benchmarks.methods import one_thread
+from benchmarks.hands import DEMO, ROOT, TEST_SETS, HandSampler, encode
+from benchmarks.methods import DETECTION, one_thread
+from benchmarks.teach_files import SHIPPED, taught_file
 from demo.hand_unet import CLASSES
 
 FIRST = 2_000_000  # first seed
 RUNS, STEPS = 640, 1100
 BATCH = 40
-DETECTION = DetectionSettings()
-SHIPPED = {"final": "ASCED demo hands", "latent": "ASCED demo hands, latent"}
-ENDING = ".taught.safetensors"
-
-
-def taught_file(test_set: str, pictures: bool = False) -> Path:
-    """Where the detector of a test set lies."""
-    if not pictures and test_set in SHIPPED:
-        return DEMO / "asced" / f"{SHIPPED[test_set]}{ENDING}"
-    return WEIGHTS / f"taught-{test_set}{'-pictures' * pictures}.safetensors"
 
 
 @torch.inference_mode()
@@ -98,8 +88,11 @@ def main() -> None:
     parts = from_pictures(sampler, args.pictures, args.runs) if args.pictures else from_runs(sampler, args.runs)
     material = Material.joined(list(tqdm(parts, total=-(-args.runs // BATCH))))
     version = re.findall('^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
-    count = {"pictures": len(material.runs)} if args.pictures else {"runs": len(material.runs)}
-    facts = TaughtFacts(identity(args.test_set), **count, date=f"{datetime.date.today()}", version=version)
+    count, shown = len(material.runs), bool(args.pictures)
+    numbers = (0, count) if shown else (count, 0)
+    facts = TaughtFacts(
+        identity(args.test_set), runs=numbers[0], pictures=numbers[1], date=f"{datetime.date.today()}", version=version
+    )
     file = args.out or taught_file(args.test_set, bool(args.pictures))
     result = taught(material, Course(steps=args.steps), facts)
     result.save(file)
