@@ -221,6 +221,16 @@ def test_the_original_is_kept_bit_for_bit(hands, latent, stock, run_node, detect
     assert not torch.equal(kept[0]["samples"][0], kept[3]["samples"][0])
 
 
+def test_a_perturbation_in_pixels_with_a_latent_model(sample, demo, loud):
+    looking, pixels = {"min_width": 8, "min_area": 300}, {"perturb_in": "pixel", "gamma": 0.5, "vae": demo.vae}
+    stock = sample(loud, None)["samples"]
+    plain, changed = (sample(loud, looking, {"method": "redo", **more}) for more in ({}, pixels))
+    for latent, _, report in (plain, changed):
+        assert [image.corrected for image in report.images] == [True, False] and not report.notes
+        assert torch.equal(latent["samples"][1], stock[1])
+    assert not torch.equal(plain[0]["samples"][0], changed[0]["samples"][0])
+
+
 def test_apply_to_model_gives_the_same_as_the_sampler(hands, stock, redone, run_node, detection, correction):
     settings = {"detection": detection(), "correction": correction(method="redo")}
     patched, run = run_node("ASCED_ApplyToModel", model=with_artifact(hands.eps), **settings)
