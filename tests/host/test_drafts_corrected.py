@@ -84,7 +84,7 @@ def test_only_the_finished_drafts_are_in_the_report(drafted, hands, detection, b
     assert report.drafts.kept == (1, 2)
 
 
-@pytest.mark.parametrize("method", ["replace", "clip", "sargd"])
+@pytest.mark.parametrize("method", ["redo", "replace", "clip", "sargd"])
 @pytest.mark.parametrize("mode", MODES)
 def test_methods_that_change_every_step(drafted, hands, detection, correction, big, mode, method):
     marked = with_artifact(row_by_row(hands.eps), images=(0, 1, 2))

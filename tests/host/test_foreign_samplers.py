@@ -112,6 +112,29 @@ def test_my_custom_sampler_made_another_image_with_method_none(both, hands, dete
     assert torch.equal(stock, ours)
 
 
+REDONE = [
+    "noise seeded once, reported late", "global noise in place", "a wrapper of euler_ancestral_cfg_pp",
+    "an object that counts", "a state changed in place", "a late and bare report", "Heun that reports late",
+    "three parts", "other levels for the model", "sigma by keyword",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REDONE)
+def test_redo_with_a_custom_sampler(both, hands, detection, correction, name):
+    """One that tells the model other levels than its own is corrected by ttc."""
+    make, _ = SAMPLERS[name]
+    stock, ours, report, original = both(
+        make, with_artifact(hands.eps), detection=detection(), correction=correction(method="redo", keep_original=True)
+    )
+    assert report.images[0].corrected and ours.isfinite().all()
+    assert torch.equal(stock[1], ours[1]) and not torch.equal(stock[0], ours[0])
+    assert torch.equal(original, stock)
+    if name == "other levels for the model":
+        assert len(report.notes) == 1 and "ttc instead of redo: the sampler calls the model at other" in report.notes[0]
+    else:
+        assert not report.notes and report.correction["method"] == "redo"
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_another_image_of_the_batch_changed(both, hands, detection, correction, name, keep):

@@ -121,7 +121,7 @@ def test_pictures_of_it_are_defined(broken, run_node):
         assert run_node("ASCED_MaskPreview", report=broken.report)[1].isfinite().all()
 
 
-@pytest.mark.parametrize("method", ["ttc", "replace", "clip", "sargd", "none"])
+@pytest.mark.parametrize("method", ["ttc", "redo", "replace", "clip", "sargd", "none"])
 def test_no_method_corrects_it(hands, corrected, correction, method):
     model = turning(hands.eps, float("nan"), (1,))
     report = corrected(model, batch=3, settings={"correction": correction(method=method)})[2]

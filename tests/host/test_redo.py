@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from . import patches
-from .conftest import BLIND
+from .conftest import BLIND, STRICT
 from .models import as_flow, with_artifact
 from .randomness import seed_all, states
 
@@ -91,6 +91,25 @@ def test_a_flow_model(hands, stock, redone):
     latent, _, report = redone(model)
     assert [image.corrected for image in report.images] == [True, False] and not report.notes
     assert torch.equal(latent[1], stock(model)[1])
+    assert report.run.extra_model_calls == _watched_steps(report) + 1
+
+
+def test_a_video(host, run_node, correction, tmp_path):
+    """Wan 2.1 through ComfyUI's own loader, random weights; the square is in the second video."""
+    from .families import FAMILIES, load_family
+
+    name = "Wan 2.1 video, flow"
+    model = with_artifact(load_family(name, tmp_path), images=(1,), strength=12.0)
+    given = {"samples": torch.zeros(2, 16, 3, 16, 16)}
+    common = (5, 12, 2.0, "euler", "simple", FAMILIES[name].conditioning(), FAMILIES[name].conditioning(1), given)
+    names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image")
+    out, _, report, _ = run_node(
+        "ASCED_KSampler", model=model, denoise=1.0, detection=run_node("ASCED_Detection", **STRICT)[0],
+        correction=correction(method="redo"), **dict(zip(names, common, strict=True)),
+    )  # fmt: skip
+    stock = host.common_ksampler(model, *common)[0]["samples"]
+    assert [image.corrected for image in report.images] == [False] * 3 + [True] * 3 and not report.notes
+    assert torch.equal(out["samples"][0], stock[0]) and not torch.equal(out["samples"][1], stock[1])
     assert report.run.extra_model_calls == _watched_steps(report) + 1
 
 
@@ -200,6 +219,16 @@ def test_the_original_is_kept_bit_for_bit(hands, latent, stock, run_node, detect
     assert torch.equal(kept[3]["samples"], stock(model, sampler=sampler))
     assert torch.equal(kept[0]["samples"], plain[0]["samples"])
     assert not torch.equal(kept[0]["samples"][0], kept[3]["samples"][0])
+
+
+def test_a_perturbation_in_pixels_with_a_latent_model(sample, demo, loud):
+    looking, pixels = {"min_width": 8, "min_area": 300}, {"perturb_in": "pixel", "gamma": 0.5, "vae": demo.vae}
+    stock = sample(loud, None)["samples"]
+    plain, changed = (sample(loud, looking, {"method": "redo", **more}) for more in ({}, pixels))
+    for latent, _, report in (plain, changed):
+        assert [image.corrected for image in report.images] == [True, False] and not report.notes
+        assert torch.equal(latent["samples"][1], stock[1])
+    assert not torch.equal(plain[0]["samples"][0], changed[0]["samples"][0])
 
 
 def test_apply_to_model_gives_the_same_as_the_sampler(hands, stock, redone, run_node, detection, correction):
