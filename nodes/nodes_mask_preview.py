@@ -123,7 +123,11 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
             "strip": strips[place],
             "timeline": timeline(report, place),
             "regions": [
-                {"box": [edge / size for edge, size in zip(r.box, (width, height) * 2, strict=True)], "score": r.score}
+                {
+                    "box": [edge / size for edge, size in zip(r.box, (width, height) * 2, strict=True)],
+                    "score": r.score,
+                    "confidence": r.confidence,
+                }
                 for r in found.regions
             ],
         }

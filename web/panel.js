@@ -9,7 +9,7 @@ import { text } from "./text.js"
  * @typedef {{step: number, phase: "Profiling" | "Mutation" | "Refinement", mean: number | null,
  *   threshold: number | null, share: number | null}} Step
  * @typedef {"not_measurable" | "marked" | "not_looked_at" | "too_large" | "clean"} State
- * @typedef {{box: number[], score: number}} Region box: left, top, right, bottom as shares of the image
+ * @typedef {{box: number[], score: number, confidence: number | null}} Region box: left, top, right, bottom as shares of the image
  * @typedef {{index: number, score: number, state: State, corrected: boolean,
  *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null, timeline: Step[],
  *   regions: Region[]}} Picture
@@ -235,7 +235,8 @@ export class RegionPanel {
       const state = text(out ? "excluded" : weak ? "below_min_score" : "in_mask")
       button.classList.toggle("asced-out", out || weak)
       button.setAttribute("aria-pressed", String(out))
-      button.title = text("region", { number: place + 1, score: region.score.toFixed(1), state })
+      const sure = region.confidence === null ? [] : [text("confidence", { percent: Math.round(100 * region.confidence) })]
+      button.title = [text("region", { number: place + 1, score: region.score.toFixed(1), state }), ...sure].join(", ")
       button.setAttribute("aria-label", button.title)
     })
   }

@@ -21,6 +21,7 @@ const ENGLISH = {
   too_large: "only regions larger than max_area",
   regions: "regions: {count}, score: {score}",
   region: "Region {number}, score {score}, {state}",
+  confidence: "confidence {percent}%",
   in_mask: "in the mask",
   excluded: "excluded from the mask",
   below_min_score: "not in the mask: below min_score",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..detect.regions import Region
+
 NAMED = 6  # more images than this are counted, not listed
 
 
@@ -35,6 +37,15 @@ def enumerated(numbers: Sequence[int]) -> str:
     """``1``, ``0 and 2``, ``0, 2 and 5``."""
     *head, last = (str(number) for number in numbers)
     return f"{', '.join(head)} and {last}" if head else last
+
+
+def confidence(regions: Sequence[Region]) -> list[str]:
+    """How likely the marks are right, as a sentence; none if that is unknown."""
+    known = sorted(region.confidence for region in regions if region.confidence is not None)
+    if not known:
+        return []
+    low, high = (f"{value:.0%}" for value in (known[0], known[-1]))
+    return [f"Confidence {low}." if low == high else f"Confidence {low} to {high}."]
 
 
 def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:

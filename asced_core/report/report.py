@@ -15,7 +15,7 @@ from ..detect.single_steps import MAD_TO_SIGMA
 from ..maps import BoolMap, resize_mask
 from ..settings import CorrectionSettings, DetectionSettings, to_dict
 from .drafts import Drafts
-from .outcome import plural, remarks
+from .outcome import confidence, plural, remarks
 from .ranking import Ranked
 
 FORMAT = 3
@@ -194,7 +194,8 @@ class Report:
         at = " and ".join(str(step + 1) for step in self.corrected_steps or (decision,))
         return [
             f"{plural(regions, 'region')} in {len(flagged)} of {plural(count, what)}; {done} at step {at} of "
-            f"{self.steps}."
+            f"{self.steps}.",
+            *confidence([region for image in flagged for region in image.regions]),
         ]
 
     def phase(self, step: int) -> str:

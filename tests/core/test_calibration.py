@@ -172,7 +172,7 @@ def test_mismatches_are_reported(tmp_path):
     with pytest.raises(ValueError, match="not watched, so there is nothing to learn"):
         Calibration.of(SimpleNamespace(**{**vars(watched), "decision": None}))
     for wrong in ({"mode": "reference"}, {"mad_scale": 3.0}):
-        with pytest.raises(ValueError, match=r"calibration needs mode robust at threshold 0\.1"):
+        with pytest.raises(ValueError, match=r"calibration needs mode strict or robust at threshold 0\.1"):
             Calibration.of(SimpleNamespace(**{**vars(watched), "detection": {**DEFAULTS, **wrong}}))
     (tmp_path / "broken.safetensors").write_bytes(b"{}")
     with pytest.raises(

@@ -63,7 +63,7 @@ def test_a_calibration_ships_for_each_demo_model(run_node, demo):
 def test_a_mismatch_gets_one_clear_error(sample, run_node, asced_models):
     report = sample(1, threshold=0.1)
     run_node("ASCED_Calibrate", report=report, name="hands", start_over=False)
-    with pytest.raises(ValueError, match=r"needs mode robust at threshold 0\.1: set both in ASCED Detection"):
+    with pytest.raises(ValueError, match=r"needs mode strict or robust at threshold 0\.1: set both in ASCED Detection"):
         run_node("ASCED_Calibrate", report=sample(1), name="hands", start_over=False)
     with pytest.raises(ValueError, match=r"name is '\.\./hands': enter a name without folders"):
         run_node("ASCED_Calibrate", report=report, name="../hands", start_over=False)
