@@ -12,11 +12,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from asced_core import DetectionSettings, detect
+from asced_core.detect.learned import FaultNet, Learned, stride_for
+from asced_core.settings import LEARNED
 from benchmarks.detector import frames_with_artifact
 from benchmarks.hands import HandSampler, record
 from benchmarks.methods import TABLE, supervised
@@ -24,6 +27,7 @@ from benchmarks.table1 import DOCS, STEPS
 
 IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 4, 1
 FIRST = 40000  # seed
+SDXL = (4, 128, 128)  # latent of an image of 1024 pixels
 LARGE, FRAMES = 512, 8  # image side in pixels, and predictions in the window of a 25-step run
 
 
@@ -59,6 +63,22 @@ def at_512(rounds: int) -> dict[str, float]:
         "ASCED reference": lambda: detect(frames, DetectionSettings(mode="reference")),
         "supervised": lambda: trained(frames[-1:]),
     }
+    return _medians(detectors, rounds)
+
+
+def at_sdxl(rounds: int) -> dict[str, float]:
+    """Seconds for one latent of an SDXL image of 1024 pixels; the taught network has random weights."""
+    frames = torch.randn(FRAMES, *SDXL, generator=torch.Generator().manual_seed(0))
+    untaught = Learned(FaultNet(SDXL[0], stride=stride_for(*SDXL[1:])).eval())
+    settings = {mode: DetectionSettings(mode=mode, base_size=256) for mode in ("strict", "reference", LEARNED)}
+    detectors: dict[str, Callable[[], object]] = {
+        {LEARNED: "taught"}.get(mode, f"ASCED {mode}"): partial(detect, frames, own, untaught)
+        for mode, own in settings.items()
+    }
+    return _medians(detectors, rounds)
+
+
+def _medians(detectors: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in detectors}
     for _ in range(rounds + 1):
         for name, call in detectors.items():
@@ -85,6 +105,10 @@ def as_markdown(result: dict[str, Any]) -> str:
         )
     lines += ["", f"One image of {LARGE} pixels, {FRAMES} predictions:", "", "| detector | ms |", "|---|---|"]
     lines += [f"| {name} | {seconds * 1000:.1f} |" for name, seconds in result["at_512"].items()]
+    size = "×".join(map(str, SDXL))
+    lines += ["", f"One latent of {size}, as SDXL has at 1024 pixels, {FRAMES} predictions:", ""]
+    lines += ["| detector | ms |", "|---|---|"]
+    lines += [f"| {name} | {seconds * 1000:.1f} |" for name, seconds in result["at_sdxl"].items()]
     lines += ["", "The paper reports 0.09 s for its method and 0.79 s for PAL, a ratio of 8.8, on a data-center GPU."]
     return "\n".join(lines) + "\n"
 
@@ -97,6 +121,7 @@ def main() -> None:
     images, rounds = (QUICK_IMAGES, QUICK_ROUNDS) if args.quick else (IMAGES, ROUNDS)
     result = {
         "images": images, "rounds": rounds, "methods": by_method(images, rounds), "at_512": at_512(rounds),
+        "at_sdxl": at_sdxl(rounds),
     }  # fmt: skip
     text = as_markdown(result)
     print(text)

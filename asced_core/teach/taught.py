@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ class Taught:
                 marks = file.get_tensor(MARKS).numpy()
             facts: dict[str, Any] = json.loads(metadata[FACTS])
             facts["size"] = tuple(facts["size"])
-            network = FaultNet(facts["channels"], len(state["out.weight"][0]))
+            cells, width = state["out.weight"].shape[:2]
+            network = FaultNet(facts["channels"], width, math.isqrt(cells))
             network.load_state_dict(state)
             known = json.loads(metadata[CERTAINTY])
             certainty = known and Certainty(tuple(known["strengths"]), tuple(known["shares"]), known["unit"])

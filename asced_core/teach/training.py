@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..detect.learned import WIDTH, FaultNet
+from ..detect.learned import WIDTH, FaultNet, stride_for
 from ..maps import BoolMap
 from .marks import visible
 from .material import HELD_OUT, KINDS, Material
@@ -83,7 +83,7 @@ class Training:
         self._answers = torch.cat([labels[test], none]).numpy()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(course.seed)
-            self.network = FaultNet(material.runs.shape[2], course.width)
+            self.network = FaultNet(material.runs.shape[2], course.width, stride_for(*material.size))
         self.network.measure(self._runs)
         self.network.to(device)
         self._optimizer = torch.optim.AdamW(self.network.parameters(), course.rate, weight_decay=1e-3)
