@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class TaughtFacts:
         chance: the same of a guess: the share of cells that belong to those faults.
         date: of the teaching, YYYY-MM-DD.
         version: of this package.
+        lesson: digest of everything that it depends on; empty if unknown.
     """
 
     model: str = ""
@@ -51,6 +53,7 @@ class TaughtFacts:
     chance: float = 0.0
     date: str = ""
     version: str = ""
+    lesson: str = ""
 
     def summary(self) -> str:
         """What the user should know, as sentences."""
@@ -93,6 +96,12 @@ class Taught:
         if settings.space not in ("auto", "latent"):
             raise ValueError(
                 f"A taught detector looks at the latent itself: set space to auto or latent, not {settings.space}."
+            )
+        count = len(self.marks)
+        if share * (count + 1) < 1 - 1e-9:
+            raise ValueError(
+                f"The detector knows {plural(count, 'held-out run')}, which is too few for {100 * share:g}%: teach "
+                f"with more runs, or set marked_percent to {math.ceil(1000 / (count + 1)) / 10:g} or more."
             )
         least = threshold_for(self.marks, share)
         return replace(settings, mode="learned", min_probability=least, space="latent")
