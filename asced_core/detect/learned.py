@@ -7,6 +7,7 @@ faults planted into a checkpoint's own runs: asced_core/teach.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,18 @@ class FaultNet(nn.Module):
         middle = self.middle_up(torch.cat([_as_large_as(middle, coarse), middle], 1))
         fine = self.fine_up(torch.cat([_as_large_as(fine, middle), fine], 1))
         return self.out(fine)[:, 0]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> FaultNet:
+        """A network on the CPU with these weights, ready for use; the global random generator stays as it is.
+
+        Raises:
+            KeyError, RuntimeError: they are of something else.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network = cls(len(weights["mean"]) // SEEN, weights["out.weight"].shape[1])
+        network.load_state_dict({name: value.cpu().float() for name, value in weights.items()})
+        return network.eval()
 
     def measure(self, frames: Tensor) -> None:
         """Sets the scale of the inputs to that of frames [N,3,C,H,W]."""

@@ -163,14 +163,12 @@ class Taught:
                 if metadata.get("format") != FORMAT:
                     raise ValueError("it has another format")
                 names = [name for name in file.keys() if name.startswith(NETWORK)]  # noqa: SIM118 - it is no dict
-                state = {name.removeprefix(NETWORK): file.get_tensor(name).float() for name in names}
+                state = {name.removeprefix(NETWORK): file.get_tensor(name) for name in names}
                 marks = file.get_tensor(MARKS).numpy()
             facts: dict[str, Any] = json.loads(metadata[FACTS])
             facts["size"] = tuple(facts["size"])
-            network = FaultNet(facts["channels"], len(state["out.weight"][0]))
-            network.load_state_dict(state)
             known = json.loads(metadata[CERTAINTY])
             certainty = known and Certainty(tuple(known["strengths"]), tuple(known["shares"]), known["unit"])
-            return cls(network.eval(), TaughtFacts(**facts), marks, certainty)
+            return cls(FaultNet.of(state), TaughtFacts(**facts), marks, certainty)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path.name} is not a taught detector ({error}): make one with ASCED Teach.") from error
