@@ -21,6 +21,7 @@ RUNS = {
         "The best four, with their report": [256] * 4,
     },
     "ASCED - calibrate": {"One in five is marked": [256] * 8},
+    "ASCED - teach your checkpoint": {"One in five is marked": [256] * 8},
     "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
 SET_WIDGET = """([type, name, value]) => {
