@@ -80,7 +80,7 @@ class Notebook:
         material.save(self._part(source, number))
 
     def material(self) -> Material:
-        """All parts as one; those of the report first, the model's own runs last.
+        """All parts as one, without what is not finite; those of the report first, the model's own runs last.
 
         Raises:
             ValueError: there is none.
@@ -88,7 +88,7 @@ class Notebook:
         files = [file for source in SOURCES for file in sorted(self._folder.glob(f"{source}-*.safetensors"))]
         if not files:
             raise ValueError("There is nothing to learn from: set runs to 10 or more, or connect pictures or a report.")
-        return Material.joined([Material.load(file) for file in files])
+        return Material.joined([Material.load(file) for file in files]).finite()
 
     def keep(self, training: dict[str, Any]) -> None:
         """Keeps the state of the training, see Training.state."""

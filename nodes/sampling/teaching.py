@@ -157,7 +157,5 @@ def _time(seconds: float) -> str:
 def from_report(predictions: Any) -> Material:
     """Material without faults from the kept predictions of a report, float16 [B,3,C,H,W]; only finite ones."""
     with torch.inference_mode(False):
-        runs = torch.from_numpy(predictions)
-        runs = runs[runs.flatten(1).isfinite().all(1)]
-        none = torch.zeros(0, dtype=torch.int64)
-        return Material(runs, runs[:0], none, none.clone())
+        runs, none = torch.from_numpy(predictions), torch.zeros(0, dtype=torch.int64)
+        return Material(runs, runs[:0], none, none.clone()).finite()

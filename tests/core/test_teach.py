@@ -146,7 +146,9 @@ def test_a_training_that_was_interrupted_ends_like_one_that_was_not(material, tm
     assert losses[:7] == begun and losses[second.step :] == list(second)
     assert second.exams == whole.exams
     for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, second.network.state_dict()[name]) and torch.equal(whole.best[name], second.best[name])
+        assert torch.equal(value, second.network.state_dict()[name]) and torch.equal(
+            whole.best[name], second.best[name]
+        )
 
 
 def test_nine_runs_are_too_few(material):
@@ -241,6 +243,16 @@ def test_a_network_works_at_any_size_and_knows_its_scale(material):
     network.measure(material.runs)
     for height, width in ((16, 16), (5, 7), (33, 18)):
         assert network(torch.zeros(2, 3, 4, height, width)).shape == (2, height, width)
+
+
+def test_runs_that_turned_nan_are_not_learned_from(material):
+    runs, grown = material.runs.clone(), material.grown.clone()
+    runs[3, 1, 0, 0, 0], grown[25, 2, 1, 4, 4] = torch.nan, torch.inf
+    clean = replace(material, runs=runs, grown=grown).finite()
+    assert len(clean.runs) == 19 and len(clean.grown) == len(clean.kinds) == 37  # two faults grew from run 3
+    own = (clean.grown[:, 0] == clean.runs[clean.origin, 0]).flatten(1).float().mean(1)
+    assert (own > 0.5).all()  # each still belongs to its run
+    assert clean.runs.isfinite().all() and torch.equal(material.finite().origin, material.origin)
 
 
 def test_material_survives_its_file(material, tmp_path):
