@@ -22,6 +22,11 @@ def as_images(state: Tensor) -> Tensor:
     return state if state.ndim == 4 else state.movedim(2, 1).flatten(0, 1)
 
 
+def as_videos(images: Tensor, frames: int) -> Tensor:
+    """Images [B*T,C,H,W] as videos [B,C,T,H,W]: undoes ``as_images``."""
+    return images.unflatten(0, (-1, frames)).movedim(1, 2)
+
+
 def frames_of(shape: tuple[int, ...]) -> int:
     """Frames T of a latent with shape [B,C,T,H,W]; 1 for images [B,C,H,W]."""
     return shape[2] if len(shape) == 5 else 1

@@ -20,12 +20,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .correct.corrector import Corrector
 from .correct.redoing import Predict
 from .decision import Decision, decide
 from .detect.detection import Detection
+from .detect.memory import WindowMemory
 from .detect.run_score import ScoreReader
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
@@ -48,6 +50,7 @@ class Trajectory:
         forbidden: bool [1,H,W] or one per image, at any size: nothing is detected or changed there.
         trace: collects the report's thumbnails; None creates one that can show RGB states only.
         score: reads the run score; None reads it at the default share of the steps.
+        keep_predictions: the report keeps the window's first, middle and last prediction, to learn from.
 
     Attributes:
         decision: the decision at T_c; None until then.
@@ -61,6 +64,7 @@ class Trajectory:
         forbidden: BoolMap | None = None,
         trace: Trace | None = None,
         score: ScoreReader | None = None,
+        keep_predictions: bool = False,
     ) -> None:
         self.schedule, self.watcher, self.corrector = schedule, watcher, corrector or Corrector()
         self.trace = trace or Trace(schedule.steps)
@@ -69,6 +73,8 @@ class Trajectory:
         self._forbidden = forbidden
         self._state_size = (0, 0)
         self._finite: Tensor | None = None  # bool [N] on the device: no NaN or infinity from T_d on
+        self._memory = WindowMemory() if keep_predictions else None
+        self._kept: Tensor | None = None  # float16 [N,3,C,H,W] on the device, from the decision on
 
     @property
     def detections(self) -> tuple[Detection, ...]:
@@ -95,6 +101,8 @@ class Trajectory:
             return
         self._state_size = (x.shape[-2], x.shape[-1])
         self.watcher.observe(step, x, denoised, self.schedule)
+        if self._memory is not None and (step in self.schedule.window or step == self.schedule.window.decision):
+            self._memory.push(images)
         if step in self.schedule.window:
             self.corrector.remember(step, x, denoised)
 
@@ -116,6 +124,8 @@ class Trajectory:
         self.watcher.close()
         if not self.decision.acts:
             self.corrector.forget()
+        if self._memory is not None:
+            self._kept, self._memory = torch.stack(self._memory.three(), 1).half(), None
         return self.decision
 
     def exclude(self, images: Sequence[bool]) -> None:
@@ -171,6 +181,7 @@ class Trajectory:
             correction=to_dict(self.corrector.settings),
             run=run,
             notes=(*window.notes, *decision.notes, *(self.corrector.notes if decision.acts else ()), *notes),
+            predictions=None if self._kept is None else self._kept.cpu().numpy(),
         )
         return self.scored(report)
 

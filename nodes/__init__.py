@@ -18,6 +18,7 @@ from . import (
     nodes_save,
     nodes_select,
     nodes_stitch,
+    nodes_teach,
     nodes_views,
 )
 from .page import preferences
@@ -37,6 +38,7 @@ class AscedExtension(ComfyExtension):
             *nodes_detection.NODES,
             *nodes_correction.NODES,
             *nodes_calibrate.NODES,
+            *nodes_teach.NODES,
             *nodes_mask_preview.NODES,
             *nodes_views.NODES,
             *nodes_compare.NODES,

@@ -8,7 +8,8 @@ from pathlib import Path
 import folder_paths
 
 FOLDER = "asced"  # in ComfyUI's models folder
-CALIBRATION, POSTERIOR = ".calibration.safetensors", ".laplace.safetensors"  # endings of the files that nodes write
+# Endings of the files that nodes write.
+CALIBRATION, POSTERIOR, TAUGHT = ".calibration.safetensors", ".laplace.safetensors", ".taught.safetensors"
 
 SHIPPED = Path(__file__).resolve().parents[1] / "demo" / "asced"
 

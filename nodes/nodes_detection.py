@@ -9,14 +9,17 @@ from comfy_api.latest import io
 
 from ..asced_core.baselines.pal import PALDetector
 from ..asced_core.report.calibration import Calibration, Origin
+from ..asced_core.report.outcome import enumerated
 from ..asced_core.settings import BASE_SIZE, MODES, SPACES, DetectionSettings
+from ..asced_core.teach import Taught
 from . import sockets
-from .model_files import CALIBRATION, FOLDER, changed, files_with, find_file
+from .model_files import CALIBRATION, FOLDER, TAUGHT, changed, files_with, find_file
 from .page import status
 from .sampling.options import DEFAULT_DETECTION, DetectionOptions
 from .sampling.spaces import check_has_vae
 
 BY_THRESHOLD = "none"
+UNTAUGHT = "none"
 
 
 class ASCED_Detection(io.ComfyNode):
@@ -155,8 +158,22 @@ class ASCED_Detection(io.ComfyNode):
                     min=0.1,
                     max=99.0,
                     step=0.5,
-                    tooltip="With a calibration: percentage of this checkpoint's images that should get a mark. Lower "
-                    "marks fewer.",
+                    tooltip="With a calibration or a taught file: percentage of this checkpoint's images that should "
+                    "get a mark. Lower marks fewer.",
+                ),
+                io.Combo.Input(
+                    "taught",
+                    optional=True,
+                    options=[UNTAUGHT, *files_with(TAUGHT)],
+                    default=UNTAUGHT,
+                    tooltip="A detector that ASCED Teach taught on this checkpoint. It takes the place of mode; "
+                    "marked_percent replaces threshold. none: mode is used.",
+                ),
+                io.Boolean.Input(
+                    "keep_predictions",
+                    optional=True,
+                    default=False,
+                    tooltip="Keeps what ASCED Teach learns from in the REPORT.",
                 ),
             ],
             outputs=[
@@ -179,25 +196,73 @@ class ASCED_Detection(io.ComfyNode):
         detector: PALDetector | None = None,
         calibration: str = BY_THRESHOLD,
         marked_percent: float = 20.0,
+        taught: str = UNTAUGHT,
+        keep_predictions: bool = False,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
-        learned_on = Origin()
+        learned_on, network = Origin(), None
         if calibration != BY_THRESHOLD:
             learned = _learned(calibration)
             settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
             status.announce(
                 cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
             )
+        if taught != UNTAUGHT:
+            _check_alone(detector, calibration)
+            network, unused = _taught(taught), _without_effect(settings)
+            settings = network.applied(settings, marked_percent / 100)
+            status.announce(cls.hidden.unique_id, " ".join((network.facts.summary(), *unused)))
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
             check_has_vae(vae, "The connected detector")
-        return io.NodeOutput(DetectionOptions(settings, vae, detector, only_here, protect, learned_on))
+        return io.NodeOutput(
+            DetectionOptions(settings, vae, detector, only_here, protect, learned_on, network, keep_predictions)
+        )
 
     @classmethod
-    def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, **_: Any) -> float:
-        return changed(calibration)
+    def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, taught: str = UNTAUGHT, **_: Any) -> float:
+        return changed(calibration) + changed(taught)
+
+
+def _taught(name: str) -> Taught:
+    file = find_file(name)
+    if file is None:
+        raise ValueError(
+            f"There is no file {name} in models/{FOLDER}: choose another one, or {UNTAUGHT} to use mode and threshold."
+        )
+    with torch.inference_mode(False):  # it may also sample outside of inference mode
+        return Taught.load(file)
+
+
+def _check_alone(detector: PALDetector | None, calibration: str) -> None:
+    if detector is not None:
+        raise ValueError(
+            f"A detector is connected, and a taught one is chosen: disconnect detector, or set taught to {UNTAUGHT}."
+        )
+    if calibration != BY_THRESHOLD:
+        raise ValueError(
+            "Both calibration and taught are set, but a taught detector knows the share of its own marks: set "
+            f"calibration to {BY_THRESHOLD}."
+        )
+
+
+def _without_effect(settings: DetectionSettings) -> list[str]:
+    """Sentences about settings that a taught detector does not use, or was not taught with."""
+    default, sentences = DEFAULT_DETECTION.settings, []
+    names = {"mode": "mode", "mad_scale": "threshold", "smooth_frames": "smooth_frames"}
+    unused = [shown for name, shown in names.items() if getattr(settings, name) != getattr(default, name)]
+    if unused:
+        has = "has" if len(unused) == 1 else "have"
+        sentences.append(f"With a taught detector, {enumerated(unused)} {has} no effect.")
+    begin, end = default.start_percent, default.end_percent
+    if (settings.start_percent, settings.end_percent) != (begin, end):
+        sentences.append(
+            f"It was taught to look from start_percent {begin:g} to end_percent {end:g}, so with other values it may "
+            "miss artifacts."
+        )
+    return sentences
 
 
 def _learned(name: str) -> Calibration:

@@ -88,6 +88,7 @@ SHOTS = {
     HELP / "ASCED_StitchRuns": Shot("tiles", ("ASCED_StitchRuns", "ASCED_Overlay", "All tiles")),
     HELP / "ASCED_Detection": Shot("any checkpoint", ("ASCED_Detection",), run=False),
     HELP / "ASCED_Calibrate": Shot("calibrate", ("ASCED_Calibrate", "What was learned")),
+    HELP / "ASCED_Teach": Shot("teach your checkpoint", ("ASCED_Teach", "What was taught")),
     HELP / "ASCED_Correction": Shot("any checkpoint", ("ASCED_Correction",), run=False),
     HELP / "ASCED_MaskPreview": Shot("first look", ("ASCED_MaskPreview",)),
     HELP / "ASCED_Overlay": Shot("first look", ("ASCED_Overlay", "What was found")),

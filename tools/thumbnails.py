@@ -36,6 +36,7 @@ SHEETS = {
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
     ),
     "ASCED - calibrate": tuple(("One in five is marked", place, "") for place in range(4)),
+    "ASCED - teach your checkpoint": tuple(("One in five is marked", place, "") for place in range(4)),
     "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
 }  # fmt: skip
 SIDE = 512  # the template browser shows squares

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..detect.given import FindMasks, mask_cells
-from ..maps import BoolMap, as_images, touched_cells
+from ..maps import BoolMap, as_images, as_videos, touched_cells
 from ..report.outcome import plural
 from ..report.report import Report
 from ..settings import DetectionSettings
@@ -54,7 +54,7 @@ class Steering:
         if self._rule is None:
             self._rule = self._make(images)
         steered = self._rule(step, images)
-        return steered if denoised.ndim == 4 else steered.unflatten(0, (len(denoised), -1)).movedim(1, 2)
+        return steered if denoised.ndim == 4 else as_videos(steered, denoised.shape[2])
 
     def _make(self, images: Tensor) -> ScoreClipping | AdaptedSARGD:
         batch, channels, height, width = images.shape

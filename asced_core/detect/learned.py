@@ -7,6 +7,8 @@ faults planted into a checkpoint's own runs: asced_core/teach.
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +63,19 @@ class FaultNet(nn.Module):
         middle = self.middle_up(torch.cat([_as_large_as(middle, coarse), middle], 1))
         fine = self.fine_up(torch.cat([_as_large_as(fine, middle), fine], 1))
         return F.pixel_shuffle(self.out(fine), self.stride)[:, 0, :height, :width]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> FaultNet:
+        """A network on the CPU with these weights, ready for use; the global random generator stays as it is.
+
+        Raises:
+            KeyError, RuntimeError: they are of something else.
+        """
+        with torch.random.fork_rng(devices=[]):
+            cells, width = weights["out.weight"].shape[:2]
+            network = cls(len(weights["mean"]) // SEEN, width, math.isqrt(cells))
+        network.load_state_dict({name: value.cpu().float() for name, value in weights.items()})
+        return network.eval()
 
     def measure(self, frames: Tensor) -> None:
         """Sets the scale of the inputs to that of frames [N,3,C,H,W]."""

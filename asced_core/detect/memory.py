@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 MOST = 8  # earlier predictions that are kept
@@ -13,13 +15,13 @@ class WindowMemory:
     If there are more than MOST, every other one is dropped, and from then on only every other one is kept.
 
     Args:
-        shape: (B, C, H, W) of the predictions.
+        shape: (B, C, H, W) of the predictions; None takes that of the first one.
 
     Attributes:
         seen: number of predictions so far.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+    def __init__(self, shape: Sequence[int] | None = None) -> None:
         self.shape, self.seen = shape, 0
         self._kept: list[Tensor] = []
         self._interval = 1
@@ -31,7 +33,8 @@ class WindowMemory:
         Raises:
             ValueError: it has another shape.
         """
-        if tuple(denoised.shape) != self.shape:
+        self.shape = self.shape or tuple(denoised.shape)
+        if tuple(denoised.shape) != tuple(self.shape):
             raise ValueError(f"Expected a prediction of shape {self.shape}, got {tuple(denoised.shape)}.")
         value = denoised.float()
         if self.seen % self._interval == 0:

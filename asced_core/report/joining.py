@@ -33,11 +33,13 @@ def joined(reports: Sequence[Report]) -> Report:
         seconds_model=sum(report.run.seconds_model for report in reports),
         seconds_asced=sum(report.run.seconds_asced for report in reports),
     )
+    kept = [report.predictions for report in reports if report.predictions is not None]
     corrected = {step for report in reports for step in report.corrected_steps}
     return replace(
         first,
         images=tuple(replace(image, index=index) for index, image in enumerate(images)),
         **arrays,
+        predictions=np.concatenate(kept) if len(kept) == len(reports) else None,
         corrected_steps=tuple(sorted(corrected)),
         run=run,
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),

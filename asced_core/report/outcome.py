@@ -33,7 +33,7 @@ def listed(places: Sequence[int], what: str) -> str:
     return f"{what if len(places) == 1 else f'{what}s'} {enumerated(places)}"
 
 
-def enumerated(numbers: Sequence[int]) -> str:
+def enumerated(numbers: Sequence[int | str]) -> str:
     """``1``, ``0 and 2``, ``0, 2 and 5``."""
     *head, last = (str(number) for number in numbers)
     return f"{', '.join(head)} and {last}" if head else last

@@ -123,6 +123,7 @@ class Report:
         run: facts about the run.
         notes: what the user should know, as sentences.
         drafts: what became of the drafts, if only some images were finished; else None.
+        predictions: float16 [B,3,C,H,W], the window's first, middle and last prediction; None if not kept.
     """
 
     images: tuple[ImageReport, ...]
@@ -141,6 +142,7 @@ class Report:
     run: RunFacts = field(default_factory=RunFacts)
     notes: tuple[str, ...] = ()
     drafts: Drafts | None = None
+    predictions: NDArray[np.float16] | None = None
 
     @property
     def masks(self) -> BoolMap:

@@ -116,8 +116,10 @@ def part_of(report: Report, places: Sequence[int]) -> Report:
     if any(not 0 <= place < count for place in places):
         raise ValueError(f"This report is about {count} image(s), counted from 0, but {list(places)} were selected.")
     images = [place * frames + frame for place in places for frame in range(frames)]
+    kept = None if report.predictions is None else report.predictions[images]
     return replace(
         report,
+        predictions=kept,
         images=tuple(replace(report.images[old], index=new) for new, old in enumerate(images)),
         **{name: getattr(report, name)[images] for name in ("labels", "ratios", "trace", "frames")},
     )

@@ -104,6 +104,7 @@ def stitch(whole: Picture, newest_first: Iterable[Tile]) -> Report:
         labels=label_of[labels][None],
         ratios=ratio[None],
         **without_trace(1),
+        predictions=None,
         run=facts,
         notes=tuple(notes),
     )

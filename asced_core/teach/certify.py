@@ -29,9 +29,7 @@ def certified(training: Training, facts: TaughtFacts) -> Taught:
         training: a finished or interrupted one.
         facts: what is known besides; the figures of the exam are added.
     """
-    network = FaultNet(training.network.channels, training.network.width, training.network.stride)
-    network.load_state_dict({name: value.cpu() for name, value in training.best.items()})
-    network.eval()
+    network = FaultNet.of(training.best)
     found, truth, clean = training.exam(network)
     marks = first_marks(found[clean] / LOWEST, SETTINGS, LOWEST)
     step = max(training.exams, key=lambda step: training.exams[step], default=training.step)

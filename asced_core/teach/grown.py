@@ -35,6 +35,7 @@ def grow_faults(
     window: Window,
     rng: np.random.Generator,
     faults: int = 2,
+    kept: Sequence[int] | None = None,
 ) -> Material:
     """Samples a batch up to T_c by DDIM, and again from the window on with a fault in each image.
 
@@ -45,6 +46,7 @@ def grow_faults(
         window: the watched steps; its decision is not None.
         rng: draws kinds, places, births and noise.
         faults: how many times each run is repeated with a fault.
+        kept: places of the batch to keep; None keeps all.
     """
     last = window.decision
     assert last is not None
@@ -73,9 +75,13 @@ def grow_faults(
             state = next_state(state, made[step], levels[step], levels[step + 1])
         grown.append(stacked(made, seen))
         kinds.append(sources.kinds)
+    own = list(range(len(x))) if kept is None else list(kept)
     return Material(
-        stacked(clean, seen), torch.cat(grown), torch.arange(len(x)).repeat(faults), torch.cat(kinds)
-    )  # fmt: skip
+        stacked(clean, seen)[own],
+        torch.cat([part[own] for part in grown]),
+        torch.arange(len(own)).repeat(faults),
+        torch.cat([part[own] for part in kinds]),
+    )
 
 
 class FaultSources:

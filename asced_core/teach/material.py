@@ -44,6 +44,13 @@ class Material:
             torch.cat([part.kinds for part in parts]),
         )
 
+    def finite(self) -> Material:
+        """Without the runs and grown faults that hold NaN or infinity."""
+        runs, grown = (part.flatten(1).isfinite().all(1) for part in (self.runs, self.grown))
+        grown &= runs[self.origin]
+        place = runs.cumsum(0) - 1  # where each run is then
+        return Material(self.runs[runs], self.grown[grown], place[self.origin[grown]], self.kinds[grown])
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in cells."""

@@ -40,6 +40,7 @@ class TaughtFacts:
         chance: the same of a guess: the share of cells that belong to those faults.
         date: of the teaching, YYYY-MM-DD.
         version: of this package.
+        lesson: digest of everything that it depends on; empty if unknown.
     """
 
     model: str = ""
@@ -52,6 +53,7 @@ class TaughtFacts:
     chance: float = 0.0
     date: str = ""
     version: str = ""
+    lesson: str = ""
 
     def summary(self) -> str:
         """What the user should know, as sentences."""
@@ -99,6 +101,12 @@ class Taught:
         if settings.space not in ("auto", "latent"):
             raise ValueError(
                 f"A taught detector looks at the latent itself: set space to auto or latent, not {settings.space}."
+            )
+        count = len(self.marks)
+        if share * (count + 1) < 1 - 1e-9:
+            raise ValueError(
+                f"The detector knows {plural(count, 'held-out run')}, which is too few for {100 * share:g}%: teach "
+                f"with more runs, or set marked_percent to {math.ceil(1000 / (count + 1)) / 10:g} or more."
             )
         least = threshold_for(self.marks, share)
         return replace(settings, mode="learned", min_probability=least, space="latent")
@@ -160,15 +168,12 @@ class Taught:
                 if metadata.get("format") != FORMAT:
                     raise ValueError("it has another format")
                 names = [name for name in file.keys() if name.startswith(NETWORK)]  # noqa: SIM118 - it is no dict
-                state = {name.removeprefix(NETWORK): file.get_tensor(name).float() for name in names}
+                state = {name.removeprefix(NETWORK): file.get_tensor(name) for name in names}
                 marks = file.get_tensor(MARKS).numpy()
             facts: dict[str, Any] = json.loads(metadata[FACTS])
             facts["size"] = tuple(facts["size"])
-            cells, width = state["out.weight"].shape[:2]
-            network = FaultNet(facts["channels"], width, math.isqrt(cells))
-            network.load_state_dict(state)
             known = json.loads(metadata[CERTAINTY])
             certainty = known and Certainty(tuple(known["strengths"]), tuple(known["shares"]), known["unit"])
-            return cls(network.eval(), TaughtFacts(**facts), marks, certainty)
+            return cls(FaultNet.of(state), TaughtFacts(**facts), marks, certainty)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path.name} is not a taught detector ({error}): make one with ASCED Teach.") from error

@@ -82,7 +82,7 @@ class Training:
         none = torch.zeros(len(self._clean), *labels.shape[1:], dtype=torch.bool)
         self._answers = torch.cat([labels[test], none]).numpy()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(course.seed)
+            torch.default_generator.manual_seed(course.seed)  # torch.manual_seed would also reach those of GPUs
             self.network = FaultNet(material.runs.shape[2], course.width, stride_for(*material.size))
         self.network.measure(self._runs)
         self.network.to(device)

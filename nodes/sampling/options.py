@@ -13,7 +13,9 @@ from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
 from ...asced_core.report.calibration import Origin
+from ...asced_core.report.report import RunFacts
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
+from ...asced_core.teach import Taught
 from .one_draft import OneDraft
 
 CROPPED = 8  # pixels by which a decoded image may be smaller than the loaded one
@@ -30,6 +32,8 @@ class DetectionOptions:
         only_here, protect: ComfyUI's MASK [H,W] or [B,H,W]: look and act only here; never touch this. An empty one
             may have any proportions: ComfyUI's Load Image makes one of 64x64 for an image without alpha.
         learned_on: where the calibration holds that the threshold came from.
+        taught: a taught detector, for mode ``learned``.
+        keep_predictions: the report keeps predictions to learn from, see Report.
     """
 
     settings: DetectionSettings = field(
@@ -40,6 +44,18 @@ class DetectionOptions:
     only_here: torch.Tensor | None = None
     protect: torch.Tensor | None = None
     learned_on: Origin = field(default_factory=Origin)
+    taught: Taught | None = None
+    keep_predictions: bool = False
+
+    def notes(self, run: RunFacts, size: tuple[int, int]) -> tuple[str, ...]:
+        """What the user of a run should know if the threshold or the detector was learned on something else.
+
+        Args:
+            run: facts about the run.
+            size: height and width of its latents in cells.
+        """
+        notes = self.learned_on.notes(run)
+        return notes if self.taught is None else (*notes, *self.taught.notes(run, size))
 
     def of_one(self, place: int, count: int) -> DetectionOptions:
         """The same for one image or video of a batch of ``count``: of masks for each, or for each frame, its own."""

@@ -80,6 +80,13 @@ def patch_model(
     return patched
 
 
+def unpatched(model: Any) -> Any:
+    """A clone of a ModelPatcher whose runs are not watched."""
+    clone = model.clone()
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
+    return clone
+
+
 def patch_guider(guider: Any, *args: Any) -> Any:
     """A copy of a guider whose sampling runs are watched and corrected; further arguments as for patch_model.
 

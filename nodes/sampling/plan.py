@@ -21,6 +21,7 @@ from ...asced_core import (
 )
 from ...asced_core.baselines.steering import Steering
 from ...asced_core.detect.given import FindMasks
+from ...asced_core.detect.learned import Learned
 from ...asced_core.detect.run_score import READ_AT, ScoreReader
 from ...asced_core.maps import BoolMap, frames_of
 from ...asced_core.report.run_trace import Trace
@@ -72,14 +73,16 @@ class Plan:
 
     def trajectory(self) -> Trajectory:
         """A fresh trajectory."""
-        drafts = self.drafts
+        drafts, taught = self.drafts, self.detection.taught
+        learned = None if taught is None else Learned(taught.network, taught.certainty)
         return Trajectory(
             self.schedule,
-            Watcher(self.detection.settings, self.space, self.find),
+            Watcher(self.detection.settings, self.space, self.find, learned),
             Corrector(self.correction, self.seeds or self.seed, self.items, self.codec),
             self.forbidden,
             Trace(self.schedule.steps, self.to_rgb),
             ScoreReader(self.schedule.steps, *((READ_AT, False) if drafts is None else (drafts.decide_at, True))),
+            self.detection.keep_predictions,
         )
 
     def steering(self) -> Steering | None:
@@ -124,6 +127,8 @@ def make_plan(
         kind = type(patcher.get_model_object("latent_format")).__name__
         raise UnwatchableError(f"the latents of this model ({kind}) are not images")
     make_codec = _codec_maker(guider, shape)
+    if detection.taught is not None and (reason := detection.taught.obstacle(shape[1])):
+        raise UnwatchableError(reason)
     codec = _correcting_codec(correction, shape, make_codec)
     forbidden = detection.forbidden(shape[0] * frames_of(shape), *image_size(patcher, shape))
     find = _given_detector(detection, shape, make_codec)
@@ -134,7 +139,7 @@ def make_plan(
     shared = [] if drafts is None else drafts.space
     if not shared:
         shared.append(make_space(patcher, shape, settings, looking))
-    schedule = _schedule(patcher.get_model_object("model_sampling"), function.sigmas, settings)
+    schedule = schedule_of(patcher.get_model_object("model_sampling"), function.sigmas, settings)
     acting, decision = correction.settings, schedule.window.decision
     notes: tuple[str, ...] = ()
     if decision is not None and acting.acts and not function.can_enter(decision):
@@ -200,8 +205,13 @@ def _correcting_codec(
     return make_codec(correction.vae)
 
 
-def _schedule(sampling: Any, sigmas: Sequence[float], settings: DetectionSettings) -> Schedule:
-    """The schedule of a run.
+def schedule_of(sampling: Any, sigmas: Sequence[float], settings: DetectionSettings) -> Schedule:
+    """The schedule of a run at these noise levels of ComfyUI.
+
+    Args:
+        sampling: ComfyUI's model_sampling.
+        sigmas: of the steps and the final state.
+        settings: provide the window.
 
     Raises:
         UnwatchableError: ComfyUI samples at these noise levels, but there is no mix of image and noise at them.

@@ -1,10 +1,14 @@
-"""Whether the images of a batch have prompts of their own."""
+"""Whether the images of a batch have prompts of their own, and whether two runs have the same."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+DIGITS = 16
 
 
 def several_prompts(guider: Any) -> bool:
@@ -26,3 +30,27 @@ def prompts_in(conditioning: Any) -> bool:
 
 def _differ(rows: Any) -> bool:
     return isinstance(rows, torch.Tensor) and rows.ndim > 0 and len(rows) > 1 and bool((rows != rows[:1]).any())
+
+
+def digest_of(conditioning: Any) -> str:
+    """Identifies CONDITIONING, or lists of it; of objects such as a ControlNet, only the class counts."""
+    digest = hashlib.sha256()
+    for part in _parts(conditioning):
+        digest.update(part)
+    return digest.hexdigest()[:DIGITS]
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, torch.Tensor):
+        yield str(tuple(value.shape)).encode()
+        yield value.detach().cpu().float().contiguous().numpy().tobytes()
+    elif isinstance(value, dict):
+        for name in sorted(value, key=str):
+            yield str(name).encode()
+            yield from _parts(value[name])
+    elif isinstance(value, (list, tuple)):
+        yield str(len(value)).encode()
+        for one in value:
+            yield from _parts(one)
+    else:
+        yield repr(value if isinstance(value, (str, int, float, type(None))) else type(value)).encode()

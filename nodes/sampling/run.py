@@ -196,7 +196,10 @@ class Run:
     def _found(self, facts: RunFacts) -> Report:
         trajectory = self._trajectory
         if trajectory is not None and trajectory.decision is not None:
-            report = trajectory.report(facts, (*self._plan.detection.learned_on.notes(facts), *self._notes))
+            shape = self._plan.shape
+            report = trajectory.report(
+                facts, (*self._plan.detection.notes(facts, (shape[-2], shape[-1])), *self._notes)
+            )
             return report if self._steering is None else self._steering.finish(report)
         notes = self._plan.schedule.window.notes
         if trajectory is None:

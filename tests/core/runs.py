@@ -14,17 +14,18 @@ T_D, T_C = 20.0, 2.0  # noise levels
 
 def trajectory_of(
     detection=None, correction=None, *, sigmas=SIGMAS, levels=None, ends=(T_D, T_C), seed=0, items=None, codec=None,
-    space=None, find=None, forbidden=None, trace=None,
+    space=None, find=None, forbidden=None, trace=None, learned=None, keep_predictions=False,
 ):  # fmt: skip
     """A trajectory with a window given by noise levels."""
     levels = tuple(levels or (edm_level(s) for s in sigmas))
     schedule = Schedule(levels, find_window([level.sigma for level in levels], *ends))
     return Trajectory(
         schedule,
-        Watcher(detection or DetectionSettings(mad_scale=6), space, find),
+        Watcher(detection or DetectionSettings(mad_scale=6), space, find, learned),
         Corrector(correction or CorrectionSettings(), seed, items, codec),
         forbidden,
         trace,
+        keep_predictions=keep_predictions,
     )
 
 

@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from asced_core import CorrectionSettings, DetectionSettings
+from asced_core.detect.certainty import Certainty
+from asced_core.detect.learned import FaultNet, Learned
 
 from .runs import trajectory_of
 
@@ -36,12 +38,13 @@ class _Traffic(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-@pytest.mark.parametrize("mode", ["robust", "reference", "paper"])
+@pytest.mark.parametrize("mode", ["robust", "reference", "paper", "learned"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("method", ["ttc", "redo"])
 def test_no_copy_and_no_read_per_step_and_one_copy_at_t_c(mode, dtype, method):
-    correction = CorrectionSettings(method, gamma=0.5)
-    trajectory = trajectory_of(DetectionSettings(mode=mode, base_size=256), correction)
+    settings, correction = DetectionSettings(mode=mode, base_size=256), CorrectionSettings(method, gamma=0.5)
+    learned = Learned(FaultNet(3, 8).eval(), Certainty((0.1, 0.9), (0.2, 0.8)))
+    trajectory = trajectory_of(settings, correction, learned=learned, keep_predictions=True)
     window = trajectory.schedule.window
     x = torch.empty(2, 3, 64, 64, device="meta", dtype=dtype)
     with _Traffic() as watching:

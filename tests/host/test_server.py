@@ -70,13 +70,36 @@ def _latent(server, outputs):
 
 def test_the_server_has_every_node_and_a_graph_runs(server):
     known = server.get("/object_info")
-    assert sum(name.startswith("ASCED_") for name in known) == 23
+    assert sum(name.startswith("ASCED_") for name in known) == 24
     seen = []
     outputs = server.run(_graph(), lambda *event: seen.append(event))
     steps = [value for node, value, total in seen if node == "sampler" and total == 12]
     assert steps == sorted(set(steps)) and (steps[0], steps[-1]) == (1, 12)  # newer versions skip some, by the clock
     assert len(outputs["preview"]["images"]) == 2
     assert len(_report(outputs)["images"]) == 2
+
+
+def test_a_detector_is_taught_and_then_used_by_its_name(server):
+    """The list of files is checked before a graph runs, so it has to know a file as soon as it is written."""
+    graph = _graph(batch=6)
+    shared = {name: graph["sampler"]["inputs"][name] for name in ("model", "positive", "negative", "latent_image")}
+    graph["teach"] = {
+        "class_type": "ASCED_Teach",
+        "inputs": {
+            **shared, "seed": 5, "steps": 12, "cfg": 2.0, "scheduler": "normal", "name": "served", "runs": 12,
+            "training_steps": 50, "start_over": False,
+        },
+    }  # fmt: skip
+    graph["text"] = {"class_type": "PreviewAny", "inputs": {"source": ["teach", 0]}}
+    seen = []
+    outputs = server.run({name: graph[name] for name in ("model", "empty", "teach", "text")}, lambda *e: seen.append(e))
+    name = outputs["text"]["text"][0]
+    assert name == "served.taught.safetensors"
+    assert [event[1:] for event in seen if event[0] == "teach"][-1] == (62, 62)
+    report = _report(server.run(_graph(batch=6, taught=name, marked_percent=50.0)))
+    assert report["detection"]["mode"] == "learned" and report["decision"] is not None
+    with pytest.raises(tool.PromptError, match=r"taught: 'other' not in|There is no file other"):
+        server.run(_graph(taught="other"))
 
 
 def test_help_pages_are_served(server):

@@ -20,7 +20,7 @@ NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
     "ASCED_ApplyToModel", "ASCED_CollectRun", "ASCED_StitchRuns",
-    "ASCED_Detection", "ASCED_Calibrate", "ASCED_Correction",
+    "ASCED_Detection", "ASCED_Calibrate", "ASCED_Teach", "ASCED_Correction",
     "ASCED_MaskPreview", "ASCED_Overlay", "ASCED_Dynamics", "ASCED_DemoModel",
     "ASCED_PALDetector",
     "ASCED_VLMVerdict", "ASCED_BayesDiff",
@@ -45,13 +45,14 @@ def _widget_values(info):
         kind, *rest = _inputs(info)[name]
         if isinstance(kind, list) or kind in WIDGETS:
             values.append((name, kind, rest[0] if rest else {}))
-            if (rest and rest[0].get("control_after_generate")) or name in ("seed", "noise_seed"):
+            options = rest[0] if rest else {}
+            if options.get("control_after_generate", name in ("seed", "noise_seed")):  # as the page does
                 values.append(None)
     return values
 
 
 def test_all_templates_are_listed_and_served(server):
-    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 14
+    assert sorted(server.get("/workflow_templates")["asced"]) == TEMPLATES and len(TEMPLATES) == 15
     for name in TEMPLATES:
         assert name.isascii()  # the names are used in URLs and archives
         assert _fetch(server, f"/api/workflow_templates/asced/{name}.json")

@@ -21,6 +21,7 @@ RUNS = {
         "The best four, with their report": [256] * 4,
     },
     "ASCED - calibrate": {"One in five is marked": [256] * 8},
+    "ASCED - teach your checkpoint": {"One in five is marked": [256] * 8},
     "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
 SET_WIDGET = """([type, name, value]) => {
@@ -194,4 +195,4 @@ def test_every_help_page_shows_its_picture(page, node_info):
         seen[node_id] = picture.evaluate("(img) => [img.naturalWidth > 200, img.alt.length > 10]")
         page.screenshot(SHOTS / "help" / f"{node_id}.png", whole_graph=False)
         page.page.get_by_test_id("info-button").click()  # closes it
-    assert len(seen) == 23 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
+    assert len(seen) == 24 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
