@@ -37,7 +37,7 @@ def test_json_contains_plain_values_and_no_arrays(report):
     assert len(json.dumps(plain)) < 5000
     assert plain["summary"] == report.summary() and plain["detection"]["mad_scale"] == 6
     region = plain["images"][0]["regions"][0]
-    assert set(region) == {"box", "area", "score"}
+    assert set(region) == {"box", "area", "score", "confidence"}
 
 
 def test_labels_number_the_regions(report):

@@ -144,7 +144,7 @@ def test_a_mismatch_gets_one_clear_error(file, run_node, change, sentence):
 
 def test_a_damaged_file_is_no_taught_detector(run_node, asced_models):
     (asced_models / NAME).write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="is not a taught detector .*: make one with ASCED Teach"):
+    with pytest.raises(ValueError, match=r"is not a taught detector .*: make one with ASCED Teach"):
         run_node("ASCED_Detection", threshold=3.0, **OWN)
 
 
