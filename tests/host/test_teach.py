@@ -158,11 +158,16 @@ def test_good_pictures_and_kept_predictions_are_learned_too(teach, sample, demo,
 
 
 def test_the_pixel_model_shows_pictures_as_they_are(run_node, hands, asced_models):
-    pictures = torch.rand(10, 32, 32, 3, generator=torch.Generator().manual_seed(0))
-    run_node(
-        "ASCED_Teach", model=hands.eps, positive=hands.positive, negative=hands.negative, vae=hands.vae,
-        latent_image={"samples": torch.zeros(5, 4, 32, 32)}, **{**WIDGETS, "runs": 0}, pictures=pictures,
-    )  # fmt: skip
+    given = {
+        "model": hands.eps, "positive": hands.positive, "negative": hands.negative, "vae": hands.vae,
+        "latent_image": {"samples": torch.zeros(5, 4, 32, 32)}, **WIDGETS, "runs": 0,
+        "pictures": torch.rand(10, 32, 32, 3, generator=torch.Generator().manual_seed(0)),
+    }  # fmt: skip
+    if hands.vae.latent_channels != 3:  # ComfyUI 0.3.52 takes every VAE that it does not know for one of SD
+        with pytest.raises(ValueError, match="VAE for latents with 4 channels, but this model's latents have 3"):
+            run_node("ASCED_Teach", **given)
+        return
+    run_node("ASCED_Teach", **given)
     assert _taught(asced_models).facts.channels == 3
 
 
@@ -223,8 +228,7 @@ def test_a_report_without_predictions_or_of_another_size_is_refused(teach, sampl
 
 
 def test_video_with_audio_is_refused(teach):
-    from comfy.nested_tensor import NestedTensor
-
-    both = NestedTensor([torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16)])
+    nested = pytest.importorskip("comfy.nested_tensor")
+    both = nested.NestedTensor([torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16)])
     with pytest.raises(ValueError, match="Video with audio cannot be taught"):
         teach(latent_image={"samples": both})
