@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 OVER_SEEDS = ("table1", "sweeps", "picking")  # these also accept --images and --address
-PARTS = ("table1", "table2", "sweeps", "figures", "cost", "draft_cost", "picking")
+PARTS = ("table1", "table2", "confidence", "place", "sweeps", "figures", "cost", "draft_cost", "picking")
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from asced_core.maps import BoolMap
 from asced_core.settings import LEARNED
 from asced_core.teach import Taught
 from benchmarks.detection_sets import HALVES, boxed, recordings
-from benchmarks.hands import HandSampler
+from benchmarks.hands import HandSampler, Recording
 from benchmarks.methods import one_thread
 from benchmarks.table1 import DOCS
 from benchmarks.teach_files import taught_file
@@ -89,8 +89,7 @@ def rows_of(half: str, images: int | None) -> dict[str, Marks]:
     seeds, boxes = judged(half)
     seeds, boxes = seeds[:images], boxes[:images]
     sampler = HandSampler("final")
-    steps = sampler.watched(DetectionSettings())
-    frames = _joined([run.predictions for run in recordings(sampler, seeds)], range(steps[0], steps[-1] + 2))
+    frames = window_and_after(sampler, recordings(sampler, seeds))
     truth = boxed(boxes, frames.shape[-1])
     table = {
         mode: marks_in(frames, truth, DetectionSettings(mode=mode, base_size=256)) for mode in ("strict", "robust")
@@ -102,8 +101,11 @@ def rows_of(half: str, images: int | None) -> dict[str, Marks]:
     return table
 
 
-def _joined(predictions: list[list[Tensor]], steps: range) -> Tensor:
-    return torch.cat([torch.stack([own[step] for step in steps]) for own in predictions], 1)
+def window_and_after(sampler: HandSampler, runs: Iterable[Recording]) -> Tensor:
+    """The predictions of the window and of T_c, [N,B,C,H,W]."""
+    steps = sampler.watched(DetectionSettings())
+    seen = range(steps[0], steps[-1] + 2)
+    return torch.cat([torch.stack([run.predictions[step] for step in seen]) for run in runs], 1)
 
 
 def as_markdown(halves: dict[str, dict[str, Marks]]) -> str:

@@ -69,12 +69,17 @@ def describe(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np
     return features.numpy(), net.head(features).argmax(1).numpy()
 
 
+def foreground(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """1 on the hand and on everything else of its colors, 0 on the background, [H,W]."""
+    smooth = cv2.bilateralFilter(image, 5, 40, 5)
+    colored = (cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)[..., 1] > SATURATION).astype(np.uint8)
+    closed = cv2.morphologyEx(colored, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    return np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), np.uint8)
+
+
 def stray_components(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     """Pieces of foreground that are not connected to the hand; left, top, right, bottom of each."""
-    smooth = cv2.bilateralFilter(image, 5, 40, 5)
-    foreground = (cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)[..., 1] > SATURATION).astype(np.uint8)
-    closed = cv2.morphologyEx(foreground, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    opened = np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), np.uint8)
+    opened = foreground(image)
     rim = np.zeros_like(opened)
     rim[EDGE:-EDGE, EDGE:-EDGE] = 1
     found = cv2.connectedComponentsWithStats(opened * rim, connectivity=8)

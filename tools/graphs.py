@@ -7,8 +7,11 @@ from typing import Any
 STEPS, CFG = 25, 2.0
 SIDES = {"pixel": 512, "latent": 128}  # of the Empty Latent Image; both give 64-pixel images
 DETECTION = {
-    "mode": "robust", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
+    "mode": "strict", "threshold": 3.0, "min_area": 100, "max_area": 10000, "min_width": 5, "expand": 0,
     "start_percent": 0.2, "end_percent": 0.5,
+}  # fmt: skip
+TAUGHT = {
+    "pixel": "ASCED demo hands.taught.safetensors", "latent": "ASCED demo hands, latent.taught.safetensors",
 }  # fmt: skip
 CORRECTION = {"method": "ttc", "gamma": 0.0, "strength": 1.0, "expand": 5, "x0_source": "current"}
 
