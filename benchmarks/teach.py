@@ -1,4 +1,4 @@
-"""Teaches the detectors of the tables: ``python -m benchmarks.teach final``, in about 15 minutes on one core.
+"""Teaches the detectors of the tables: ``python -m benchmarks.teach final``, in about 10 minutes on one core.
 
 From runs with seeds that no table reports, or with ``--pictures signdigits_64.npz`` from photographs of hands. Writes
 benchmarks/weights/taught-TEST_SET.safetensors, or into demo/asced what ships with the demo models.
@@ -24,7 +24,7 @@ from benchmarks.teach_files import SHIPPED, taught_file
 from demo.hand_unet import CLASSES
 
 FIRST = 2_000_000  # first seed
-RUNS, STEPS = 640, 1100
+RUNS, STEPS = 640, 1600
 BATCH = 40
 
 

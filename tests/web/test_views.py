@@ -30,7 +30,7 @@ BUILD = """([batch, compare]) => {
   }
   add('model', 'ASCED_DemoModel', [0, 0], null)
   add('empty', 'EmptyLatentImage', [0, 220], null, { width: 512, height: 512, batch_size: batch })
-  add('detection', 'ASCED_Detection', [0, 400], null, { threshold: 1.5, min_area: 20, min_width: 0 })
+  add('detection', 'ASCED_Detection', [0, 400], null, { mode: 'robust', threshold: 1.5, min_area: 20, min_width: 0 })
   const run = { seed: 7, steps: 25, cfg: 2, sampler_name: 'ddim', scheduler: 'normal' }
   add('sampler', 'ASCED_KSampler', [330, 0], [300, 420], run)
   made.sampler.widgets.find((w) => w.name === 'control_after_generate').value = 'fixed'
@@ -128,7 +128,7 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     assert texts[0] == "Watching starts at step 6 of 25"
     assert texts[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
     assert texts[8].endswith(", corrected at step 13")
-    assert texts[9].endswith("corrected at step 13 of 25.") and len(texts) == 10  # the node's own final status
+    assert "corrected at step 13 of 25. Confidence " in texts[9] and len(texts) == 10  # the node's own final status
     view.page.evaluate(SETTING, ["ASCED.Live", False])
     view.page.wait_for_timeout(300)
     view.page.evaluate("() => { ascedSeen.blue = {}; ascedSeen.texts = [] }")
