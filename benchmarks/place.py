@@ -122,8 +122,8 @@ def as_markdown(table: dict[str, tuple[Figure, Figure] | Figure]) -> str:
         "# Where in the hand a fault sits",
         "",
         "Written by `make bench`: final hand model, images judged faulty by eye, reporting half. *Strongest point*: "
-        "how often a detector's highest value within the hand lies in the judge's box; chance is the box's share of the "
-        "hand. *AUROC*: of the cells inside the box against the rest of the hand, mean over images.",
+        "how often a detector's highest value within the hand lies in the judge's box; chance is the box's share of "
+        "the hand. *AUROC*: of the cells inside the box against the rest of the hand, mean over images.",
         "",
         "| detector | strongest point in the box | AUROC within the hand |",
         "|---|---|---|",

@@ -20,11 +20,12 @@ STEPS, CFG, SEED, AFTER_T_C = 25, 2.0, 2, 14
 def test_mode_robust_marks_the_same_regions_in_the_demo(run_node, variant):
     model, vae, positive, negative = run_node("ASCED_DemoModel", digit="each in turn", variant=variant)
     shape, options = ((16, 3, 64, 64), {}) if variant == "pixel" else ((16, 4, 16, 16), {"space": "vae", "vae": vae})
+    detection = run_node("ASCED_Detection", mode="robust", threshold=3.0, **options)[0]
     report = run_node(
         "ASCED_KSamplerAdvanced", model=model, add_noise="enable", noise_seed=SEED, steps=STEPS, cfg=CFG,
         sampler_name="ddim", scheduler="normal", positive=positive, negative=negative,
         latent_image={"samples": torch.zeros(shape)}, start_at_step=0, end_at_step=AFTER_T_C,
-        return_with_leftover_noise="enable", detection=run_node("ASCED_Detection", mode="robust", threshold=3.0, **options)[0],
+        return_with_leftover_noise="enable", detection=detection,
     )[2]  # fmt: skip
     scores = np.array([[region.score for region in image.regions] + [0.0] * (8 - len(image.regions))
                        for image in report.images], np.float32)  # fmt: skip
