@@ -29,6 +29,7 @@ from asced_core.detect.learned import Learned
 from asced_core.maps import BoolMap
 from asced_core.settings import LEARNED
 from asced_core.teach import Taught
+from benchmarks import overlays
 from benchmarks.detection_sets import HALVES, boxed, recordings
 from benchmarks.hands import HandSampler, Recording
 from benchmarks.methods import one_thread
@@ -141,7 +142,7 @@ def as_markdown(halves: dict[str, dict[str, Marks]]) -> str:
         if inside.any():
             means = f"{sure[inside].mean():.2f} | {hits[inside].mean():.2f}"
             lines.append(f"| {low:.2f} … {min(high, 1):.2f} | {inside.sum()} | {means} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *overlays.as_markdown()]) + "\n"
 
 
 def learned_from(marks: Marks) -> str:
@@ -162,6 +163,7 @@ def main(run: Callable[[str, int | None], dict[str, Marks]] = rows_of) -> None:
     text = as_markdown(halves)
     print(text)
     if not args.quick:
+        overlays.picture()
         (DOCS / "confidence.md").write_text(text, encoding="utf-8")
 
 
