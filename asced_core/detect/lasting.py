@@ -21,7 +21,7 @@ from .smoothing import FrameSmoother, GaussianSmoother
 
 CHANGE = 0.113  # mode robust: a change counts if it exceeds mad_scale times this share of the contrast
 STRICT = 1.6  # mode strict: how many times as much, so that it marks less than a third of the good hand images
-VISIBLE = 0.25  # mode strict: least contrast around a marked cell, as a share of the whole image's
+VISIBLE = 0.15  # mode strict: least contrast around a marked cell, as a share of the whole image's
 FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a change, its contrast, its surroundings
 SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
 ITERATIONS = 16  # of Newton's inverse, each doubles the digits; enough for 128 channels and this shrinkage
@@ -59,6 +59,8 @@ class LastingChange:
         size = shape[2:]
         scale = settings.scale(*size)
         self._fine, self._around = (GaussianSmoother(size, sigma * scale, None, device) for sigma in (fine, around))
+        # of one cell or more, or small latents would have no contrast
+        self._near = GaussianSmoother(size, max(1.0, fine * scale), None, device)
         self._wide = None if wide is None else GaussianSmoother(size, wide * scale, None, device)
         self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
         self._memory, self._strict = WindowMemory(shape), settings.mode == "strict"
@@ -114,7 +116,7 @@ class LastingChange:
     def contrast(self) -> Tensor:
         """Contrast of the last value around each cell as a share of the whole image's, [B,H,W], 0 or more."""
         last = self._memory.three()[2]
-        near = self._around((last - self._around(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
+        near = self._near((last - self._near(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
         whole = (last - last.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
         return near / whole.clamp(min=TINY)[:, None, None]
 
