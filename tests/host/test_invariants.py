@@ -112,12 +112,12 @@ def test_2_the_largest_seed_ends_as_in_stock(stock, corrected, detection, sample
 @EXAMPLES
 @given(run=_runs(), longer=st.integers(2, 6))
 def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
-    """A detector holds a few maps, at most KEPT frames and the last one, however many it was shown."""
+    """A detector holds a few maps, at most MOST frames and the last one, however many it was shown."""
     from asced.asced_core import DetectionSettings
-    from asced.asced_core.detect.lasting import KEPT, LastingChange
+    from asced.asced_core.detect.memory import MOST, LastingChange
 
     shape = (run["batch"], 3, run["height"], run["width"])
-    frames = torch.randn(longer * (2 * KEPT + 1), *shape)
+    frames = torch.randn(longer * (2 * MOST + 1), *shape)
 
     def held(count: int) -> int:
         detector = LastingChange(DetectionSettings(), shape, frames.device)
@@ -130,7 +130,7 @@ def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
 
     two, frame = held(2), frames[0].numel() * frames.element_size()
     assert two >= 2 * frame
-    assert held(len(frames)) <= two + (KEPT - 1) * frame
+    assert held(len(frames)) <= two + (MOST - 1) * frame
 
 
 @EXAMPLES
