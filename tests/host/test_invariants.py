@@ -114,7 +114,8 @@ def test_2_the_largest_seed_ends_as_in_stock(stock, corrected, detection, sample
 def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
     """A detector holds a few maps, at most MOST frames and the last one, however many it was shown."""
     from asced.asced_core import DetectionSettings
-    from asced.asced_core.detect.memory import MOST, LastingChange
+    from asced.asced_core.detect.lasting import LastingChange
+    from asced.asced_core.detect.memory import MOST
 
     shape = (run["batch"], 3, run["height"], run["width"])
     frames = torch.randn(longer * (2 * MOST + 1), *shape)
