@@ -37,6 +37,10 @@ class Certainty:
         """The same for scores in another unit."""
         return replace(self, unit=unit)
 
+    def scaled(self, factor: float) -> Certainty:
+        """The same with every share times a factor, 0 to 1."""
+        return replace(self, shares=tuple(round(share * factor, 4) for share in self.shares))
+
     @classmethod
     def of(cls, strengths: Sequence[float], right: Sequence[bool], fewest: int = FEWEST) -> Certainty | None:
         """From marks whose truth is known; None if there are fewer than ``fewest``.

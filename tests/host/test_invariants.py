@@ -124,7 +124,7 @@ def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
         detector = LastingChange(DetectionSettings(), shape, frames.device)
         for frame in frames[:count]:
             detector.push(frame)
-        parts = list(vars(detector).values())
+        parts = [*vars(detector).values(), *vars(detector._memory).values()]
         lists = [item for part in parts if isinstance(part, list) for item in part]
         tensors = {id(t): t for t in [*parts, *lists] if torch.is_tensor(t)}
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
