@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,28 +24,29 @@ from torch import Tensor
 
 from asced_core import Detection, DetectionSettings, detect
 from asced_core.baselines.pal import PALDetector
+from asced_core.detect.detection import find_in
+from asced_core.detect.learned import LearnedDetector
 from asced_core.maps import BoolMap
+from asced_core.teach import Taught
 from benchmarks.detection_signals import uncut
 from benchmarks.hands import SIDE, HandSampler, Recording, record, to_uint8
 from benchmarks.judges import WEIGHTS, as_tensor, stray_components
-from benchmarks.methods import DETECTION
+from benchmarks.methods import DETECTION, FEW, MANY
 from benchmarks.quality import figure, rate
 from benchmarks.ranking import ranking
+from benchmarks.table2_report import BY_CLASS, FIRST_SET, TITLES, as_markdown
+from benchmarks.teach_files import taught_file
 from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 from demo.hand_unet import CLASSES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
-MODES = ("robust", "reference", "paper")
-FIRST_SET, BY_CLASS = "judged.json", "judged_by_class.json"
+MODES = ("strict", "robust", "reference", "paper")
+TAUGHT = {"taught, few": FEW, "taught, many": MANY}  # share of images that it marks
 CONTRASTS, SIZES = {"low": 0.15, "middle": 0.4, "high": 1.0}, {"small": 3, "middle": 6, "large": 10}
 PLANTED, QUICK = 96, 4
 JUDGED, JUDGED_QUICK = {FIRST_SET: 100, BY_CLASS: 150}, 12  # images with and without an artifact, each
 FIRST = 20000  # first seed of the planted runs
 RESAMPLES = 500
-TITLES = {
-    FIRST_SET: "{0} images with an artifact and {0} without, judged by eye",
-    BY_CLASS: "{0} images with an artifact and {0} without, as many of each digit, judged by eye within the digit",
-}
 Seen = tuple[BoolMap, NDArray[np.float64]]
 Ellipse = tuple[NDArray[np.bool_], Tensor]
 
@@ -76,15 +78,16 @@ def plant(seed: int, contrast: float, radius: int) -> Ellipse:
     return mask.astype(bool), torch.tensor(color, dtype=torch.float32).view(3, 1, 1) * torch.from_numpy(mask)
 
 
-def by_eye(sampler: HandSampler, file: str, each: int) -> dict[str, Any]:
+def by_eye(sampler: HandSampler, file: str, each: int, names: Sequence[str]) -> dict[str, Any]:
     """Accuracy on at most ``each`` images with and without an artifact, the share of boxes touched, and the ranking."""
     judged = json.loads((Path(__file__).parent / file).read_text(encoding="utf-8"))
     boxes = {entry["seed"]: entry["box"] for entry in judged["artifact"][:each]}
     seeds = [*boxes, *judged["clean"][:each]]
-    systems: dict[str, list[Seen]] = {}
+    systems: dict[str, list[Seen]] = {name: [] for name in names}
     for start in range(0, len(seeds), 40):
-        for name, seen in seen_by_all(sampler, record(sampler, seeds[start : start + 40])).items():
-            systems.setdefault(name, []).append(seen)
+        run = record(sampler, seeds[start : start + 40])
+        for name in names:
+            systems[name].append(seen_by(name, sampler, run))
     truth, labels = np.array([seed in boxes for seed in seeds]), np.array(seeds) % CLASSES
     table = {}
     for name, parts in systems.items():
@@ -102,20 +105,53 @@ def by_eye(sampler: HandSampler, file: str, each: int) -> dict[str, Any]:
     return table
 
 
-def seen_by_all(sampler: HandSampler, run: Recording) -> dict[str, Seen]:
-    """Masks [B,64,64] and uncut image scores [B] by every system; the score is the marked area if there is no other."""
+def seen_by(name: str, sampler: HandSampler, run: Recording) -> Seen:
+    """Masks [B,64,64] and uncut image scores [B] by one of SYSTEMS; without another score, it is the marked area."""
+    mode = name.removeprefix("ASCED ").partition(",")[0]
+    if mode in MODES:
+        masks = np.stack([d.mask for d in watch(sampler, run, mode)])
+        by_area = name.endswith("marked area")
+        return masks, _area(masks) if by_area else _mean_signal(sampler, run, mode)
+    if name in TAUGHT:
+        masks, probability = taught(sampler, run, TAUGHT[name])
+        return masks, probability.mean((1, 2)).astype(np.float64)
+    if name.startswith("BayesDiff"):
+        uncertain = uncertainty_at(sampler, run, len(sampler.timesteps))
+        return abnormal_cells(uncertain, DETECTION), uncertain.mean((1, 2)).double().numpy()
     final = to_uint8(run.images)
-    watched = {mode: watch(sampler, run, mode) for mode in MODES}
-    masks = {f"ASCED {mode}": np.stack([d.mask for d in found]) for mode, found in watched.items()}
-    masks["supervised, final image"] = PALDetector.load(WEIGHTS / "supervised.pt")(as_tensor(final))
-    masks["stray components, final image"] = np.stack([_strays(image) for image in final])
-    seen = {name: (mask, mask.mean((1, 2)).astype(np.float64)) for name, mask in masks.items()}
-    seen["ASCED robust, by its marked area"] = seen["ASCED robust"]
-    for mode in MODES:
-        seen[f"ASCED {mode}"] = masks[f"ASCED {mode}"], _mean_signal(sampler, run, mode)
-    uncertain = uncertainty_at(sampler, run, len(sampler.timesteps))
-    seen["BayesDiff, whole run"] = abnormal_cells(uncertain, DETECTION), uncertain.mean((1, 2)).double().numpy()
-    return seen
+    if name.startswith("supervised"):
+        masks = PALDetector.load(WEIGHTS / "supervised.pt")(as_tensor(final))
+    else:
+        masks = np.stack([_strays(image) for image in final])
+    return masks, _area(masks)
+
+
+def _area(masks: BoolMap) -> NDArray[np.float64]:
+    return masks.mean((1, 2)).astype(np.float64)
+
+
+SYSTEMS = (
+    "ASCED strict", "ASCED robust", "ASCED reference", "ASCED paper", "taught, few", "taught, many",
+    "supervised, final image", "stray components, final image", "ASCED robust, by its marked area",
+    "BayesDiff, whole run",
+)  # fmt: skip
+
+
+def taught(
+    sampler: HandSampler, run: Recording, share: float, planted: list[Tensor] | None = None
+) -> tuple[BoolMap, NDArray[np.float32]]:
+    """Masks and probabilities [B,H,W] of the taught detector; ``planted`` as for ``watch``."""
+    detector = Taught.load(taught_file(sampler.test_set))
+    settings = detector.applied(DETECTION, share)
+    shape: Any = tuple(run.predictions[0].shape)
+    learned, steps = LearnedDetector(settings, shape, torch.device("cpu"), detector.learned), sampler.watched(settings)
+    for step in range(steps[0], steps[-1] + 2):
+        frame = run.predictions[step]
+        if planted is not None:
+            frame = frame + torch.stack(planted) * min(1.0, max(0, step - steps[len(steps) // 2] + 1) / 2)
+        learned.push(frame)
+    ratio, none = learned.result().ratio.numpy(), np.zeros(0, np.float32)
+    return np.stack([find_in(own, none, settings).mask for own in ratio]), learned.probability().numpy()
 
 
 def _mean_signal(sampler: HandSampler, run: Recording, mode: str) -> NDArray[np.float64]:
@@ -135,23 +171,16 @@ def _strays(image: NDArray[np.uint8]) -> BoolMap:
     return mask
 
 
-def by_planting(sampler: HandSampler, images: int) -> dict[str, Any]:
+def by_planting(sampler: HandSampler, images: int, names: Sequence[str]) -> dict[str, Any]:
     """IoU, share of artifacts found, and AUROC over pixels, by contrast and size."""
     run = record(sampler, list(range(FIRST, FIRST + images)))
     table: dict[str, Any] = {}
-    trained = PALDetector.load(WEIGHTS / "supervised.pt")
     for contrast, strength in CONTRASTS.items():
         for size, radius in SIZES.items():
             pairs = [plant(seed, strength, radius) for seed in run.seeds]
             truth, blobs = np.stack([mask for mask, _ in pairs]), [blob for _, blob in pairs]
-            final = (run.images + torch.stack(blobs)).clamp(-1, 1)
-            found = {f"ASCED {mode}": _watched(sampler, run, mode, blobs) for mode in MODES}
-            marked = trained(final)
-            found["supervised, final image"] = marked, marked.astype(np.float32)
-            steps = sampler.watched(DETECTION)
-            uncertain = uncertainty_at(sampler, run, steps[-1] + 1, torch.stack(blobs), steps[len(steps) // 2])
-            found["BayesDiff, up to T_c"] = abnormal_cells(uncertain, DETECTION), uncertain.numpy()
-            for name, (masks, scores) in found.items():
+            for name in names:
+                masks, scores = planted_seen_by(name, sampler, run, blobs)
                 both, either = (masks & truth).sum((1, 2)), (masks | truth).sum((1, 2))
                 ious = both / either
                 rng = np.random.default_rng(0)
@@ -164,80 +193,59 @@ def by_planting(sampler: HandSampler, images: int) -> dict[str, Any]:
     return table
 
 
-def _watched(
-    sampler: HandSampler, run: Recording, mode: str, blobs: list[Tensor]
+PLANTED_SYSTEMS = (*SYSTEMS[:7], "BayesDiff, up to T_c")
+
+
+def planted_seen_by(
+    name: str, sampler: HandSampler, run: Recording, blobs: list[Tensor]
 ) -> tuple[BoolMap, NDArray[np.float32]]:
-    found = watch(sampler, run, mode, blobs)
-    return np.stack([d.mask for d in found]), np.stack([d.ratio for d in found])
-
-
-def _cell(value: dict[str, float]) -> str:
-    return f"{value['value']:.2f} ({value['low']:.2f} … {value['high']:.2f})"
-
-
-def as_markdown(eyes: dict[str, Any], planted: dict[str, Any], images: int, judged: dict[str, int]) -> str:
-    """All tables."""
-    lines = [
-        "# Which systems find artifacts",
-        "",
-        "Written by `make bench`; the 95 % interval of a bootstrap over images is in parentheses. *Supervised* is a "
-        "small detector trained on planted artifacts; it stands in for PAL. Discussion: [findings](../findings.md).",
-        "",
-        "*AUROC* is the chance that of a bad and a good image **of one class** the bad one has the higher score; *AP* "
-        "is the average precision within classes. The digit alone predicts the verdicts of the first set, so figures "
-        "over all classes would flatter. Scores are uncut: a mode's is the mean over all cells of what it compares "
-        "with its threshold, BayesDiff's its mean uncertainty; the trained detector and the rule have no score but "
-        "their marked area.",
-        "",
-    ]
-    for file, eye in eyes.items():
-        lines += [
-            f"## {TITLES[file].format(judged[file])}",
-            "",
-            f"Final weights. [{file}](../../benchmarks/{file}) holds seeds, verdicts, boxes and protocol.",
-            "",
-            "| system | accuracy of its flags | artifacts flagged | clean flagged | boxes touched | AUROC | AP |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        keys = ("accuracy", "found", "false_alarms", "boxes_hit", "auroc")
-        lines += [
-            f"| {name} | " + " | ".join(_cell(row[key]) for key in keys) + f" | {row['ap'] or 0:.2f} |"
-            for name, row in eye.items()
-        ]
-        lines.append("")
-    lines += [
-        "## Planted artifacts",
-        "",
-        f"{images} images per cell. A patch of one color is added to the predictions from the middle of the window on, "
-        "at half strength in its first step. Contrast low, middle, high: 0.15, 0.4, 1 on a scale of -1 to 1; radius "
-        "small, middle, large: 3, 6, 10 of 64 pixels. Cells: IoU · share of patches at least half marked · AUROC over "
-        "pixels. The trained detector sees the patch in the final image, BayesDiff in the states after its first step.",
-        "",
-    ]
-    cells = list(next(iter(planted.values())))
-    lines += ["| system | " + " | ".join(cells) + " |", "|---" * (len(cells) + 1) + "|"]
-    for name, row in planted.items():
-        text = [f"{row[c]['iou']['value']:.2f} · {row[c]['found']['value']:.0%} · {row[c]['auroc']:.2f}" for c in cells]
-        lines.append(f"| {name} | " + " | ".join(text) + " |")
-    return "\n".join(lines) + "\n"
+    """Masks and scores of the cells, [B,64,64], by one of PLANTED_SYSTEMS."""
+    mode = name.removeprefix("ASCED ")
+    if mode in MODES:
+        found = watch(sampler, run, mode, blobs)
+        return np.stack([d.mask for d in found]), np.stack([d.ratio for d in found])
+    if name in TAUGHT:
+        return taught(sampler, run, TAUGHT[name], blobs)
+    if name.startswith("BayesDiff"):
+        steps = sampler.watched(DETECTION)
+        uncertain = uncertainty_at(sampler, run, steps[-1] + 1, torch.stack(blobs), steps[len(steps) // 2])
+        return abnormal_cells(uncertain, DETECTION), uncertain.numpy()
+    marked = PALDetector.load(WEIGHTS / "supervised.pt")((run.images + torch.stack(blobs)).clamp(-1, 1))
+    return marked, marked.astype(np.float32)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} planted images; leave docs unchanged")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=[*SYSTEMS, PLANTED_SYSTEMS[-1]],
+        help="measure only these; keep the others' figures",
+    )
     args = parser.parse_args()
     DOCS.mkdir(parents=True, exist_ok=True)
-    sampler = HandSampler("final")
+    sampler, file = HandSampler("final"), DOCS / "table2.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if args.rows else {"by_eye": {}, "planted": {}}
     images = QUICK if args.quick else PLANTED
-    judged = {file: JUDGED_QUICK if args.quick else most for file, most in JUDGED.items()}
-    eyes = {file: by_eye(sampler, file, judged[file]) for file in TITLES}
-    planted = by_planting(sampler, images)
+    judged = {name: JUDGED_QUICK if args.quick else most for name, most in JUDGED.items()}
+    names, planted_names = ([n for n in own if not args.rows or n in args.rows] for own in (SYSTEMS, PLANTED_SYSTEMS))
+    eyes = {
+        name: _ordered(SYSTEMS, kept["by_eye"].get(name, {}), by_eye(sampler, name, judged[name], names))
+        for name in TITLES
+    }  # fmt: skip
+    planted = _ordered(PLANTED_SYSTEMS, kept["planted"], by_planting(sampler, images, planted_names))
     text = as_markdown(eyes, planted, images, judged)
     print(text)
     if not args.quick:
         result = {"by_eye": eyes, "planted": planted, "planted_images": images}
-        (DOCS / "table2.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         (DOCS / "table2.md").write_text(text, encoding="utf-8")
+
+
+def _ordered(names: Sequence[str], kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    both = {**kept, **new}
+    return {name: both[name] for name in names if name in both}
 
 
 if __name__ == "__main__":
