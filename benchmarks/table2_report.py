@@ -23,8 +23,8 @@ def as_markdown(eyes: dict[str, Any], planted: dict[str, Any], images: int, judg
         "Written by `make bench`; the 95 % interval of a bootstrap over images is in parentheses. *Supervised* is a "
         "small detector trained on planted artifacts; it stands in for PAL. *Taught* is the detector that ships with "
         "the demo model, at the threshold that marks 33 % (few) or 67 % (many) of its held-out runs. LLaVA is not run "
-        "here: no weights; the paper reports an accuracy of 63.1, 91.1, 75.9, 59.5 and 72.2 % for it on FFHQ, ImageNet, "
-        "bedrooms, cats and horses. Discussion: [findings](../findings.md).",
+        "here: no weights; the paper reports an accuracy of 63.1, 91.1, 75.9, 59.5 and 72.2 % for it on FFHQ, "
+        "ImageNet, bedrooms, cats and horses. Discussion: [findings](../findings.md).",
         "",
         "*AUROC* is the chance that of a bad and a good image **of one class** the bad one has the higher score; *AP* "
         "is the average precision within classes. The digit alone predicts the verdicts of the first set, so figures "
