@@ -202,6 +202,8 @@ class ASCED_Detection(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
         learned_on, network = Origin(), None
+        if taught != UNTAUGHT:
+            _check_alone(detector, calibration)
         if calibration != BY_THRESHOLD:
             learned = _learned(calibration)
             settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
@@ -209,7 +211,6 @@ class ASCED_Detection(io.ComfyNode):
                 cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
             )
         if taught != UNTAUGHT:
-            _check_alone(detector, calibration)
             network, unused = _taught(taught), _without_effect(settings)
             settings = network.applied(settings, marked_percent / 100)
             status.announce(cls.hidden.unique_id, " ".join((network.facts.summary(), *unused)))

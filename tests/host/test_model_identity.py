@@ -107,12 +107,14 @@ def pixels(hands):
 
 
 def test_the_file_of_the_latent_demo_was_used_on_the_pixel_model(run_node, pixels, demo):
-    latent = run_node("ASCED_Detection", threshold=3.0, calibration=f"ASCED demo hands, latent{ENDING}")[0]
+    latent = run_node("ASCED_Detection", mode="strict", threshold=3.0, calibration=f"ASCED demo hands, latent{ENDING}")[
+        0
+    ]
     note = "The calibration was made with another model ("
     summary = _run(run_node, pixels, torch.zeros(2, 3, 32, 32), latent).summary()
     assert note in summary and "so its threshold may not hold here." in summary
     assert note not in _run(run_node, demo, torch.zeros(2, 4, 16, 16), latent).summary()
-    pixel = run_node("ASCED_Detection", threshold=3.0, calibration=f"ASCED demo hands{ENDING}")[0]
+    pixel = run_node("ASCED_Detection", mode="strict", threshold=3.0, calibration=f"ASCED demo hands{ENDING}")[0]
     assert "calibration" not in _run(run_node, pixels, torch.zeros(2, 3, 32, 32), pixel).summary()
     assert note in _run(run_node, demo, torch.zeros(2, 4, 16, 16), pixel).summary()
 

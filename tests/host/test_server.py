@@ -182,7 +182,7 @@ def test_the_demo_command_writes_what_it_promises(tmp_path):
     promised = {"before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
     for folder, more, space in (
         (tmp_path / "demo", {"latent"}, "latent"),
-        (tmp_path / "demo" / "latent", set(), "vae"),
+        (tmp_path / "demo" / "latent", set(), "latent"),
     ):
         assert {path.name for path in folder.iterdir()} == promised | more
         report = json.loads((folder / "report.json").read_text())
