@@ -17,10 +17,11 @@ from asced_core import DetectionSettings
 from asced_core.detect.detection import find_in, make_detector, to_cpu
 from asced_core.detect.evidence import Evidence
 from asced_core.detect.given import without_filters
-from asced_core.detect.lasting import AROUND, CHANGE, FINE, WIDE, LastingChange
+from asced_core.detect.lasting import AROUND, CHANGE, FINE, STRICT, WIDE, LastingChange
 from asced_core.detect.regions import find_regions
 from asced_core.detect.single_steps import SingleSteps, to_uint8_levels
 from asced_core.maps import BoolMap
+from asced_core.settings import LASTING
 
 Maps = NDArray[np.float32]
 SETTINGS = DetectionSettings(base_size=256)
@@ -66,8 +67,8 @@ def uncut(frames: Tensor, settings: DetectionSettings) -> Maps:
         frames: predictions [N,B,C,H,W]; for mode ``paper`` what it watches, the weighted scores.
         settings: name the mode and the threshold.
     """
-    if settings.mode == "robust":
-        return lasting(frames, settings.mad_scale)
+    if settings.mode in LASTING:
+        return lasting(frames, settings.mad_scale * (STRICT if settings.mode == "strict" else 1))
     shape: Any = tuple(frames.shape[1:])
     detector = _Uncut(settings, shape)
     for frame in frames:
