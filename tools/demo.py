@@ -29,7 +29,7 @@ from asced_core.draw.overlay import contact_sheet, enlarge, split_sheet
 
 MARKED = 20  # percent; more with guidance, which the shipped detectors were not taught with
 SHOWN = 192  # minimum side of one image on a sheet
-PICTURED = (3, 5, 8, 13)  # images in the README's picture: chosen by eye, because the fault is visible and goes away
+PICTURED = (2, 4, 8, 12)  # images in the README's picture: chosen by eye, because something visible changes
 
 
 def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
