@@ -22,7 +22,7 @@ from asced_core.detect.learned import FaultNet, Learned, stride_for
 from asced_core.settings import LEARNED
 from benchmarks.detector import frames_with_artifact
 from benchmarks.hands import HandSampler, record
-from benchmarks.methods import TABLE, supervised
+from benchmarks.methods import rows_of, supervised
 from benchmarks.table1 import DOCS, STEPS
 
 IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 4, 1
@@ -35,11 +35,12 @@ def by_method(images: int, rounds: int) -> dict[str, Any]:
     """Per image: seconds in detection and correction, seconds in the model, and model calls."""
     sampler = HandSampler("final")
     run = record(sampler, list(range(FIRST, FIRST + images)))
-    own: dict[str, list[float]] = {name: [] for name in TABLE}
+    methods = rows_of(sampler.test_set)
+    own: dict[str, list[float]] = {name: [] for name in methods}
     calls: dict[str, float] = {}
     spent, made = sampler.seconds, sampler.calls
     for turn in range(rounds + 1):  # the first round warms up
-        for name, method in TABLE.items():
+        for name, method in methods.items():
             outcome = method(sampler, run)
             if turn:
                 own[name].append(outcome.seconds / images)

@@ -100,6 +100,13 @@ TABLE: dict[str, Method] = {
     "taught by pictures, many, redo": taught(REDO, MANY, pictures=True),
 }
 
+
+def rows_of(test_set: str) -> dict[str, Method]:
+    """The rows of a test set's table: all but those of detectors that were not taught for it."""
+    shown = taught_file(test_set, pictures=True).is_file()
+    return {name: method for name, method in TABLE.items() if shown or not name.startswith("taught by pictures")}
+
+
 SWEEPS: dict[str, list[dict[str, float | str | int]]] = {
     "end_percent": [{"end_percent": p} for p in (0.36, 0.42, 0.46, 0.54, 0.60)],
     "gamma": [{"gamma": g} for g in (0.1, 0.3, 1.0)],

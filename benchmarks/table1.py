@@ -20,7 +20,7 @@ from asced_core.draw.overlay import contact_sheet
 from benchmarks.farm import CHUNK, collect, load
 from benchmarks.hands import TEST_SETS, available_test_sets
 from benchmarks.judges import PRESENT, WEIGHTS, describe, landmark_file, presence, stray_components
-from benchmarks.methods import ORIGINAL, TABLE
+from benchmarks.methods import ORIGINAL, TABLE, rows_of
 from benchmarks.quality import Figure, compare, paired_change, rate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,7 +172,7 @@ def main() -> None:
         if args.methods:
             collect(test_set, images, OUT / test_set, args.methods, args.address)
             continue
-        names = dict.fromkeys([ORIGINAL, *args.rows]) if args.rows else TABLE
+        names = dict.fromkeys([ORIGINAL, *args.rows]) if args.rows else rows_of(test_set)
         data = made(test_set, images, list(names), args.address)
         if not args.quick and not args.rows:
             picture(test_set, data)
