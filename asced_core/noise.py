@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Predict = Callable[[Tensor, int], Tensor]  # the model: a state and its step -> predicted clean image, same shape
+
 
 @dataclass(frozen=True)
 class NoiseLevel:

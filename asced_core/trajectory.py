@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from .correct.corrector import Corrector
-from .correct.redoing import Predict
 from .decision import Decision, decide
 from .detect.detection import Detection
 from .detect.memory import WindowMemory
 from .detect.run_score import ScoreReader
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
+from .noise import Predict
 from .report.ranking import ranked
 from .report.report import ImageReport, Report, RunFacts
 from .report.run_trace import Trace

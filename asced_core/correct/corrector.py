@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..decision import Decision
 from ..maps import feather, resize_mask
-from ..noise import NoiseLevel
+from ..noise import NoiseLevel, Predict
 from ..settings import CorrectionSettings, DetectionSettings
 from ..window import Schedule
 from .pixel_space import PixelCodec, perturb_in_pixels
-from .redoing import Predict, redo
+from .redoing import redo
 from .renoising import apply_ttc, item_generator, item_noise
 
 

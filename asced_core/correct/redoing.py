@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..noise import NoiseLevel, next_state
-
-Predict = Callable[[Tensor, int], Tensor]  # a state [B,C,H,W] or [B,C,T,H,W] and its step to the predicted clean image
+from ..noise import NoiseLevel, Predict, next_state
 
 
 def redo(

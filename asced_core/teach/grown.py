@@ -7,18 +7,17 @@ ArtiAgent (Park et al. 2026, arXiv 2602.20951).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import NoiseLevel, next_state
+from ..noise import NoiseLevel, Predict, next_state
 from ..window import Window
 from .marks import contrast, ellipse
 from .material import KINDS, Material
 
-Predict = Callable[[Tensor, int], Tensor]  # states [B,C,H,W] and a step -> predicted clean images
 LATEST = 0.6  # share of the window after which no fault is born
 FAR = (0.15, 0.35)  # of the side, how far a source is shifted
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import NoiseLevel
+from ..noise import NoiseLevel, Predict
 from ..window import Window
-from .grown import FaultSources, Predict, middle_of, stacked
+from .grown import FaultSources, middle_of, stacked
 from .marks import contrast, ellipse
 from .material import Material
 

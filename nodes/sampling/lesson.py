@@ -16,8 +16,8 @@ from torch import Tensor
 from ...asced_core import Schedule
 from ...asced_core.kdiffusion import GlobalGenerators
 from ...asced_core.maps import as_images, as_videos, frames_of
+from ...asced_core.noise import Predict
 from ...asced_core.teach import Material, grow_faults, show_pictures
-from ...asced_core.teach.grown import Predict
 from .options import DEFAULT_DETECTION
 from .patch import unpatched
 from .plan import picture_shape, schedule_of
