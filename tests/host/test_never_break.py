@@ -208,7 +208,7 @@ def test_two_runs_at_once_with_one_sampler_left_a_dead_run_in_it(hands, core_nod
     sampler = comfy.samplers.sampler_object("euler")
     function = sampler.sampler_function
     looking, barrier = detection(), threading.Barrier(2, timeout=60)
-    results = {}
+    under_way, results = threading.Event(), {}
 
     def graph(wait):
         own = SimpleNamespace(**{**vars(hands), "eps": run_node("ASCED_DemoModel", digit="each in turn")[0]})
@@ -217,8 +217,10 @@ def test_two_runs_at_once_with_one_sampler_left_a_dead_run_in_it(hands, core_nod
 
         def meet(args):  # in the middle of both runs
             calls[0] += 1
-            if wait and calls[0] in (3, 8):
-                barrier.wait()
+            if wait:
+                under_way.set()
+                if calls[0] in (3, 8):
+                    barrier.wait()
             return args["denoised"]
 
         given_["guider"].model_patcher.set_model_sampler_post_cfg_function(meet)
@@ -231,8 +233,9 @@ def test_two_runs_at_once_with_one_sampler_left_a_dead_run_in_it(hands, core_nod
     expected = run_node("ASCED_SamplerCustomAdvanced", **graph(False), detection=looking)
     stock = core_node("SamplerCustomAdvanced", **graph(False))[0]["samples"]
     threads = [threading.Thread(target=work, args=(name, graph(True))) for name in "ab"]
-    for thread in threads:
-        thread.start()
+    threads[0].start()
+    assert under_way.wait(60)  # ComfyUI draws the first noise from torch's global generator: one run after the other
+    threads[1].start()
     for thread in threads:
         thread.join()
     for name in "ab":
