@@ -8,7 +8,7 @@ matplotlib; it does not depend on ComfyUI.
 from .correct import Corrector, apply_ttc, item_generator
 from .decision import Decision
 from .detect import Detection, Region, Space, Watcher, detect
-from .noise import DiscreteSchedule, NoiseLevel, edm_level, flow_level, renoise, vp_level
+from .noise import DiscreteSchedule, FlowSchedule, NoiseLevel, clean_image, edm_level, flow_level, renoise, vp_level
 from .report import ImageReport, Report, RunFacts, unwatched_report
 from .settings import CorrectionSettings, DetectionSettings
 from .trajectory import Trajectory
@@ -21,6 +21,7 @@ __all__ = [
     "Detection",
     "DetectionSettings",
     "DiscreteSchedule",
+    "FlowSchedule",
     "ImageReport",
     "NoiseLevel",
     "Region",
@@ -32,6 +33,7 @@ __all__ = [
     "Watcher",
     "Window",
     "apply_ttc",
+    "clean_image",
     "detect",
     "edm_level",
     "find_window",

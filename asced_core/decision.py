@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .detect.detection import Detection, find_in, to_cpu
 from .detect.evidence import Evidence
@@ -53,6 +55,10 @@ class Decision:
     def acting(self, items: int) -> list[bool]:
         """For each item of the batch (an image, or a video with all its frames), whether it will be corrected."""
         return [bool(frames.any()) for frames in self.cells.reshape(items, -1)]
+
+    def places(self, x: Tensor) -> Tensor:
+        """Which items of a batch will be corrected, bool [B,1,1,…] on the device of the state [B,…]."""
+        return torch.tensor(self.acting(len(x)), device=x.device).view(-1, *[1] * (x.ndim - 1))
 
 
 def decide(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+PREDICTIONS = ("epsilon", "v_prediction", "flow", "sample")  # what a network may predict
 Predict = Callable[[Tensor, int], Tensor]  # the model: a state and its step -> predicted clean image, same shape
 
 
@@ -66,6 +67,37 @@ def flow_level(sigma: float) -> NoiseLevel:
     if not 0 <= sigma <= 1:
         raise ValueError(f"The sigma of a flow model must be between 0 and 1, got {sigma}.")
     return NoiseLevel(1.0 - sigma, sigma)
+
+
+def clean_image(x: Tensor, output: Tensor, level: NoiseLevel, prediction: str) -> Tensor:
+    """The clean image that a network's output stands for.
+
+    Args:
+        x: state of any shape.
+        output: of the network, same shape.
+        level: noise level of the state.
+        prediction: what the network predicts: ``epsilon`` the noise n; ``v_prediction`` ``v = a n - s x0``, with a and
+            s those of the state scaled to unit variance (arXiv 2202.00512); ``flow`` the velocity ``n - x0``;
+            ``sample`` the clean image.
+
+    Returns:
+        A tensor with the shape of ``x``.
+
+    Raises:
+        ValueError: the kind of prediction is unknown, or the level has none of the image (epsilon) in it.
+    """
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}.")
+    if prediction == "sample":
+        return output
+    if prediction == "flow":
+        return x - level.sigma * output
+    if prediction == "epsilon":
+        if level.alpha == 0:
+            raise ValueError("At alpha 0, a noise prediction says nothing of the image: start at a lower noise level.")
+        return (x - level.sigma * output) / level.alpha
+    norm = math.hypot(level.alpha, level.sigma)
+    return (level.alpha / norm**2) * x - (level.sigma / norm) * output
 
 
 def predicted_noise(x: Tensor, denoised: Tensor, level: NoiseLevel) -> Tensor:
@@ -161,6 +193,26 @@ class DiscreteSchedule:
         low = min(int(position), len(self.sigmas) - 2)
         w = position - low
         return math.exp((1 - w) * math.log(self.sigmas[low]) + w * math.log(self.sigmas[low + 1]))
+
+
+@dataclass(frozen=True)
+class FlowSchedule:
+    """Noise levels of a rectified flow, sigma 1 (pure noise) to 0; a shift above 1 spends more steps at high noise.
+
+    Raises:
+        ValueError: the shift is not above 0.
+    """
+
+    shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise ValueError(f"The shift of a flow schedule must be above 0, got {self.shift}.")
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """Sigma at a share of the schedule, 0 (pure noise) to 1 (clean); values outside are clamped."""
+        sigma = 1 - min(max(percent, 0.0), 1.0)
+        return self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
 
 def percent_at(sigma_at: Callable[[float], float], sigma: float) -> float:

@@ -2,9 +2,8 @@
 
 The caller passes in every step::
 
-    schedule = Schedule.of(levels, settings, percent_to_sigma)
-    trajectory = Trajectory(schedule, Watcher(settings), Corrector(seed=seed))
-    for step, level in enumerate(schedule.levels[:-1]):
+    trajectory = Trajectory.begin(levels, training, seed=seed)
+    for step, level in enumerate(levels[:-1]):
         denoised = model(x, level)
         trajectory.observe(step, x, denoised)
         if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
@@ -12,6 +11,8 @@ The caller passes in every step::
             denoised = model(x, level)
             trajectory.observe(step, x, denoised)
         x = next_state(x, denoised)
+        if trajectory.is_due_early(step) and (decision := trajectory.decide()).acts:  # x0_source previous
+            x = trajectory.correct(decision, x)  # already the state at T_c: no model call is added
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from .detect.memory import WindowMemory
 from .detect.run_score import ScoreReader
 from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
-from .noise import Predict
+from .noise import DiscreteSchedule, FlowSchedule, NoiseLevel, Predict
 from .report.ranking import ranked
-from .report.report import ImageReport, Report, RunFacts
+from .report.report import ImageReport, Report, RunFacts, unwatched_report
 from .report.run_trace import Trace
-from .settings import to_dict
+from .settings import LEARNED, CorrectionSettings, DetectionSettings, to_dict
 from .window import Schedule
 
 
@@ -72,9 +73,38 @@ class Trajectory:
         self.decision: Decision | None = None
         self._forbidden = forbidden
         self._state_size = (0, 0)
+        self._images_seen = 0
         self._finite: Tensor | None = None  # bool [N] on the device: no NaN or infinity from T_d on
         self._memory = WindowMemory() if keep_predictions else None
         self._kept: Tensor | None = None  # float16 [N,3,C,H,W] on the device, from the decision on
+
+    @classmethod
+    def begin(
+        cls,
+        levels: Sequence[NoiseLevel],
+        training: DiscreteSchedule | FlowSchedule,
+        detection: DetectionSettings | None = None,
+        correction: CorrectionSettings | None = None,
+        seed: int | Sequence[int] = 0,
+        items: Sequence[int] | None = None,
+    ) -> Trajectory:
+        """A run that is watched in its own states and corrected, in any scale of noise.
+
+        Args:
+            levels: noise level of each step, and of the final state.
+            training: the model's noise schedule, which says where the window lies.
+            detection, correction: None uses the default settings.
+            seed, items: see Corrector.
+
+        Raises:
+            ValueError: there are fewer than two levels, or the settings need more than this (a taught detector, a
+                decoder): build the parts by themselves then.
+        """
+        detection = detection or DetectionSettings()
+        if detection.mode == LEARNED:
+            raise ValueError("Mode learned needs a taught detector: pass Watcher(settings, learned=...) to Trajectory.")
+        schedule = Schedule.from_levels(levels, training, detection)
+        return cls(schedule, Watcher(detection), Corrector(correction, seed, items))
 
     @property
     def detections(self) -> tuple[Detection, ...]:
@@ -89,9 +119,17 @@ class Trajectory:
             x: the model's input state [B,C,H,W] or [B,C,T,H,W].
             denoised: predicted clean image, same shape.
             prompted: the prediction with the prompt alone, before guidance, same shape; for the run score, if known.
+
+        Raises:
+            ValueError: there is no such step, or state and prediction differ in shape.
         """
+        if not 0 <= step < self.schedule.steps:
+            raise ValueError(f"This run has steps 0 to {self.schedule.steps - 1}, got step {step}.")
+        if x.shape != denoised.shape:
+            raise ValueError(f"State {tuple(x.shape)} and prediction {tuple(denoised.shape)} must have the same shape.")
         x, denoised = x.detach(), denoised.detach()
         images = as_images(denoised)
+        self._images_seen = len(images)
         self.trace.push(step, images)
         self.score.observe(step, images, None if prompted is None else as_images(prompted))
         if step >= self.schedule.window.first:
@@ -109,6 +147,22 @@ class Trajectory:
     def is_due(self, step: int) -> bool:
         """True once, at T_c."""
         return self.decision is None and step == self.schedule.window.decision and self.watcher.ready
+
+    def is_due_early(self, step: int) -> bool:
+        """True once, after the last step before T_c, if the correction needs nothing of T_c itself.
+
+        That is so with ``x0_source="previous"``. The decision can then be made on what is known, and ``correct`` takes
+        the state that follows this step: the model sees the corrected state at T_c, and no call is added.
+        """
+        decision, settings = self.schedule.window.decision, self.corrector.settings
+        ahead = settings.acts and settings.method == "ttc" and settings.x0_source == "previous"
+        return (
+            ahead
+            and self.decision is None
+            and self._memory is None
+            and decision == step + 1
+            and self.watcher.ready_early
+        )
 
     def decide(self) -> Decision:
         """Reads the detector's result; this is the only copy from the device.
@@ -157,14 +211,14 @@ class Trajectory:
 
         Args:
             run: facts about the run.
-            notes: the caller's notes; they follow the run's own.
+            notes: the caller's notes; they follow the run's own, and say why a run was not watched.
 
         Raises:
-            ValueError: no decision was made.
+            ValueError: no step was observed.
         """
         window, decision = self.schedule.window, self.decision
         if decision is None:
-            raise ValueError("This run has no decision, so there is nothing to report; use unwatched_report instead.")
+            return self._unwatched(run, notes)
         report = Report(
             images=self._images(decision),
             labels=np.stack([d.labels for d in decision.detections]),
@@ -184,6 +238,14 @@ class Trajectory:
             predictions=None if self._kept is None else self._kept.cpu().numpy(),
         )
         return self.scored(report)
+
+    def _unwatched(self, run: RunFacts, notes: tuple[str, ...]) -> Report:
+        if self._images_seen == 0:
+            raise ValueError("This run has shown no step, so there is nothing to report: observe its steps first.")
+        size = (self._images_seen, *self._state_size)
+        notes = (*self.schedule.window.notes, *notes)
+        watcher, corrector = self.watcher.settings, self.corrector.settings
+        return self.scored(unwatched_report(size, self.schedule.sigmas, watcher, corrector, run, notes))
 
     def scored(self, report: Report) -> Report:
         """A report of this run with the run score of each image, if it was read."""

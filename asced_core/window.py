@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .noise import NoiseLevel, percent_at
+from .noise import DiscreteSchedule, FlowSchedule, NoiseLevel, edm_level, percent_at
 from .settings import DetectionSettings
 
 INSIDE = 0.9  # share of the window's first noise level; a run that starts below it misses part of the window
+TINY = 1e-9  # in place of an alpha of 0, at zero terminal SNR
 FEW_STEPS = 10  # shorter runs leave too few steps in the window (paper Sec. 7.1 uses 25 or more)
 
 
@@ -80,6 +81,27 @@ class Schedule:
             notes = (f"This run starts at {begin:.0%} of the noise schedule and is watched up to {end:.0%}.",)
         window = find_window(sigmas, start, sigma_at(end))
         return cls(tuple(levels), replace(window, notes=window.notes + notes))
+
+    @classmethod
+    def from_levels(
+        cls, levels: Sequence[NoiseLevel], training: DiscreteSchedule | FlowSchedule, settings: DetectionSettings
+    ) -> Schedule:
+        """The schedule of a run in any scale: VP states, states divided by alpha, or flow.
+
+        Args:
+            levels: noise level of each step, and of the final state.
+            training: the model's noise schedule, which says where the window lies.
+            settings: provide the two percentages.
+
+        Raises:
+            ValueError: there are fewer than two levels.
+        """
+        if len(levels) < 2:
+            raise ValueError(f"A schedule needs the levels of its steps and of the final state, got {len(levels)}.")
+        flow = isinstance(training, FlowSchedule)
+        # the window is found where states compare: by sigma for flow, by sigma / alpha otherwise
+        scaled = levels if flow else [edm_level(level.sigma / max(level.alpha, TINY)) for level in levels]
+        return replace(cls.of(scaled, settings, training.percent_to_sigma), levels=tuple(levels))
 
 
 def find_window(sigmas: Sequence[float], sigma_start: float, sigma_end: float) -> Window:

@@ -54,6 +54,11 @@ class Watcher:
         """True once there is enough to decide on."""
         return self.detector is not None and self.detector.ready
 
+    @property
+    def ready_early(self) -> bool:
+        """True once there is enough to decide on without the prediction at T_c."""
+        return self.ready and self._find is None
+
     def observe(self, step: int, x: Tensor, denoised: Tensor, schedule: Schedule) -> None:
         """Adds a prediction [B,C,H,W] or [B,C,T,H,W] and its state, if the step is watched."""
         if not self._looks_at(step, schedule.window):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import DiscreteSchedule, NoiseLevel, edm_level, flow_level, renoise, vp_level
+from asced_core import (
+    DiscreteSchedule,
+    FlowSchedule,
+    NoiseLevel,
+    clean_image,
+    edm_level,
+    flow_level,
+    renoise,
+    vp_level,
+)
 from asced_core.correct import noise_keys
 from asced_core.noise import percent_at, predicted_noise, score
 
@@ -131,3 +140,37 @@ def test_images_without_noise_are_told_apart_by_their_latents():
     noise[1] = 0
     assert noise_keys(noise, latent) == [noise_keys(noise)[0], noise_keys(latent)[1]]
     assert noise_keys(torch.zeros(2, 1, 1, 1)) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [*itertools.product(["epsilon", "v_prediction", "sample"], ["vp", "edm", "flow"]), ("flow", "flow")],
+)
+def test_the_clean_image_comes_back_from_whatever_a_network_predicts(kind, scale, rng):
+    image, noise = torch.randn(2, 1, 3, 8, 8, generator=rng)
+    level = {"vp": vp_level(0.3), "edm": edm_level(2.5), "flow": flow_level(0.4)}[scale]
+    x = level.alpha * image + level.sigma * noise
+    norm = math.hypot(level.alpha, level.sigma)
+    output = {
+        "epsilon": noise,
+        "v_prediction": (level.alpha * noise - level.sigma * image) / norm,
+        "flow": noise - image,
+        "sample": image,
+    }[kind]
+    assert torch.allclose(clean_image(x, output, level, kind), image, atol=1e-5)
+
+
+def test_a_clean_image_that_cannot_be_told_says_so():
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match=r"one of epsilon, v_prediction, flow, sample, got 'velocity'"):
+        clean_image(x, x, edm_level(1.0), "velocity")
+    with pytest.raises(ValueError, match="At alpha 0"):
+        clean_image(x, x, NoiseLevel(0.0, 1.0), "epsilon")
+    assert torch.equal(clean_image(x, x + 1, NoiseLevel(0.0, 1.0), "v_prediction"), -x - 1)  # zero terminal SNR
+
+
+def test_a_flow_schedule_is_shifted_as_its_models_are():
+    assert [FlowSchedule().percent_to_sigma(p) for p in (0, 0.25, 1, 2)] == [1, 0.75, 0, 0]
+    assert FlowSchedule(3.0).percent_to_sigma(0.5) == pytest.approx(0.75)  # SD3, arXiv 2403.03206 Sec. 5.3.2
+    with pytest.raises(ValueError, match="above 0, got 0"):
+        FlowSchedule(0)

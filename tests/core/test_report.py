@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_core import CorrectionSettings, DetectionSettings, RunFacts, unwatched_report
+from asced_core import CorrectionSettings, DetectionSettings, RunFacts, edm_level, unwatched_report
 from asced_core.draw.plots import plot_dynamics, region_curves
 from asced_core.kdiffusion import Stopwatch
 from asced_core.report.run_trace import FRAMES, MAPS, SIDE, Trace
@@ -97,8 +97,18 @@ def test_plots_work_without_a_color_preview(planted):
     assert report.frame_steps == () and plot_dynamics(report).ndim == 3
 
 
-def test_a_run_without_a_decision_has_no_report():
-    with pytest.raises(ValueError, match="has no decision"):
+def test_a_run_that_was_not_watched_has_a_report_with_the_reason(rng):
+    trajectory = trajectory_of(levels=[edm_level(s) for s in (3.0, 1.0, 0.3, 0.0)])
+    for step in range(3):
+        trajectory.observe(step, *torch.randn(2, 1, 4, 16, 16, generator=rng))
+    report = trajectory.report(RunFacts("euler"), ("A note of the caller.",))
+    assert report.decision is None and [image.looked_at for image in report.images] == [False]
+    assert report.notes[0].startswith("Not watched: this run of 3 steps")
+    assert report.notes[-1] == "A note of the caller." and report.sigmas == (3.0, 1.0, 0.3, 0.0)
+
+
+def test_a_run_that_has_shown_nothing_has_no_report():
+    with pytest.raises(ValueError, match="has shown no step"):
         trajectory_of().report(RunFacts())
 
 
