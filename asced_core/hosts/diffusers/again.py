@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .fork import same_noise
-from .guidance import Guidance, recognized
+from .guidance import recognized
 
 DENOISERS = ("unet", "transformer", "transformer_2")
 HARMLESS = ("vae", "image_encoder", "text_encoder", "text_encoder_2", "text_encoder_3")  # a callback may decode
@@ -91,20 +91,22 @@ class Again:
         Raises:
             Unrepeatable: with the reason.
         """
-        if not self._calls:
+        calls = tuple(self._calls)
+        self.close()
+        if not calls:
             raise Unrepeatable("no call of the model was seen")
-        for call in self._calls:
+        for call in calls:
             if call.name not in DENOISERS:
                 raise Unrepeatable(f"{call.name} takes part in each step")
             if getattr(call.module, "is_cache_enabled", False):
                 raise Unrepeatable("the model caches its calls")
-        inputs = [self._other_input(call, t, old, new) for call in self._calls]
-        parts = self._parts([call.output for call in self._calls], len(old))
+        inputs = [self._other_input(call, t, old, new) for call in calls]
+        parts = self._parts([call.output for call in calls], len(old))
         guidance = recognized(parts, guided, self._pipe)
         if guidance is None:
             raise Unrepeatable("its guidance is not one that is known here")
         with same_noise(None, old.device):
-            outputs = [call.again(state) for call, state in zip(self._calls, inputs, strict=True)]
+            outputs = [call.again(state) for call, state in zip(calls, inputs, strict=True)]
         return guidance(self._parts(outputs, len(old)))
 
     def _recorder(self, name: str) -> Callable[..., None]:

@@ -41,7 +41,7 @@ class Guidance:
     """One way to combine outputs.
 
     Attributes:
-        channels: of the result, along the axis after the batch; networks may predict a variance behind them.
+        length: of the result, along the axis after the batch; a variance, or the tokens of other images, may follow.
         dtype: of the result.
         widen_first: the outputs are converted before they are combined, not after.
         sign: -1 if the pipeline turns the result around.
@@ -51,7 +51,7 @@ class Guidance:
         finish: what follows, from the guided and the conditional output.
     """
 
-    channels: int
+    length: int
     dtype: torch.dtype
     widen_first: bool = False
     sign: int = 1
@@ -71,7 +71,7 @@ class Guidance:
 
     def part(self, output: Tensor) -> Tensor:
         """One output as it is combined."""
-        part = output[:, : self.channels] if output.shape[1] == 2 * self.channels else output
+        part = output[:, : self.length]
         return part.to(self.dtype) if self.widen_first else part
 
 
