@@ -239,6 +239,12 @@ def correct(
             on_state(x)
         rows = rows | (steered != denoised).flatten(1).any(1)
         x = sampler.next_state(x, steered, step)
+        begin = clock()
+        if trajectory.is_due_early(step):
+            x = torch.where(rows.view(-1, 1, 1, 1), x, run.states[step + 1])
+            decision = trajectory.decide()
+            x, rows = trajectory.correct(decision, x), rows | decision.places(x).flatten()
+        own += clock() - begin
     images = run.images.clone()
     images[rows] = sampler.decode(x[rows])
     masks = np.stack([d.mask for d in trajectory.detections])

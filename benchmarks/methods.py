@@ -22,6 +22,7 @@ from benchmarks.uncertainty import abnormal_cells, uncertainty_at
 SEED = 20250611  # of the shifts in the control
 WATCH = CorrectionSettings(method="none")
 TTC, REDO = CorrectionSettings(), CorrectionSettings(method="redo")
+PREVIOUS = replace(TTC, x0_source="previous")  # decides before the model call of T_c, and adds none
 DETECTION, STRICT = DetectionSettings(), DetectionSettings(mode="strict")
 FEW, MANY = 0.33, 0.67  # share of images that a taught detector marks
 # the authors' detector, with its sizes scaled from 256 pixels
@@ -90,10 +91,12 @@ TABLE: dict[str, Method] = {
     "ASCED reference": ours(TTC, REFERENCE),
     "ASCED strict": ours(TTC, STRICT),
     "ASCED robust": ours(TTC),
+    "ASCED robust, no added call": ours(PREVIOUS),
     "robust's masks elsewhere": elsewhere(ours(WATCH)),
     "taught, few": taught(TTC, FEW),
     "taught, few, redo": taught(REDO, FEW),
     "taught, many": taught(TTC, MANY),
+    "taught, many, no added call": taught(PREVIOUS, MANY),
     "taught, many, redo": taught(REDO, MANY),
     "taught, many, redo elsewhere": elsewhere(taught(WATCH, MANY), REDO),
     "taught by pictures, many": taught(TTC, MANY, pictures=True),

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from .watched_model import SAME_SIGMA, Call
+from .calls import Call
+from .watched_model import SAME_SIGMA
 
 OTHERWISE = 0.25  # relative; up to here a sampler may tell the model another noise level than its own
 

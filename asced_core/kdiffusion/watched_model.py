@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import Answer, Call
 from .noise_tape import NoiseTape
 from .second_run import Asked, SecondRun
 from .side_effects import SideEffects, World
@@ -18,28 +19,6 @@ from .stopwatch import Stopwatch
 
 SAME_SIGMA = 1e-4  # relative tolerance; two runs on one schedule may differ by rounding
 KEPT = 8  # calls of one step; a function that never reports a step must not fill the memory
-ALIKE = 0.01  # relative tolerance for two answers to the same question; GPUs add in changing order
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One model call of the first run.
-
-    Attributes:
-        asked: its arguments; ``sigma`` is the noise level that the model was told.
-        x: the state that the model got: once there is a corrected run, its images take their state from there.
-        denoised: the model's prediction.
-        returned: what the sampler got: the prediction, or a steered one.
-        drawn: number of draws in this step before the call.
-        before: side effects before the call, if they were read.
-    """
-
-    asked: Asked
-    x: Tensor
-    denoised: Tensor
-    returned: Tensor
-    drawn: int = 0
-    before: Any = None
 
 
 @dataclass
@@ -49,6 +28,7 @@ class _Corrected:
     skips: int  # number of upcoming calls that this run does not share
     effects: SideEffects  # what its own calls must leave as it was
     world: World | None = None  # for calls of its own; None shares the first run's
+    joins: bool = False  # the next call is the first one that it shares
 
 
 class WatchedModel:
@@ -71,6 +51,7 @@ class WatchedModel:
         steer: maps sigma and prediction to the prediction that the sampler gets; None changes nothing.
         prepare: changes each call before it is made; None changes nothing.
         answering: answers the calls in place of the model; None is the model itself.
+        before_next: called once with the next call, before it is made; it may start the corrected run.
         undoable: True reads the side effects before each call, so that the call can be repeated as if for the first
             time.
         tolerance: relative difference up to which two noise levels count as the same.
@@ -91,6 +72,7 @@ class WatchedModel:
         self.steer: Callable[[Any, Tensor], Tensor] | None = None
         self.prepare: Callable[[Asked], Asked] | None = None
         self.answering: Callable[[Asked], Tensor] | None = None
+        self.before_next: Callable[[Asked], None] | None = None
         self.undoable = False
         self.tolerance = SAME_SIGMA
         self._corrected: _Corrected | None = None
@@ -102,6 +84,9 @@ class WatchedModel:
         with self._tape.paused() if self._tape else nullcontext():
             first = Asked(x, sigma, args, options)
             before = self._effects.read() if self.undoable else None
+            if self.before_next is not None:
+                begin, self.before_next = self.before_next, None
+                begin(first)
             denoised, given = self._predict(first)
             returned = denoised if self.steer is None else self.steer(sigma, denoised)
             kept = (given.clone(), denoised.clone()) if self._copies else (given, denoised)
@@ -117,6 +102,8 @@ class WatchedModel:
         apart = (torch.as_tensor(theirs.sigma) - first.sigma).abs() > self.tolerance * torch.as_tensor(first.sigma)
         self._apart = apart.any() if self._apart is None else self._apart | apart.any()
         both = replace(first, x=torch.where(corrected.places, theirs.x, first.x))
+        if corrected.joins:  # hooks that the second run has just added are not yet among the first run's options
+            both, corrected.joins = replace(both, options=theirs.options), False
         state = first.x
         if corrected.world is None:
             denoised, state = self._call(both), both.x
@@ -191,9 +178,7 @@ class WatchedModel:
         Returns:
             The model's answer to the corrected state.
         """
-        items = torch.tensor(corrected, device=call.x.device).view(-1, *[1] * (call.x.ndim - 1))
-        # outside the inpainted area nothing changes
-        places = items if area is None else items & (area > 0)
+        items, places = _places(call.x, corrected, area)
         own = self._corrected = _Corrected(run, places, skips, effects)  # set first, so that close() always reaches it
         world = World(effects, effects.read() if call.before is None else call.before)
         # what the first run told the model in this step: its own levels may depend on how long the run is
@@ -213,6 +198,19 @@ class WatchedModel:
         elif all(corrected):  # no image of the first run is left, so what is remembered belongs to the corrected ones
             effects.write(effects.combined(effects.read(), world.state))
         return Answer(answers[0], call, items)
+
+    def join(
+        self, run: SecondRun, x: Tensor, corrected: Sequence[bool], effects: SideEffects, area: Tensor | None = None
+    ) -> None:
+        """From the next call on, the corrected images take their states from the second run: no call is added.
+
+        Args:
+            run: the corrected run; its first call is the first run's next one.
+            x: the first run's state, for its shape and device.
+            corrected, effects, area: see ``follow``.
+        """
+        _, places = _places(x, corrected, area)
+        self._corrected = _Corrected(run, places, 0, effects, joins=True)
 
     @property
     def out_of_step(self) -> bool:
@@ -261,33 +259,13 @@ class WatchedModel:
             setattr(self.model, name, value)
 
 
+def _places(x: Tensor, corrected: Sequence[bool], area: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The corrected items of a batch, and the part of the state that is theirs; both broadcastable to the state."""
+    items = torch.tensor(corrected, device=x.device).view(-1, *[1] * (x.ndim - 1))
+    return items, items if area is None else items & (area > 0)  # outside the inpainted area nothing changes
+
+
 _OWN = frozenset((
-    "model", "calls", "extra_calls", "step", "steer", "prepare", "answering", "undoable", "tolerance", "_stopwatch",
-    "_effects", "_tape", "_copies", "_corrected", "_uneven", "_apart", "_theirs",
+    "model", "calls", "extra_calls", "step", "steer", "prepare", "answering", "before_next", "undoable", "tolerance",
+    "_stopwatch", "_effects", "_tape", "_copies", "_corrected", "_uneven", "_apart", "_theirs",
 ))  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """The model's answer to the corrected state, next to its answer to the uncorrected one.
-
-    Attributes:
-        call: the added call.
-        first: the same call of the first run.
-        items: bool, which images of the batch were corrected; broadcastable to the state.
-    """
-
-    call: Call
-    first: Call
-    items: Tensor
-
-    def read(self) -> tuple[bool, bool]:
-        """Whether the corrected images got a new prediction, and the others the same one as before; one device sync.
-
-        Neither is certain for a model with a memory: it may answer from a cache, or answer each call differently.
-        """
-        old, new = self.first.denoised.float(), self.call.denoised.float()
-        fresh = ((new != old) & self.items).any() | (self.first.x == self.call.x).all()
-        scale = old.abs().mean() * ALIKE
-        alike = (((new - old).abs() <= scale) | self.items | old.isnan()).all()
-        return tuple(torch.stack([fresh, alike]).tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...asced_core import Trajectory
 from ...asced_core.kdiffusion import (
     SAME_SIGMA,
     Answer,
+    Asked,
     Call,
     GlobalGenerators,
     NoiseTape,
@@ -27,30 +27,7 @@ from .patch_probe import ACTS, NONE, memory_use
 from .patch_state import PatchState
 from .picking import Picking
 from .plan import Plan
-
-
-@dataclass(frozen=True)
-class Start:
-    """How the sampler's function was called.
-
-    Attributes:
-        sigmas: noise levels.
-        options: its keyword arguments, without the callback.
-        extra_args: a copy of those from before the run, because some functions add their own hooks to them.
-        source: noise source among the options that is recorded as a whole; None if there is none.
-        keep_original: also finishes the run without a correction.
-    """
-
-    sigmas: torch.Tensor
-    options: dict[str, Any]
-    extra_args: dict[str, Any]
-    source: Callable[..., torch.Tensor] | None
-    keep_original: bool
-
-    @property
-    def area(self) -> torch.Tensor | None:
-        """The inpainted area (> 0); None is the whole image."""
-        return self.extra_args.get("denoise_mask")
+from .sampler_function import Start
 
 
 @dataclass(eq=False)
@@ -87,13 +64,16 @@ class LiveRun:
         self._reported = 0  # steps, before the current one
         self._second: SecondRun | None = None
         self._early: Any = None  # what the patches remembered after the first step
+        self._one_call = True  # every step so far took one call
+        self._postponed = False  # decided before the call of T_c, but it cannot be corrected before that
         self._expect()
 
     def on_step(self, report: dict[str, Any]) -> int | None:
         """Follows the sampler's report of a step; returns the step, or None if it is not one of this run's."""
         # a call with a part of the batch, or with several states at once, is not that of a step
         calls = tuple(call for call in self.watched.step if tuple(call.x.shape) == self.plan.shape)
-        if self.trajectory.decision is None:
+        self._one_call &= len(self.watched.step) == 1
+        if self.trajectory.decision is None or self._postponed:
             found = self._steps.find(report, calls)
             if found is not None:
                 self._watch(*found)
@@ -131,8 +111,13 @@ class LiveRun:
         with self.stopwatch.span("asced"):
             trajectory.observe(step, call.x, call.denoised, self.prompts.take())
         self._pick(step, call)
+        if self._postponed:
+            self._postponed = False
+            self._correct(step, call)
+            return
         with self.stopwatch.span("asced"):
-            if not trajectory.is_due(step) or not self._steps.has_all(range(window.first, step + 1)):
+            early = self._joins and trajectory.is_due_early(step)
+            if not (early or trajectory.is_due(step)) or not self._steps.has_all(range(window.first, step + 1)):
                 return
             if not trajectory.decide().acts:
                 return
@@ -140,8 +125,35 @@ class LiveRun:
         if obstacle:
             trajectory.leave_alone()
             self.notes.append(f"Only watched: sampler {self.plan.function.name} {obstacle}.")
+        elif early:
+            self._postponed = memory_use(self.watched.model, call, self.patches, self._early) != NONE
+            self.watched.before_next = None if self._postponed else self._join
         else:
             self._correct(step, call)
+
+    @property
+    def _joins(self) -> bool:
+        """True if the sampler's next call is sure to be that of its next step, for both runs."""
+        function = self.plan.function
+        known = function.own and not function.skips and not self.start.options.get("s_churn")
+        return known and self._one_call and not self.start.keep_original
+
+    def _join(self, asked: Asked) -> None:
+        """Corrects the state before the model sees it; the two runs share the call of T_c already."""
+        trajectory, decision = self.trajectory, self.trajectory.decision
+        assert decision is not None
+        assert self.tape is not None
+        told = float(torch.as_tensor(asked.sigma).flatten()[0])
+        level = self.plan.function.sigmas[decision.step]
+        if asked.x.shape != self.plan.shape or abs(told - level) > SAME_SIGMA * level:
+            self._postponed = True
+            return
+        with self.stopwatch.span("asced"):
+            corrected = trajectory.correct(decision, asked.x)
+        second = self._begin(corrected, decision.step, asked.x, self.tape.position, dict(self.start.options))
+        acting, area = decision.acting(len(asked.x)), self.start.area
+        self.watched.join(second, asked.x, acting, self.patches.generators, area)
+        self.acted = True
 
     def _obstacle(self, step: int, call: Call) -> str:
         """What keeps the sampler's function from being started at a step; empty if nothing does."""
@@ -155,7 +167,7 @@ class LiveRun:
             step,
             self._reported,
             {**self.start.options, "extra_args": self.start.extra_args},
-            self._sampler_state(call),
+            self._sampler_state(call.x.device),
             told,
         )
 
@@ -204,21 +216,28 @@ class LiveRun:
         """Starts the second run from the corrected state; up to its first report."""
         function, start, decision = self.plan.function, self.start, self.trajectory.decision
         assert decision is not None
-        assert self.tape is not None
         acting = decision.acting(len(call.x))
         # images that could reach each other through a memory of the patches get calls of their own
         separate = start.keep_original or (effects is self.patches and not all(acting))
         options = {**start.options, "extra_args": start.extra_args} if separate else dict(start.options)
-        replay = self.tape.replay(call.drawn)
-        if start.source is not None:
-            options["noise_sampler"] = replay.source(start.source, call.x)
-        entry = function.entry(step, start.sigmas)
-        self._second = SecondRun(
-            function.function, self.watched, corrected, entry, options, replay, self._sampler_state(call)
-        )
+        second = self._begin(corrected, step, call.x, call.drawn, options)
         if self._steps.told_otherwise:
             self.watched.tolerance = OTHERWISE
-        return self.watched.follow(self._second, call, acting, effects, function.skips, start.area, separate)
+        return self.watched.follow(second, call, acting, effects, function.skips, start.area, separate)
+
+    def _begin(
+        self, corrected: torch.Tensor, step: int, x: torch.Tensor, drawn: int, options: dict[str, Any]
+    ) -> SecondRun:
+        """The second run from a corrected state; it repeats the noise of this step from a draw on."""
+        function, start = self.plan.function, self.start
+        assert self.tape is not None
+        replay = self.tape.replay(drawn)
+        if start.source is not None:
+            options["noise_sampler"] = replay.source(start.source, x)
+        entry = function.entry(step, start.sigmas)
+        state = self._sampler_state(x.device)
+        self._second = SecondRun(function.function, self.watched, corrected, entry, options, replay, state)
+        return self._second
 
     def _abandon(self, before: Any) -> None:
         """Ends the second run, if there is one, and puts back what its calls have changed."""
@@ -229,12 +248,12 @@ class LiveRun:
         self.patches.write(before)
         self._second = None
 
-    def _sampler_state(self, call: Call) -> GlobalGenerators | PatchState:
+    def _sampler_state(self, device: torch.device) -> GlobalGenerators | PatchState:
         """What the sampler's function may change besides its own variables."""
         if self.plan.function.own:
-            return GlobalGenerators(call.x.device)
+            return GlobalGenerators(device)
         options = {name: value for name, value in self.start.options.items() if name != "extra_args"}
-        return PatchState([self.plan.function.function, options], call.x.device)
+        return PatchState([self.plan.function.function, options], device)
 
     def shown(self, report: dict[str, Any]) -> dict[str, Any]:
         """The report for ComfyUI's own callback, with the corrected images in its prediction."""

@@ -24,13 +24,14 @@ from ...asced_core.maps import frames_of
 from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
 from .guidance import PromptReader
-from .live_run import LiveRun, Start
+from .live_run import LiveRun
 from .model_identity import model_identity
 from .one_draft import DivergedError, StoppedError
 from .patch_state import PatchState
 from .picking import Picking
 from .plan import Plan, image_size, picture_shape
 from .prompts import several_prompts
+from .sampler_function import Start
 from .spaces import UnwatchableError
 
 NOT_PICKED = "All drafts were finished and kept: their predictions could not be read during this run."

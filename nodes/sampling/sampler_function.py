@@ -1,10 +1,14 @@
-"""What has to be known about a sampler's function to start it in mid-run. For a foreign one, nothing is."""
+"""A sampler's function: how it was called, and what has to be known to start it in mid-run.
+
+For a foreign one, nothing is known.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -25,6 +29,30 @@ MIN_STEPS = {"sample_unipc": 2}  # the fewest a function can be started with
 # Evaluates every step but its first twice: a run started in mid-run makes one evaluation less.
 SKIPS = {"sample_sa_solver_pece": 1}
 MODULES = (k_sampling, uni_pc, comfy.samplers)  # where ComfyUI's own functions are defined
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the sampler's function was called.
+
+    Attributes:
+        sigmas: noise levels.
+        options: its keyword arguments, without the callback.
+        extra_args: a copy of those from before the run, because some functions add their own hooks to them.
+        source: noise source among the options that is recorded as a whole; None if there is none.
+        keep_original: also finishes the run without a correction.
+    """
+
+    sigmas: torch.Tensor
+    options: dict[str, Any]
+    extra_args: dict[str, Any]
+    source: Callable[..., torch.Tensor] | None
+    keep_original: bool
+
+    @property
+    def area(self) -> torch.Tensor | None:
+        """The inpainted area (> 0); None is the whole image."""
+        return self.extra_args.get("denoise_mask")
 
 
 class SamplerFunction:
