@@ -29,7 +29,10 @@ PREVIOUS = CorrectionSettings(x0_source="previous")
 
 def run(pipe, family=SD3, detection=FINDS, correction=None, artifact=1, seed=0, **more):
     """The result and the report of a watched call."""
-    with Denoises(pipe, SIZE, artifact, family.sign, family.twice), watching(pipe, detection, correction, seed) as watch:
+    with (
+        Denoises(pipe, SIZE, artifact, family.sign, family.twice),
+        watching(pipe, detection, correction, seed) as watch,
+    ):
         out = sampled(pipe, family, **more)
     return out, watch.report()
 

@@ -15,11 +15,11 @@ from ...noise import clean_image
 from ...report import Report, RunFacts, unwatched_report
 from ...settings import CorrectionSettings, DetectionSettings
 from ...trajectory import Trajectory
-from .again import Again, Unrepeatable
+from .again import Again, UnrepeatableError
 from .door import Method
 from .fork import Fork, same_noise
 from .layout import Layout, cell, find_layout
-from .levels import Levels, NotWatched, read_levels
+from .levels import Levels, UnwatchableError, read_levels
 
 OTHER_WAY = "set x0_source to previous, which needs no second call of the model"
 
@@ -105,7 +105,7 @@ class Sampling:
             self._trajectory = Trajectory.begin(
                 levels, self._levels.training, self._detection, self._correction, self._seed, self._items
             )
-        except NotWatched as reason:
+        except UnwatchableError as reason:
             self._notes.append(str(reason))
 
     def _go_on(self, t: Any) -> None:
@@ -114,9 +114,9 @@ class Sampling:
         try:
             place = self._place_of(self._levels, t)
             if place != self._place + 1:
-                raise NotWatched("")
+                raise UnwatchableError("")
             self._place = place
-        except NotWatched:
+        except UnwatchableError:
             self._trajectory = None
             self._notes.append("Not watched: the pipeline does not take the steps of its schedule one after another.")
 
@@ -130,7 +130,7 @@ class Sampling:
         if 0 < following < len(levels.times) and levels.times[following] == now:
             return following
         if now not in levels.times:
-            raise NotWatched(f"Not watched: timestep {now:g} is none of the scheduler's.")
+            raise UnwatchableError(f"Not watched: timestep {now:g} is none of the scheduler's.")
         return levels.times.index(now)
 
     def _clean(self, output: Tensor, x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class Sampling:
         fixed = self._layout.back(trajectory.correct(decision, self._layout.images(x), clean))
         try:
             again = self._again(given.arguments["timestep"], x, fixed, output)
-        except Unrepeatable as reason:
+        except UnrepeatableError as reason:
             trajectory.leave_alone()
             self._notes.append(f"Not corrected: {reason}; {OTHER_WAY}.")
             return
@@ -215,6 +215,7 @@ class Sampling:
             if last is not None and self._trajectory.decision is None:
                 self._notes.append(f"Not watched: the run ended after {self._calls} steps, before step {last + 1}.")
             return self._trajectory.report(facts, tuple(self._notes))
-        size = (self._shape[0] * frames, *(self._shape[-2:] if len(self._shape) > 3 else (1, 1)))
+        height, width = self._shape[-2:] if len(self._shape) > 3 else (1, 1)
+        size = (self._shape[0] * frames, height, width)
         sigmas = tuple(level.sigma for level in self._levels.levels) if self._levels else ()
         return unwatched_report(size, sigmas, self._detection, self._correction, facts, tuple(self._notes))

@@ -86,7 +86,7 @@ class Run:
     def _step(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._sampling is None:
             return method(*args, **kwargs)
-        own = getattr(type(self._scheduler), "step").__get__(self._scheduler)  # its signature names the arguments
+        own = type(self._scheduler).step.__get__(self._scheduler)  # its signature names the arguments
         return self._sampling.step(method, _bound(own, args, kwargs), self._size)
 
     def _prepare_latents(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
