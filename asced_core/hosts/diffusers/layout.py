@@ -77,6 +77,8 @@ def find_layout(pipe: Any, x: Tensor, asked: Mapping[str, Any]) -> Layout:
     Raises:
         UnwatchableError: the state is not recognized as images.
     """
+    if hasattr(pipe, "vocoder"):
+        raise UnwatchableError("Not watched: this pipeline makes sound.")
     if x.ndim == 4:
         return Layout()
     if x.ndim == 5:

@@ -48,7 +48,7 @@ def read_levels(scheduler: Any, asked: Mapping[str, Any]) -> Levels:
     Raises:
         UnwatchableError: its states are not a mix of image and noise at one level a step, or it does not say which.
     """
-    name, config = type(scheduler).__name__, scheduler.config
+    name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
     if getattr(scheduler, "order", 1) != 1 or config.get("skip_prk_steps") is False:
         raise UnwatchableError(f"Not watched: {name} calls the model more than once a step.")
     if not inspect.signature(scheduler.step).parameters.keys() >= STEP_NEEDS:
@@ -64,7 +64,8 @@ def read_levels(scheduler: Any, asked: Mapping[str, Any]) -> Levels:
     if not flow and not hasattr(scheduler, "alphas_cumprod"):
         raise UnwatchableError(f"Not watched: {name} has no training noise schedule, which says where to look.")
     try:
-        levels = [_level(scheduler, place) for place in range(len(scheduler.timesteps))]
+        times = tuple(float(t) for t in scheduler.timesteps.tolist())
+        levels = [_level(scheduler, place) for place in range(len(times))]
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UnwatchableError(f"Not watched: {name} does not tell its noise levels ({error}).") from error
     training: DiscreteSchedule | FlowSchedule
@@ -73,7 +74,6 @@ def read_levels(scheduler: Any, asked: Mapping[str, Any]) -> Levels:
     else:
         bars = scheduler.alphas_cumprod.double().clamp(SMALLEST, 1 - SMALLEST)
         training = DiscreteSchedule.from_alphas_cumprod(bars.tolist())
-    times = tuple(float(t) for t in scheduler.timesteps.tolist())
     return Levels((*levels, NoiseLevel(1.0, 0.0)), times, prediction, training)
 
 
