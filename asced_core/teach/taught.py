@@ -18,7 +18,7 @@ from ..detect.certainty import Certainty
 from ..detect.learned import FaultNet, Learned
 from ..report.calibration import threshold_for
 from ..report.outcome import plural
-from ..report.report import RunFacts
+from ..report.run_facts import RunFacts
 from ..settings import DetectionSettings
 
 FORMAT = "asced taught detector 1"
