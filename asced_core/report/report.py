@@ -87,6 +87,7 @@ class RunFacts:
         image_size: height and width of the decoded images in pixels; 0 if unknown.
         frames: latent frames of each video of the batch; 1 for images.
         model: what identifies the checkpoint; empty if unknown.
+        cfg: guidance scale; 0 if unknown.
         several_prompts: True if the images of the batch have different prompts, so that run scores hardly compare.
     """
 
@@ -101,6 +102,7 @@ class RunFacts:
     frames: int = 1
     model: str = ""
     several_prompts: bool = False
+    cfg: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
