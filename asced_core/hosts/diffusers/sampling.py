@@ -230,10 +230,8 @@ class Sampling:
         if self._trajectory is not None and self._seen:
             last, notes = self._trajectory.schedule.window.decision, list(self._notes)
             if last is not None and self._trajectory.decision is None and not self._lost:
-                steps = self._trajectory.schedule.steps
-                notes.append(
-                    f"Not watched: the run ended at step {self._calls} of {steps}, before the decision at step {last + 1}."
-                )
+                ended = f"{self._calls} of {self._trajectory.schedule.steps}"
+                notes.append(f"Not watched: the run ended at step {ended}, before the decision at step {last + 1}.")
             return self._trajectory.report(facts, tuple(notes))
         height, width = self._shape[-2:] if len(self._shape) > 3 else (1, 1)
         size = (self._shape[0] * frames, height, width)
