@@ -22,8 +22,8 @@ INTERRUPTED = 130
 
 def main(words: list[str] | None = None) -> int:
     """Runs a batch; returns 0 if all images are there, 1 if some failed, 130 after Ctrl-C."""
-    if missing := [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]:
-        print(f'asced batch: It needs {" and ".join(missing)}: pip install "asced[batch]".', file=sys.stderr)
+    if missing := [name for module, name in PACKAGES.items() if not _is_installed(module)]:
+        print(f"asced batch: A batch needs more packages: `pip install {' '.join(missing)}`.", file=sys.stderr)
         return 1
     from .options import parsed
 
@@ -69,6 +69,11 @@ def _run(plan: Plan) -> int:
     if stopped:
         print(f"asced batch: {stopped} Run the same command again to make what is missing.", file=sys.stderr)
     return code or bool(failures)
+
+
+def _is_installed(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None  # else it is a mere folder of that name
 
 
 def _cores(plan: Plan) -> int | None:

@@ -11,7 +11,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from .farm import WorkerLostError, Task
+from .farm import Task, WorkerLostError
 from .graph import VIEW, Form, Graph
 from .jobs import Job
 from .pictures import Made, one_channel, with_report
@@ -85,7 +85,7 @@ class Server:
 
     def view(self, file: dict[str, str]) -> bytes:
         """The content of an output file, given as in the history."""
-        names = {key: file[key] for key in ("filename", "subfolder", "type") if key in file}
+        names = {key: value for key, value in file.items() if key in ("filename", "subfolder", "type")}
         return self._open(f"/view?{urllib.parse.urlencode(names)}")
 
     def ask(self, path: str, body: Any = None) -> Any:

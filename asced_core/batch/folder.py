@@ -96,14 +96,13 @@ class Folder:
         )
 
     def _row(self, job: Job, failed: Failed | None) -> dict[str, Any]:
-        row = {"name": job.name, "prompt": job.prompt, "seed": job.seed, "negative": job.negative, "images": []}
+        row = {"name": job.name, "prompt": job.prompt, "seed": job.seed, "negative": job.negative}
         if failed is not None:
-            return {**row, "error": failed.reason}
-        number = 1
-        while (file := self._file(job, number, "png")).is_file():
-            row["images"].append(_image(file, self._file(job, number, "json")))  # type: ignore[union-attr]
-            number += 1
-        return row
+            return {**row, "images": [], "error": failed.reason}
+        images: list[dict[str, Any]] = []
+        while (file := self._file(job, len(images) + 1, "png")).is_file():
+            images.append(_image(file, self._file(job, len(images) + 1, "json")))
+        return {**row, "images": images}
 
     def _file(self, job: Job, number: int, kind: str) -> Path:
         return self.path / f"{job.name}{'' if number == 1 else f'.{number}'}.{kind}"

@@ -76,7 +76,7 @@ def read_graph(file: Path) -> Graph:
     nodes = graph.values() if isinstance(graph, dict) else ()
     if not nodes or not all(isinstance(node, dict) and "class_type" in node and "inputs" in node for node in nodes):
         raise ValueError(f"{file} is no workflow in API format: in ComfyUI, choose Workflow > Export (API).")
-    return graph  # type: ignore[no-any-return]
+    return graph
 
 
 def find_places(
