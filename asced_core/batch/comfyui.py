@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .farm import Task, WorkerLostError
-from .graph import VIEW, Form, Graph
+from .graph import VIEW, Form, Graph, to_run_again
 from .jobs import Job
 from .pictures import Made, one_channel, with_report
 
@@ -94,7 +94,7 @@ class Server:
 
     def _queue(self, graph: Graph) -> str:
         try:
-            return str(self.ask("/prompt", {"prompt": graph})["prompt_id"])
+            return str(self.ask("/prompt", {"prompt": to_run_again(graph)})["prompt_id"])
         except urllib.error.HTTPError as error:
             raise RuntimeError(_refusal(error)) from error
 

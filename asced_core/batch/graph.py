@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ ASIDE = ("model", "clip", "vae", "image", "latent_image", "control_net")  # thes
 SAVERS = ("ASCED_SaveReport", "SaveImage", "PreviewImage")  # whose images are taken: the first kind that is there
 VIEW = "ASCED_MaskPreview"
 OWN_VIEW = "asced_batch_masks"
+UNUSED = "asced_batch_run"
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +63,19 @@ class Form:
             for place in places if value is not None else ():
                 graph[place.node]["inputs"][place.input] = value
         return graph
+
+
+def to_run_again(graph: Graph) -> Graph:
+    """The graph with another unused input at each node that ends it.
+
+    ComfyUI does not run a node again whose inputs are the same, and then its images are missing in the history: a job
+    that another worker has queued before would give nothing.
+    """
+    used = {value[0] for one in graph.values() for value in one["inputs"].values() if _is_link(value)}
+    run = uuid.uuid4().hex
+    return {
+        node: one if node in used else {**one, "inputs": {**one["inputs"], UNUSED: run}} for node, one in graph.items()
+    }
 
 
 def read_graph(file: Path) -> Graph:
@@ -157,11 +172,10 @@ def _upstream(inputs: dict[str, Any], role: str) -> list[str]:
 
 
 def _texts(graph: Graph, node: str, role: str) -> list[Place]:
-    return [
-        place
-        for place in _values(graph, node, (*TEXTS, role))
-        if isinstance(graph[place.node]["inputs"][place.input], str)
-    ]
+    """The texts that a node encodes; some loaders take the prompt itself as ``positive``."""
+    own = [Place(node, role)] if isinstance(graph[node]["inputs"].get(role), str) else []
+    found = [*_values(graph, node, TEXTS), *own]
+    return [place for place in found if isinstance(graph[place.node]["inputs"][place.input], str)]
 
 
 def _values(graph: Graph, node: str, names: Sequence[str]) -> Iterator[Place]:

@@ -1,4 +1,4 @@
-"""asced_core.batch in front of a real ComfyUI server: what a job gets back, and what it says when something is wrong."""
+"""asced_core.batch in front of a real ComfyUI server: what a job gets back, and what it says when that fails."""
 
 from __future__ import annotations
 
@@ -99,12 +99,22 @@ def test_a_graph_without_save_report_still_gives_reports_and_one_without_report_
     assert np.array_equal(_pixels(made.picture), _pixels(bare.picture))
 
 
+def test_a_job_that_was_queued_before_gives_its_image_again(server, batch):
+    """As after a killed worker; ComfyUI has cached all of it, and then tells no outputs."""
+    first, second = (_make(batch, server, _graph(), batch.Job("3", 8))[0] for _ in range(2))
+    assert first.mask == second.mask
+    assert np.array_equal(_pixels(first.picture), _pixels(second.picture))
+
+
 def test_a_refused_and_a_failing_job_say_why_and_the_next_one_runs(server, batch):
-    with pytest.raises(RuntimeError, match="The server refused the graph: .*elbow"):
+    with pytest.raises(RuntimeError, match=r"Node model \(ASCED_DemoModel\) failed: .*elbow"):
         _make(batch, server, _graph(), batch.Job("elbow", 5))
     graph = _graph()
-    graph["detection"]["inputs"].update(start_percent=0.6, end_percent=0.4)
-    with pytest.raises(RuntimeError, match=r"Node detection \(ASCED_Detection\) failed: start_percent"):
+    graph["detection"]["inputs"]["mode"] = "best"
+    with pytest.raises(RuntimeError, match=r"mode must be one of|The server refused the graph: .*mode: 'best' not in"):
+        _make(batch, server, graph, batch.Job("7", 5))
+    graph["sampler"]["inputs"]["steps"] = "many"
+    with pytest.raises(RuntimeError, match=r"The server refused the graph: .*node sampler \(ASCED_KSampler\): .*steps"):
         _make(batch, server, graph, batch.Job("7", 5))
     assert _make(batch, server, _graph(), batch.Job("7", 6))
 
