@@ -27,13 +27,15 @@ from environment import (
     prepare,
     prepare_bench,
     with_oldest_packages,
+    with_other_hosts,
 )  # fmt: skip
 from matrix import write_tables
 from server import link_folder
 from suites import Suite, end, run_alone, run_side_by_side
 
 OLDER = "older"  # host tests on the older version of ComfyUI
-SUITES = ("host", "core", "web", OLDER)
+HOSTS = "hosts"  # applications besides ComfyUI
+SUITES = ("host", "core", "web", HOSTS, OLDER)
 COVERAGE = ("--cov=asced_core", "--cov-report=term")
 # The benchmarks' parts run on packages of their own, which are built for a newer numpy; no user has the two together.
 NO_BENCH = ("--ignore=tests/core/test_bench.py", "--ignore=tests/core/test_picking.py")
@@ -47,7 +49,7 @@ ON_OLDER = (  # of tests/host: what depends on ComfyUI's own code; foreign code 
 )  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
-    "registry_images", "mutants",
+    "registry_images", "mutants", "diffusers_matrix",
 )  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
@@ -118,6 +120,8 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     if OLDER in chosen or not (chosen or env.own_comfyui):
         older = prepare(True, OLDER_VERSION)
         suites.insert(2, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+    if VENV in env.python.parents and (not chosen or HOSTS in chosen):
+        suites.append(Suite(HOSTS, with_other_hosts(env), [tests / "hosts"], core=True))
     if chosen and "core" not in chosen:
         pass
     elif VENV in env.python.parents:
@@ -125,7 +129,7 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
         suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
         print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
     else:
-        print("Left out: core on the oldest packages, which are listed for the Pythons of .venv.")
+        print("Left out: core on the oldest packages, and diffusers; these are set up for the Pythons of .venv.")
     totals, words = [0, 0, 0], []
     for suite, result in zip(suites, run_side_by_side(suites, extra), strict=True):
         failed |= result.code not in (0, 5) or (result.code == 5 and not extra)
@@ -164,7 +168,7 @@ def matrix(extra: list[str]) -> int:
         if env.own_comfyui:  # COMFYUI_PATH is one version, whatever is asked for
             break
     write_tables(sorted(rows.glob("*.json")), ROOT / "docs")
-    return 0
+    return _call(with_other_hosts(env), ROOT / "tools" / "diffusers_matrix.py") if VENV in env.python.parents else 0
 
 
 def main() -> int:
@@ -227,7 +231,7 @@ def clean() -> int:
     made = [
         VENV,
         *HOST.glob("comfyui-*"),
-        *(HOST / name for name in ("mutants", "mutants-tree", "mypy", "oldest", "results")),
+        *(HOST / name for name in ("hosts", "mutants", "mutants-tree", "mypy", "oldest", "results")),
     ]
     for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
         shutil.rmtree(folder, ignore_errors=True)

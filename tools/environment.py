@@ -22,6 +22,7 @@ VENV = ROOT / ".venv"
 STUBS = Path(__file__).resolve().parent / "stubs"
 BENCH_REQUIREMENTS = ROOT / "tools/requirements-bench.txt"
 OLDEST_REQUIREMENTS = ROOT / "tools/requirements-oldest.txt"
+HOSTS_REQUIREMENTS = ROOT / "tools/requirements-hosts.txt"
 MUTANTS_REQUIREMENTS = ROOT / "tools/requirements-mutants.txt"
 REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt", ROOT / "tools/requirements-dev.txt"]
 
@@ -143,6 +144,11 @@ def prepare_bench(python: Path) -> None:
 def with_oldest_packages(env: Environment) -> Environment:
     """The same on the oldest packages that pyproject.toml allows; torch stays."""
     return replace(env, packages=packages_folder(env.python, "oldest", OLDEST_REQUIREMENTS, "--no-deps"))
+
+
+def with_other_hosts(env: Environment) -> Environment:
+    """The same with diffusers, which needs newer packages than ComfyUI; torch stays."""
+    return replace(env, packages=packages_folder(env.python, "hosts", HOSTS_REQUIREMENTS))
 
 
 def packages_folder(python: Path, name: str, requirements: Path, *options: str) -> Path:

@@ -21,6 +21,16 @@ HEAD = (
     "that there are none.\n"
     "- **extra calls**: model evaluations that the correction cost.\n"
 )
+DIFFUSERS = (
+    "## diffusers\n\n"
+    "Written by `tools/diffusers_matrix.py`, on diffusers {version}. Each row samples a batch of three with random "
+    "weights: without ASCED, with a detector that finds nothing, and with an artifact planted in one image, corrected "
+    "with either setting of `x0_source` ([background](diffusers.md)).\n\n"
+    "- **clean = stock**: if nothing is found, the latents are bit-for-bit identical to those of the pipeline alone, "
+    "with as many calls of the model and the same state of the global random generator.\n"
+    "- **others**: the other two images of the batch are bit-for-bit identical in all runs.\n"
+    "- **added calls**: model evaluations that the correction cost, with `current` / `previous`.\n"
+)
 TITLES = {
     "samplers": "Samplers",
     "schedulers": "Schedulers",
@@ -47,7 +57,22 @@ def write_tables(files: list[Path], docs: Path) -> None:
     parts = [HEAD, *_versions(measured)]
     for table, title in TITLES.items():
         parts += [f"## {title}\n", *_rows(table, measured)]
+    if (docs / "diffusers.json").is_file():
+        parts += _diffusers(json.loads((docs / "diffusers.json").read_text(encoding="utf-8")))
     (docs / "compatibility.md").write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def _diffusers(measured: dict[str, Any]) -> list[str]:
+    """The tables of diffusers, see diffusers_matrix.py."""
+    out = [DIFFUSERS.format(version=measured["version"])]
+    for table, title in (("pipelines", "Pipelines"), ("schedulers", "Schedulers, on PixArt-α")):
+        out += [f"### {title}\n", "| | status | clean = stock | others | added calls | |", "|---|---|---|---|---|---|"]
+        for name, row in measured[table].items():
+            same, others = ("yes" if row[key] else "no" for key in ("identical", "others"))
+            calls = " / ".join(str(n) for n in row["extra"])
+            out.append(f"| {name} | {row['status']} | {same} | {others} | {calls} | {row['note']} |")
+        out.append("")
+    return out
 
 
 def _versions(measured: dict[str, Any]) -> list[str]:

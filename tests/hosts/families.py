@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,14 @@ class Family:
         call: arguments of a call with images of 128 px, latents as result.
         sign: -1 if the pipeline turns its model's output around.
         twice: the pipeline uses only the first half of its model's output.
+        modular: it is a modular pipeline, which names its result when it is called.
     """
 
     make: Callable[..., Any]
     call: Callable[[], dict[str, Any]] = dict
     sign: int = 1
     twice: bool = False
+    modular: bool = False
 
 
 def noise(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -265,6 +268,32 @@ def chroma(scheduler: Any = None) -> Any:
     ))  # fmt: skip
 
 
+def modular(blocks: str, **components: Any) -> Any:
+    """A modular pipeline of the blocks that denoise."""
+    module, name = blocks.rsplit(".", 1)
+    pipe = getattr(importlib.import_module(f"diffusers.modular_pipelines.{module}"), name)().init_pipeline()
+    pipe.update_components(**components)
+    return ready(pipe)
+
+
+def modular_sdxl(scheduler: Any = None) -> Any:
+    parts = sdxl(scheduler)
+    blocks = "stable_diffusion_xl.modular_blocks_stable_diffusion_xl.StableDiffusionXLCoreDenoiseStep"
+    return modular(blocks, unet=parts.unet, scheduler=parts.scheduler)
+
+
+def modular_flux(scheduler: Any = None) -> Any:
+    parts = flux(scheduler)
+    return modular(
+        "flux.modular_blocks_flux.FluxCoreDenoiseStep", transformer=parts.transformer, scheduler=parts.scheduler
+    )
+
+
+def for_blocks(given: dict[str, Any]) -> dict[str, Any]:
+    """Without what a guider knows in a modular pipeline."""
+    return {key: value for key, value in given.items() if key != "guidance_scale"}
+
+
 def start_image() -> dict[str, Any]:
     return {"image": noise(BATCH, 3, 128, 128, seed=6).clamp(-1, 1) / 2 + 0.5}
 
@@ -322,8 +351,11 @@ FAMILIES: dict[str, Family] = {
     "Chroma": Family(chroma, masked),
     "Qwen-Image": Family(qwen, qwen_prompts),
     "Wan (video)": Family(wan, lambda: prompts(**VIDEO)),
-    "LTX-Video": Family(ltx, lambda: masked(**{**VIDEO, "height": 512, "width": 512, "num_frames": 17})),
+    "LTX-Video": Family(ltx, lambda: masked(**{"num_frames": 17, "height": 256, "width": 256})),
     "CogVideoX": Family(cogvideo, lambda: prompts(**VIDEO)),
+    "CogVideoX, dynamic guidance": Family(cogvideo, lambda: prompts(use_dynamic_cfg=True, **VIDEO)),
+    "Stable Diffusion XL, modular": Family(modular_sdxl, lambda: for_blocks(pooled()), modular=True),
+    "Flux, modular": Family(modular_flux, distilled, modular=True),
 }
 
 SCHEDULERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

@@ -65,6 +65,7 @@ class Denoises:
             self._timesteps = scheduler.timesteps
             try:
                 fresh = copy.deepcopy(scheduler)
+                vars(fresh).pop("step", None)
                 fresh._step_index = None  # the run has begun: it would say the level of this step for all
                 self._read = read_levels(fresh, {})
             except NotWatched:

@@ -18,23 +18,31 @@ FINDS = DetectionSettings(mode="robust", mad_scale=2)
 
 def sampled(pipe: Any, family: Family, **more: Any) -> torch.Tensor:
     """The latents of a call, as the pipeline returns them."""
-    arguments = {"num_inference_steps": STEPS, "output_type": "latent", "return_dict": False, **family.call(), **more}
+    own = {"output": "latents"} if family.modular else {"output_type": "latent", "return_dict": False}
+    given = {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(5), **own, **family.call(), **more}
     with torch.inference_mode():
-        return pipe(**arguments, generator=torch.Generator().manual_seed(5))[0]
+        result = pipe(**given)
+    return result if family.modular else result[0]
+
+
+def side(family: Family) -> tuple[int, int]:
+    """Height and width of the images of a call."""
+    given = family.call()
+    return given.get("height", 128), given.get("width", 128)
 
 
 def measured(family: Family, scheduler: Any = None, **more: Any) -> dict[str, Any]:
     """What the table says of a pipeline."""
     pipe = family.make(scheduler)
-    size = {**family.call(), **more}
-    size = {"height": size.get("height", 128), "width": size.get("width", 128), "num_frames": size.get("num_frames")}
+    height, width = side(family)
+    size = {"height": height, "width": width, "num_frames": family.call().get("num_frames")}
 
     def run(artifact: int | None, detection: DetectionSettings | None, correction: CorrectionSettings | None = None) -> Any:
         with Denoises(pipe, size, artifact, family.sign, family.twice) as network:
             torch.manual_seed(9)
             if detection is None:
                 return sampled(pipe, family, **more), network.calls, None, torch.get_rng_state()
-            with watching(pipe, detection, correction, seed=5) as watch:
+            with watching(pipe, detection, correction, seed=5, size=side(family) if family.modular else None) as watch:
                 out = sampled(pipe, family, **more)
             return out, network.calls, watch.report(), torch.get_rng_state()
 
@@ -44,6 +52,7 @@ def measured(family: Family, scheduler: Any = None, **more: Any) -> dict[str, An
         "identical": torch.equal(stock, same) and calls == same_calls and torch.equal(state, same_state),
         "watched": quiet.decision is not None,
         "note": " ".join(quiet.notes),
+        "steps": quiet.run.model_calls,
     }
     planted, calls, _, state = run(1, None)
     row["calls"] = calls
@@ -55,7 +64,7 @@ def measured(family: Family, scheduler: Any = None, **more: Any) -> dict[str, An
             "corrected": [image.corrected for image in report.images],
             "others": torch.equal(out[others], planted[others]),
             "changed": not torch.equal(out[1], planted[1]),
-            "finite": bool(out.isfinite().all()),
+            "apart": float((out[1].float() - planted[1].float()).abs().max()),
             "extra": now - calls,
             "reported": report.run.extra_model_calls,
             "generator": torch.equal(state, after),

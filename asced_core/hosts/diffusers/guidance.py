@@ -94,8 +94,9 @@ def _candidates(parts: list[Tensor], guided: Tensor, pipe: Any) -> Iterator[Guid
         if len(parts) == 1:
             yield plain
             continue
-        for finish in (_as_it_is, _same_norm, *map(_rescale, _shares(pipe))):
-            for scale in _scales(plain.part(parts[order[0]]), plain.part(parts[order[1]]), guided):
+        for finish in (_as_it_is, _same_norm, *map(_rescale, _held(pipe, "guidance_rescale"))):
+            suggested = _scales(plain.part(parts[order[0]]), plain.part(parts[order[1]]), guided)
+            for scale in dict.fromkeys((*_held(pipe, "guidance_scale"), *suggested)):
                 yield Guidance(guided.shape[1], guided.dtype, widen, sign, order, False, scale, finish)
                 yield Guidance(guided.shape[1], guided.dtype, widen, sign, order, True, scale - 1, finish)
 
@@ -115,7 +116,7 @@ def _scales(u: Tensor, c: Tensor, guided: Tensor) -> list[float]:
     return list(dict.fromkeys(round(scale, n) for n in DECIMALS)) if math.isfinite(scale) else []
 
 
-def _shares(pipe: Any) -> list[float]:
-    """The shares of guidance rescale that a pipeline or its guider holds."""
-    held = [getattr(owner, "guidance_rescale", 0.0) for owner in (pipe, getattr(pipe, "guider", None))]
-    return [share for share in held if isinstance(share, int | float) and share > 0]
+def _held(pipe: Any, name: str) -> list[float]:
+    """What a pipeline and its guider hold as guidance scale, or as the share of guidance rescale."""
+    held = [getattr(owner, name, None) for owner in (pipe, getattr(pipe, "guider", None))]
+    return [value for value in held if isinstance(value, int | float) and value > 0]

@@ -89,7 +89,10 @@ def find_layout(pipe: Any, x: Tensor, asked: Mapping[str, Any]) -> Layout:
             if rest == 0 and frames > 0 and (frames == 1 or asked.get("num_frames")):
                 patch = side // cell(pipe)
                 return Tokens(frames, rows, columns, patch if x.shape[2] % patch**2 == 0 else 1)
-    raise NotWatched(f"Not watched: latents of shape {tuple(x.shape)} are not recognized as images of a known size.")
+    raise NotWatched(
+        f"Not watched: latents of shape {tuple(x.shape)} are not recognized as images; if they are packed, pass "
+        "size=(height, width) to watching."
+    )
 
 
 def _video_layout(pipe: Any, x: Tensor) -> Layout:

@@ -211,6 +211,9 @@ class Sampling:
             frames=frames,
         )
         if self._trajectory is not None:
+            last = self._trajectory.schedule.window.decision
+            if last is not None and self._trajectory.decision is None:
+                self._notes.append(f"Not watched: the run ended after {self._calls} steps, before step {last + 1}.")
             return self._trajectory.report(facts, tuple(self._notes))
         size = (self._shape[0] * frames, *(self._shape[-2:] if len(self._shape) > 3 else (1, 1)))
         sigmas = tuple(level.sigma for level in self._levels.levels) if self._levels else ()

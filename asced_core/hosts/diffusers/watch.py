@@ -24,13 +24,19 @@ class Run:
     """
 
     def __init__(
-        self, pipe: Any, detection: DetectionSettings, correction: CorrectionSettings, seed: int, items: list[int] | None
+        self,
+        pipe: Any,
+        detection: DetectionSettings,
+        correction: CorrectionSettings,
+        seed: int,
+        items: list[int] | None,
+        size: tuple[int, int] | None,
     ) -> None:
         self.reports: list[Report] = []
         self._pipe, self._scheduler = pipe, pipe.scheduler
         self._detection, self._correction, self._seed, self._items = detection, correction, seed, items
         self._sampling: Sampling | None = None
-        self._size: dict[str, Any] = {}
+        self._size: dict[str, Any] = {} if size is None else {"height": size[0], "width": size[1]}
         self._doors: list[Door] = []
 
     def report(self) -> Report:
@@ -70,25 +76,32 @@ class Run:
     def _set_timesteps(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._finish()
         result = method(*args, **kwargs)
-        asked = inspect.signature(method).bind(*args, **kwargs).arguments
-        self._sampling = Sampling(
-            self._pipe, copy.deepcopy(self._scheduler), asked, self._detection, self._correction, self._seed, self._items
-        )
+        fresh = copy.deepcopy(self._scheduler)
+        for name in ("step", "set_timesteps"):
+            vars(fresh).pop(name, None)  # another tool's patch may lead to the scheduler that was copied
+        asked = _bound(fresh.set_timesteps, args, kwargs).arguments
+        self._sampling = Sampling(self._pipe, fresh, asked, self._detection, self._correction, self._seed, self._items)
         return result
 
     def _step(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._sampling is None:
             return method(*args, **kwargs)
-        return self._sampling.step(method, inspect.signature(method).bind(*args, **kwargs), self._size)
+        own = getattr(type(self._scheduler), "step").__get__(self._scheduler)  # its signature names the arguments
+        return self._sampling.step(method, _bound(own, args, kwargs), self._size)
 
     def _prepare_latents(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = inspect.signature(method).bind(*args, **kwargs).arguments
-        self._size = {name: given[name] for name in SIZES if given.get(name) is not None}
+        given = _bound(method, args, kwargs).arguments
+        self._size |= {name: given[name] for name in SIZES if given.get(name) is not None}
         return method(*args, **kwargs)
 
     def _replaced(self) -> Report:
         note = "Not watched: the pipeline's scheduler was replaced inside the block; set it before."
         return unwatched_report((0, 1, 1), (), self._detection, self._correction, RunFacts(seed=self._seed), (note,))
+
+
+def _bound(method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    """The arguments of a call by name."""
+    return inspect.signature(method).bind(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -98,6 +111,7 @@ def watching(
     correction: CorrectionSettings | None = None,
     seed: int = 0,
     items: list[int] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Iterator[Run]:
     """Watches a pipeline of diffusers, and corrects what it samples, for a block::
 
@@ -114,13 +128,15 @@ def watching(
         correction: how they are corrected, by ``ttc`` or ``replace``; None uses the default settings.
         seed: of the corrections' noise.
         items: a number for each image, which together with the seed decides its noise; None means 0, 1, …
+        size: height and width of the images in pixels, where latents are packed and the pipeline has no
+            ``prepare_latents`` that says it (modular pipelines of Flux and Qwen-Image).
 
     Raises:
         ValueError: this is no such pipeline, it is already watched, or the settings need what is not available here.
     """
     detection, correction = detection or DetectionSettings(), correction or CorrectionSettings()
     _check(pipe, detection, correction)
-    run = Run(pipe, detection, correction, seed, items)
+    run = Run(pipe, detection, correction, seed, items, size)
     run.open()
     try:
         yield run
