@@ -19,7 +19,9 @@ pytest.importorskip("diffusers", reason="diffusers is not installed")
 import torch
 from PIL import Image
 
+from asced_core import CorrectionSettings, DetectionSettings
 from asced_core.batch import farm
+from asced_core.batch.pipeline import PipelineSetup
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"num_inference_steps": 20, "height": 128, "width": 128, "guidance_scale": 1.0}
@@ -76,7 +78,7 @@ def test_a_killed_worker_loses_nothing_and_a_failing_prompt_stops_nothing(runs):
     assert printed.splitlines()[-1].startswith("6 images, 2 marked, 2 corrected, 2 failed; see ")
     assert "failed: 0-broken, 1-broken: This prompt breaks the pipeline.\n" in said
     pictures = {file.stem for file in (folder / "out").glob("*.png") if not file.stem.endswith(".mask")}
-    names = ("a-hand", "a-stump-in-mid-run-3bfb27", "killed-once")
+    names = ("a-hand", "a-stump-in-mid-run-a64333", "killed-once")
     assert pictures == {f"{seed}-{name}" for seed in (0, 1) for name in names}
     assert "encode_prompt" in (folder / "out" / "failed.log").read_text()
 
@@ -158,16 +160,14 @@ def test_work_that_always_kills_its_worker_is_given_up_and_the_rest_is_done(clus
     assert found == {n: farm.Done(n) for n in (1, 2, 3)}
 
 
-def test_a_pipeline_that_cannot_be_loaded_ends_the_batch_with_one_sentence(cluster):
-    from asced_core import CorrectionSettings, DetectionSettings
-    from asced_core.batch.pipeline import PipelineSetup
-
-    for source, reason in (
-        ("no_such_module:pipeline", "There is no module no_such_module here"),
-        ("batch_pipeline_:pipeline", "There is no module batch_pipeline_ here"),
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("no_such_module:pipeline", "There is no module no_such_module here: install it, or start in its folder"),
         ("json:pipeline", "The module json has no pipeline"),
-        ("json:dumps", "TypeError"),
-    ):
-        setup = PipelineSetup(source, DetectionSettings(), CorrectionSettings())
-        with pytest.raises(farm.WorkerLostError, match=reason):
-            dict(farm.spread({0: (None,)}, [setup]))
+        ("builtins:dict", "watching needs a pipeline of diffusers with a scheduler, got dict"),
+    ],
+)
+def test_what_is_no_pipeline_is_refused_with_one_sentence(source, reason):
+    with pytest.raises(ValueError, match=reason):
+        PipelineSetup(source, DetectionSettings(), CorrectionSettings())()
