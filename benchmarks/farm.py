@@ -95,7 +95,7 @@ def _farm(
         ray_cluster(address, ROOT, {"working_dir": str(ROOT), "excludes": EXCLUDED}, variables),
         tqdm(total=len(files), initial=done_before, desc=test_set, unit="file") as bar,
     ):
-        for start, outcome in spread(work, [partial(_same, task)] * resources("CPU")):
+        for start, outcome in spread(work, [partial(_same, task)] * min(resources("CPU"), len(work))):
             if isinstance(outcome, Failed):
                 raise RuntimeError(outcome.trace or outcome.reason)
             for name, data in outcome.value.items():

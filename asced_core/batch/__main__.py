@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def _run(plan: Plan) -> int:
                 ray_cluster(plan.address, PACKAGE.parent, {"py_modules": [str(PACKAGE)]}, cores=_cores(plan)),
                 tqdm(total=len(plan.jobs), initial=len(plan.jobs) - len(work), unit="job") as bar,
             ):
-                for job, outcome in spread(work, *_crew(plan, len(work))):
+                for job, outcome in spread(work, *_crew(plan, len(work)), on_lost=partial(bar.write, file=sys.stderr)):
                     if isinstance(outcome, Failed):
                         failures[job] = outcome
                     else:

@@ -185,7 +185,7 @@ def _checked(entry: dict[str, Any]) -> dict[str, Any]:
     for kind, data in status.get("messages", ()):
         if kind == "execution_error":
             text = " ".join(str(data.get("exception_message", "")).split())
-            raise RuntimeError(f"Node {data.get('node_id')} ({data.get('node_type')}) failed: {text}")
+            raise RuntimeError(f"Node {data.get('node_id')} ({data.get('node_type')}) failed: {text.rstrip('.')}.")
     raise RuntimeError("The job was interrupted on the server.")
 
 

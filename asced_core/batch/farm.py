@@ -102,7 +102,11 @@ def resources(kind: str) -> int:
 
 
 def spread(
-    work: Mapping[Key, tuple[Any, ...]], setups: Sequence[Setup], cpus: int = 1, gpus: float = 0
+    work: Mapping[Key, tuple[Any, ...]],
+    setups: Sequence[Setup],
+    cpus: int = 1,
+    gpus: float = 0,
+    on_lost: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Key, Done | Failed]]:
     """Does pieces of work inside ``ray_cluster``, and yields their outcomes as they come.
 
@@ -110,17 +114,20 @@ def spread(
         work: the arguments of the task, by a key.
         setups: one for each worker, called once in its process; returns the task.
         cpus, gpus: that a worker occupies.
+        on_lost: called with the reason when a worker is gone for good and others are left.
 
     Raises:
         WorkerLostError: no worker is left; the text is the last one's reason.
     """
-    crew = _Crew(setups[: len(work)], cpus, gpus)
+    crew = _Crew(setups, cpus, gpus)
     queue, losses = deque(work), Counter[Key]()
     while queue or crew.at_work:
         while queue and crew.idle:
             key = queue.popleft()
             crew.give(key, work[key])
         key, outcome = crew.wait()
+        if crew.lost and crew.at_hand:
+            on_lost(crew.lost.pop())
         if key is None:
             continue
         if isinstance(outcome, Lost):
@@ -166,10 +173,15 @@ class _Crew:
         self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Worker)
         self._killed = Counter[int]()  # times in a row that a worker did not get ready
         self._calls: dict[Any, tuple[int, Any, Any]] = {}  # place of the worker, its handle, key or None
-        self._reason = ""
+        self.lost: list[str] = []  # why workers are gone for good
         self.idle: list[tuple[int, Any]] = []
         for place in range(len(setups)):
             self._hire(place)
+
+    @property
+    def at_hand(self) -> bool:
+        """True if a worker is left."""
+        return bool(self._calls or self.idle)
 
     @property
     def at_work(self) -> bool:
@@ -188,7 +200,7 @@ class _Crew:
             WorkerLostError: there is nobody to wait for.
         """
         if not self._calls:
-            raise WorkerLostError(self._reason)
+            raise WorkerLostError(self.lost[-1])
         call = self._ray.wait(list(self._calls))[0][0]
         place, worker, key = self._calls.pop(call)
         try:
@@ -199,7 +211,7 @@ class _Crew:
             self._replace(place, in_work=key is not None)
             return key, Lost("its process was killed.")
         if isinstance(outcome, Lost):
-            self._reason = outcome.reason
+            self.lost.append(outcome.reason)
         else:
             self._killed[place] = 0
             self.idle.append((place, worker))
@@ -214,7 +226,7 @@ class _Crew:
         if self._killed[place] <= RETRIES:
             self._hire(place)
         else:
-            self._reason = "The worker processes are killed while they get ready; is there enough memory?"
+            self.lost.append("The worker processes are killed while they get ready; is there enough memory?")
 
 
 def sentence(error: BaseException) -> str:

@@ -143,8 +143,10 @@ def test_a_worker_that_is_gone_leaves_its_work_to_the_others(cluster):
 
         return task
 
-    found = dict(farm.spread({n: (n,) for n in range(8)}, [leaving, staying]))
+    said = []
+    found = dict(farm.spread({n: (n,) for n in range(8)}, [leaving, staying], on_lost=said.append))
     assert found == {n: farm.Done(n) for n in range(8)}
+    assert said == ["This server is gone."]
     with pytest.raises(farm.WorkerLostError, match="This server is gone"):
         dict(farm.spread({n: (n,) for n in range(3)}, [leaving]))
 
