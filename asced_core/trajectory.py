@@ -33,7 +33,8 @@ from .detect.watcher import Watcher
 from .maps import BoolMap, as_images, finite_images
 from .noise import DiscreteSchedule, FlowSchedule, NoiseLevel, Predict
 from .report.ranking import ranked
-from .report.report import ImageReport, Report, RunFacts, unwatched_report
+from .report.report import ImageReport, Report, unwatched_report
+from .report.run_facts import RunFacts
 from .report.run_trace import Trace
 from .settings import LEARNED, CorrectionSettings, DetectionSettings, to_dict
 from .window import Schedule

@@ -1,7 +1,7 @@
 """Teaches the detectors of the tables: ``python -m benchmarks.teach final``, in about 10 minutes on one core.
 
 From runs with seeds that no table reports, or with ``--pictures signdigits_64.npz`` from photographs of hands. Writes
-benchmarks/weights/taught-TEST_SET.safetensors, or into demo/asced what ships with the demo models.
+benchmarks/weights/taught-TEST_SET.safetensors.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from asced_core.report.calibration import Calibration
 from asced_core.teach import Course, Material, Taught, TaughtFacts, Training, certified, grow_faults, show_pictures
-from benchmarks.hands import DEMO, ROOT, TEST_SETS, HandSampler, encode
+from benchmarks.hands import ROOT, TEST_SETS, HandSampler, encode
 from benchmarks.methods import DETECTION, one_thread
-from benchmarks.teach_files import SHIPPED, taught_file
+from benchmarks.teach_files import taught_file
 from demo.hand_unet import CLASSES
 
 FIRST = 2_000_000  # first seed
@@ -60,13 +59,6 @@ def from_pictures(sampler: HandSampler, file: Path, count: int) -> Iterator[Mate
         yield show_pictures(predict, clean[start : start + BATCH], schedule.levels, schedule.window, rng)
 
 
-def identity(test_set: str) -> str:
-    """What identifies the model in ComfyUI; empty if it never runs there."""
-    if test_set not in SHIPPED:
-        return ""
-    return Calibration.load(DEMO / "asced" / f"{SHIPPED[test_set]}.calibration.safetensors").origin.model
-
-
 def taught(material: Material, course: Course, facts: TaughtFacts) -> Taught:
     """A detector that was taught with a material."""
     training = Training(material, course, torch.device("cpu"))
@@ -90,9 +82,7 @@ def main() -> None:
     version = re.findall('^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
     count, shown = len(material.runs), bool(args.pictures)
     numbers = (0, count) if shown else (count, 0)
-    facts = TaughtFacts(
-        identity(args.test_set), runs=numbers[0], pictures=numbers[1], date=f"{datetime.date.today()}", version=version
-    )
+    facts = TaughtFacts(runs=numbers[0], pictures=numbers[1], date=f"{datetime.date.today()}", version=version, cfg=1.0)
     file = args.out or taught_file(args.test_set, bool(args.pictures))
     result = taught(material, Course(steps=args.steps), facts)
     result.save(file)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.hands import DEMO, WEIGHTS
-
-SHIPPED = {"final": "ASCED demo hands", "latent": "ASCED demo hands, latent"}
-ENDING = ".taught.safetensors"
+from benchmarks.hands import WEIGHTS
 
 
 def taught_file(test_set: str, pictures: bool = False) -> Path:
-    """Where the detector of a test set lies."""
-    if not pictures and test_set in SHIPPED:
-        return DEMO / "asced" / f"{SHIPPED[test_set]}{ENDING}"
+    """Where the detector of a test set lies; those of the demo are others, taught with its guidance."""
     return WEIGHTS / f"taught-{test_set}{'-pictures' * pictures}.safetensors"

@@ -192,6 +192,7 @@ class ASCED_Teach(io.ComfyNode):
                 date=datetime.date.today().isoformat(),
                 version=version(),
                 lesson=notebook.digest,
+                cfg=cfg,
             )
             taught = teach(lesson, homework, notebook, facts, cls.hidden.unique_id)
             taught.save(file)

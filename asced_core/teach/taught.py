@@ -18,11 +18,12 @@ from ..detect.certainty import Certainty
 from ..detect.learned import FaultNet, Learned
 from ..report.calibration import threshold_for
 from ..report.outcome import plural
-from ..report.report import RunFacts
+from ..report.run_facts import RunFacts
 from ..settings import DetectionSettings
 
 FORMAT = "asced taught detector 1"
 FACTS, CERTAINTY, MARKS, NETWORK = "facts", "certainty", "first_marks", "network."  # keys in the file
+NEAR = 1.5  # the same for the guidance scale; twice as much doubled the share of marked images of the hand models
 SIMILAR = 1.6  # how many times larger or smaller than the taught images others may be without a note
 
 
@@ -41,6 +42,7 @@ class TaughtFacts:
         date: of the teaching, YYYY-MM-DD.
         version: of this package.
         lesson: digest of everything that it depends on; empty if unknown.
+        cfg: guidance scale of the runs; 0 if unknown.
     """
 
     model: str = ""
@@ -54,14 +56,15 @@ class TaughtFacts:
     date: str = ""
     version: str = ""
     lesson: str = ""
+    cfg: float = 0.0
 
     def summary(self) -> str:
         """What the user should know, as sentences."""
         sources = [plural(n, what) for n, what in ((self.runs, "run"), (self.pictures, "picture")) if n]
         height, width = self.size
-        of = f" of {self.model}" if self.model else ""
+        of, cfg = (f" of {self.model}" if self.model else ""), (f", CFG {self.cfg:g}" if self.cfg else "")
         return (
-            f"Taught from {' and '.join(sources)}{of} at {width}x{height} latent cells, "
+            f"Taught from {' and '.join(sources)}{of} at {width}x{height} latent cells{cfg}, "
             f"{self.date}, ASCED {self.version}. Average precision on faults of a kind it never saw: "
             f"{self.precision:.2f} (a guess: {self.chance:.2f})."
         )
@@ -129,6 +132,11 @@ class Taught:
             notes += (
                 f"The detector was taught at {self.facts.size[1]}x{self.facts.size[0]} latent cells, but this run has "
                 f"{size[1]}x{size[0]}, so it may miss artifacts of other sizes: teach one at this size.",
+            )
+        if self.facts.cfg and run.cfg and not 1 / NEAR <= run.cfg / self.facts.cfg <= NEAR:
+            notes += (
+                f"The detector was taught at CFG {self.facts.cfg:g}, but this run has CFG {run.cfg:g}, so it may mark "
+                "more or fewer images than marked_percent says: teach one at this CFG.",
             )
         return notes
 

@@ -48,6 +48,11 @@ def is_stock(guider: Any) -> bool:
     return type(guider) is comfy.samplers.CFGGuider
 
 
+def guidance_scale(guider: Any) -> float:
+    """CFG of ComfyUI's own guider; 0 for others, which may mean something else by it."""
+    return float(guider.cfg) if is_stock(guider) else 0.0
+
+
 def has_unprompted(guider: Any) -> bool:
     """True if a run at CFG 1 has a negative conditioning, which its calls leave out."""
     return is_stock(guider) and math.isclose(guider.cfg, 1.0) and bool(guider.conds.get("negative"))

@@ -13,7 +13,7 @@ from ...asced_core.baselines.pal import PALDetector
 from ...asced_core.detect.run_score import READ_AT
 from ...asced_core.maps import BoolMap, resize_mask
 from ...asced_core.report.calibration import Origin
-from ...asced_core.report.report import RunFacts
+from ...asced_core.report.run_facts import RunFacts
 from ...asced_core.settings import BASE_SIZE, CorrectionSettings, DetectionSettings
 from ...asced_core.teach import Taught
 from .one_draft import OneDraft

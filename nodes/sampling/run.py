@@ -23,7 +23,7 @@ from ...asced_core.kdiffusion import SAME_SIGMA, NoiseTape, Stopwatch, WatchedMo
 from ...asced_core.maps import frames_of
 from ...asced_core.report.joining import with_drafts
 from ..page.preview import Preview
-from .guidance import PromptReader
+from .guidance import PromptReader, guidance_scale
 from .live_run import LiveRun
 from .model_identity import model_identity
 from .one_draft import DivergedError, StoppedError
@@ -191,6 +191,7 @@ class Run:
             seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
             several_prompts=self._plan.shape[0] > 1 and several_prompts(self._guider),
+            cfg=guidance_scale(self._guider),
         )
         return self._with_drafts(self._found(facts))
 

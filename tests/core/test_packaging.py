@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import cv2
@@ -49,11 +50,15 @@ def test_each_lower_bound_is_the_version_that_is_tested():
 
 def test_pip_finds_every_file_of_the_core():
     """setuptools takes folders with an __init__.py, and of other files what package-data names."""
-    names = re.search(r'^"\*" = \["\*(\.\w+)"\]', PYPROJECT, re.M).groups()
+    named = re.findall(r'"([^"]+)"', re.search(r'^"\*" = \[(.*)\]', PYPROJECT, re.M).group(1))
     for path in (ROOT / "asced_core").rglob("*.*"):
         if path.suffix != ".pyc":
             assert (path.parent / "__init__.py").is_file(), path
-            assert path.suffix in (".py", *names), path
+            assert path.suffix == ".py" or any(fnmatch(path.name, pattern) for pattern in named), path
+
+
+def test_type_checkers_of_others_read_the_types():
+    assert (ROOT / "asced_core" / "py.typed").is_file() and '"py.typed"' in PYPROJECT
 
 
 @pytest.mark.parametrize(("key", "size"), [("Icon", (400, 400)), ("Banner", (540, 1260))])

@@ -228,6 +228,10 @@ def test_a_user_is_told_if_the_detector_is_of_something_else(taught):
     assert taught.notes(RunFacts(model="Toy 1"), (16, 16)) == taught.notes(RunFacts(), (20, 20)) == ()
     assert "taught on another model (Toy 1; this is Toy 2)" in taught.notes(RunFacts(model="Toy 2"), (16, 16))[0]
     assert "taught at 16x16 latent cells, but this run has 128x64" in taught.notes(RunFacts(), (64, 128))[0]
+    guided = replace(taught, facts=replace(taught.facts, cfg=2.0))
+    assert guided.notes(RunFacts(cfg=2.5), (16, 16)) == taught.notes(RunFacts(cfg=9.0), (16, 16)) == ()
+    assert "taught at CFG 2, but this run has CFG 7.5" in guided.notes(RunFacts(cfg=7.5), (16, 16))[0]
+    assert "CFG 2" in guided.facts.summary() and "CFG" not in taught.facts.summary()
     assert taught.obstacle(4) == "" and "4 channels, but this model's latents have 16" in taught.obstacle(16)
 
 

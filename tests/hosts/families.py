@@ -64,7 +64,8 @@ def unet(channels: int = 4, **more: Any) -> Any:
     torch.manual_seed(0)
     return diffusers.UNet2DConditionModel(
         sample_size=16, in_channels=channels, out_channels=4, block_out_channels=(16,), layers_per_block=1,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8, **more,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=32,
+        attention_head_dim=8, norm_num_groups=8, **more,
     )  # fmt: skip
 
 
@@ -137,8 +138,9 @@ def sd3(scheduler: Any = None, kind: str = "StableDiffusion3Pipeline", vae: bool
 def flux(scheduler: Any = None, kind: str = "FluxPipeline", vae: bool = False, inside: int = 16) -> Any:
     torch.manual_seed(0)
     network = diffusers.FluxTransformer2DModel(
-        in_channels=inside, out_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
+        in_channels=inside, out_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
+        guidance_embeds=True,
     )  # fmt: skip
     return ready(getattr(diffusers, kind)(
         scheduler=scheduler or flow(use_dynamic_shifting=True), vae=autoencoder() if vae else None, text_encoder=None,
@@ -156,8 +158,8 @@ def distilled(**more: Any) -> dict[str, Any]:
 def pixart(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=4, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, cross_attention_dim=32,
-        sample_size=16, caption_channels=32, use_additional_conditions=False,
+        num_attention_heads=4, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1,
+        cross_attention_dim=32, sample_size=16, caption_channels=32, use_additional_conditions=False,
     )  # fmt: skip
     return ready(diffusers.PixArtAlphaPipeline(
         tokenizer=None, text_encoder=None, vae=None, transformer=network,
@@ -169,7 +171,8 @@ def sana(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.SanaTransformer2DModel(
         in_channels=4, out_channels=4, num_attention_heads=4, attention_head_dim=8, num_layers=1,
-        num_cross_attention_heads=4, cross_attention_head_dim=8, cross_attention_dim=32, caption_channels=32, sample_size=16,
+        num_cross_attention_heads=4, cross_attention_head_dim=8, cross_attention_dim=32, caption_channels=32,
+        sample_size=16,
     )  # fmt: skip
     own = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction")
     return ready(diffusers.SanaPipeline(
@@ -180,8 +183,8 @@ def sana(scheduler: Any = None) -> Any:
 def wan(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16, ffn_dim=32,
-        num_layers=1, rope_max_seq_len=32,
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=32, freq_dim=16,
+        ffn_dim=32, num_layers=1, rope_max_seq_len=32,
     )  # fmt: skip
     own = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction")
     return ready(diffusers.WanPipeline(
@@ -192,8 +195,8 @@ def wan(scheduler: Any = None) -> Any:
 def ltx(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.LTXVideoTransformer3DModel(
-        in_channels=8, out_channels=8, num_attention_heads=4, attention_head_dim=8, cross_attention_dim=32, num_layers=1,
-        caption_channels=32,
+        in_channels=8, out_channels=8, num_attention_heads=4, attention_head_dim=8, cross_attention_dim=32,
+        num_layers=1, caption_channels=32,
     )  # fmt: skip
     return ready(diffusers.LTXPipeline(
         scheduler=scheduler or flow(use_dynamic_shifting=True), vae=None, text_encoder=None, tokenizer=None,
@@ -204,8 +207,8 @@ def ltx(scheduler: Any = None) -> Any:
 def qwen(scheduler: Any = None, kind: str = "QwenImagePipeline") -> Any:
     torch.manual_seed(0)
     network = diffusers.QwenImageTransformer2DModel(
-        in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32,
-        axes_dims_rope=(4, 4, 8),
+        in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8),
     )  # fmt: skip
     return ready(getattr(diffusers, kind)(
         scheduler=scheduler or flow(use_dynamic_shifting=True), vae=None, text_encoder=None, tokenizer=None,
@@ -215,7 +218,10 @@ def qwen(scheduler: Any = None, kind: str = "QwenImagePipeline") -> Any:
 
 def qwen_prompts() -> dict[str, Any]:
     given = masked(true_cfg_scale=4.0)
-    names = {"prompt_attention_mask": "prompt_embeds_mask", "negative_prompt_attention_mask": "negative_prompt_embeds_mask"}
+    names = {
+        "prompt_attention_mask": "prompt_embeds_mask",
+        "negative_prompt_attention_mask": "negative_prompt_embeds_mask",
+    }
     return {names.get(key, key): value for key, value in given.items() if key != "guidance_scale"}
 
 
@@ -234,7 +240,8 @@ def aura(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.AuraFlowTransformer2DModel(
         sample_size=16, in_channels=4, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, out_channels=4, pos_embed_max_size=256,
+        num_attention_heads=4, joint_attention_dim=32, caption_projection_dim=32, out_channels=4,
+        pos_embed_max_size=256,
     )  # fmt: skip
     return ready(diffusers.AuraFlowPipeline(
         tokenizer=None, text_encoder=None, vae=None, transformer=network, scheduler=scheduler or flow(shift=1.73)
@@ -244,8 +251,8 @@ def aura(scheduler: Any = None) -> Any:
 def cogvideo(scheduler: Any = None) -> Any:
     torch.manual_seed(0)
     network = diffusers.CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=16, text_embed_dim=32,
-        num_layers=1, sample_width=16, sample_height=16, sample_frames=9, max_text_seq_length=7,
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=16,
+        text_embed_dim=32, num_layers=1, sample_width=16, sample_height=16, sample_frames=9, max_text_seq_length=7,
         use_rotary_positional_embeddings=True,
     )  # fmt: skip
     own = diffusers.CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True,
@@ -313,7 +320,8 @@ FAMILIES: dict[str, Family] = {
     "Stable Diffusion 1.5": Family(stable_diffusion, prompts),
     "Stable Diffusion 1.5, guidance rescale": Family(stable_diffusion, lambda: prompts(guidance_rescale=0.7)),
     "Stable Diffusion 1.5, no guidance": Family(
-        stable_diffusion, lambda: {"prompt_embeds": noise(BATCH, 7, 32), "height": 128, "width": 128, "guidance_scale": 1.0}
+        stable_diffusion,
+        lambda: {"prompt_embeds": noise(BATCH, 7, 32), "height": 128, "width": 128, "guidance_scale": 1.0},
     ),
     "Stable Diffusion 1.5, img2img": Family(
         lambda scheduler=None: stable_diffusion(scheduler, "StableDiffusionImg2ImgPipeline", vae=True),
@@ -351,7 +359,7 @@ FAMILIES: dict[str, Family] = {
     "Chroma": Family(chroma, masked),
     "Qwen-Image": Family(qwen, qwen_prompts),
     "Wan (video)": Family(wan, lambda: prompts(**VIDEO)),
-    "LTX-Video": Family(ltx, lambda: masked(**{"num_frames": 17, "height": 256, "width": 256})),
+    "LTX-Video": Family(ltx, lambda: masked(num_frames=17, height=256, width=256)),
     "CogVideoX": Family(cogvideo, lambda: prompts(**VIDEO)),
     "CogVideoX, dynamic guidance": Family(cogvideo, lambda: prompts(use_dynamic_cfg=True, **VIDEO)),
     "Stable Diffusion XL, modular": Family(modular_sdxl, lambda: for_blocks(pooled()), modular=True),
@@ -362,7 +370,8 @@ SCHEDULERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "DDIM": (ddim, {}),
     "DDIM, eta 1": (ddim, {"eta": 1.0}),
     "DDIM, v, zero terminal SNR": (
-        lambda: ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"), {},
+        lambda: ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+        {},
     ),
     "DDPM": (lambda: diffusers.DDPMScheduler(**BETAS), {}),
     "PNDM": (lambda: diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True), {}),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asced_core.hosts.diffusers.layout import Layout, find_layout
-from asced_core.hosts.diffusers.levels import NotWatched, read_levels
+from asced_core.hosts.diffusers.levels import UnwatchableError, read_levels
 from asced_core.noise import FlowSchedule, NoiseLevel, percent_at
 
 from .families import BATCH
@@ -41,7 +41,9 @@ class Denoises:
         calls: of the networks.
     """
 
-    def __init__(self, pipe: Any, size: dict[str, Any], artifact: int | None = None, sign: int = 1, twice: bool = False) -> None:
+    def __init__(
+        self, pipe: Any, size: dict[str, Any], artifact: int | None = None, sign: int = 1, twice: bool = False
+    ) -> None:
         self.pipe, self.size, self.artifact, self.sign, self.twice = pipe, size, artifact, sign, twice
         self.calls = 0
         self._hooks: list[Any] = []
@@ -68,7 +70,7 @@ class Denoises:
                 vars(fresh).pop("step", None)
                 fresh._step_index = None  # the run has begun: it would say the level of this step for all
                 self._read = read_levels(fresh, {})
-            except NotWatched:
+            except UnwatchableError:
                 self._read = None
         return self._read
 
@@ -93,7 +95,8 @@ class Denoises:
         percent = place / len(read.times) if flow else percent_at(read.training.percent_to_sigma, ratio)
         given = args[0] if args else kwargs.get("hidden_states", kwargs.get("sample"))
         raw = output[0] if isinstance(output, tuple) else output.sample
-        made = torch.cat([self._one(x, own, level, read, percent) for x, own in zip(given.split(BATCH), raw.split(BATCH), strict=True)])
+        pairs = zip(given.split(BATCH), raw.split(BATCH), strict=True)
+        made = torch.cat([self._one(x, own, level, read, percent) for x, own in pairs])
         return (made, *output[1:]) if isinstance(output, tuple) else type(output)(sample=made)
 
     def _one(self, given: Tensor, raw: Tensor, level: NoiseLevel, read: Any, percent: float) -> Tensor:

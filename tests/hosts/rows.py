@@ -19,7 +19,13 @@ FINDS = DetectionSettings(mode="robust", mad_scale=2)
 def sampled(pipe: Any, family: Family, **more: Any) -> torch.Tensor:
     """The latents of a call, as the pipeline returns them."""
     own = {"output": "latents"} if family.modular else {"output_type": "latent", "return_dict": False}
-    given = {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(5), **own, **family.call(), **more}
+    given = {
+        "num_inference_steps": STEPS,
+        "generator": torch.Generator().manual_seed(5),
+        **own,
+        **family.call(),
+        **more,
+    }
     with torch.inference_mode():
         result = pipe(**given)
     return result if family.modular else result[0]
@@ -37,7 +43,9 @@ def measured(family: Family, scheduler: Any = None, **more: Any) -> dict[str, An
     height, width = side(family)
     size = {"height": height, "width": width, "num_frames": family.call().get("num_frames")}
 
-    def run(artifact: int | None, detection: DetectionSettings | None, correction: CorrectionSettings | None = None) -> Any:
+    def run(
+        artifact: int | None, detection: DetectionSettings | None, correction: CorrectionSettings | None = None
+    ) -> Any:
         with Denoises(pipe, size, artifact, family.sign, family.twice) as network:
             torch.manual_seed(9)
             if detection is None:

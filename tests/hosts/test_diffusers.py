@@ -29,7 +29,10 @@ PREVIOUS = CorrectionSettings(x0_source="previous")
 
 def run(pipe, family=SD3, detection=FINDS, correction=None, artifact=1, seed=0, **more):
     """The result and the report of a watched call."""
-    with Denoises(pipe, SIZE, artifact, family.sign, family.twice), watching(pipe, detection, correction, seed) as watch:
+    with (
+        Denoises(pipe, SIZE, artifact, family.sign, family.twice),
+        watching(pipe, detection, correction, seed) as watch,
+    ):
         out = sampled(pipe, family, **more)
     return out, watch.report()
 
@@ -141,6 +144,21 @@ def test_each_call_has_a_report():
     assert torch.equal(first, run(sd3(), seed=3)[0]) and not torch.equal(first, second)
     assert [report.steps for report in watch.reports] == [20, 24]
     assert watch.report() is watch.reports[1]
+
+
+def test_a_look_at_the_report_during_a_run_changes_nothing():
+    pipe, said = sd3(), []
+
+    def look(_pipe, _step, _t, given):
+        said.append(watch.report().summary())
+        return given
+
+    with Denoises(pipe, SIZE, 1), watching(pipe, FINDS) as watch:
+        out = sampled(pipe, SD3, callback_on_step_end=look)
+    assert torch.equal(out, run(sd3())[0]) and len(watch.reports) == 1
+    assert said[0] == "Not watched: the run ended at step 1 of 20, before the decision at step 11." and said[
+        -1
+    ].startswith("1 region")
 
 
 def test_masks_and_overlay_have_the_size_of_the_image():
@@ -261,7 +279,7 @@ def test_an_interrupted_run_says_where_it_ended():
         return given
 
     _, report = run(sd3(), callback_on_step_end=interrupt)
-    assert report.summary() == "Not watched: the run ended after 5 steps, before step 11."
+    assert report.summary() == "Not watched: the run ended at step 5 of 20, before the decision at step 11."
 
 
 def test_outside_of_an_inpaint_mask_nothing_changes():
@@ -289,6 +307,22 @@ def test_a_replaced_scheduler_is_noticed():
     assert watch.report().summary() == (
         "Not watched: the pipeline's scheduler was replaced inside the block; set it before."
     )
+
+
+def test_a_pipeline_that_goes_back_after_the_correction_is_left_alone():
+    pipe = sd3()
+    with Denoises(pipe, SIZE, 1), watching(pipe, FINDS) as watch:
+        sampled(pipe, SD3)
+        pipe.scheduler._step_index = 4
+        x = noise(BATCH, 4, 16, 16)
+        back = pipe.scheduler.step(x, pipe.scheduler.timesteps[4], x, return_dict=False)[0]
+    plain = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    plain.set_timesteps(sigmas=np.linspace(1, 1 / 20, 20))
+    plain.set_timesteps(20)
+    plain.set_begin_index(4)
+    assert torch.equal(back, plain.step(x, plain.timesteps[4], x, return_dict=False)[0])
+    report = watch.report()
+    assert report.images[1].corrected and "Not followed to the end: the pipeline does not take" in report.summary()
 
 
 def test_a_loop_that_jumps_in_its_schedule_is_left_alone():

@@ -44,7 +44,8 @@ def test_only_corrected_images_take_its_result():
     before = mine.prev_sample.clone()
     merged = fork.merged(mine, theirs)
     assert merged is mine and torch.equal(merged.prev_sample[1], before[1])
-    assert torch.equal(merged.prev_sample[0], theirs.prev_sample[0]) and not torch.equal(before[0], theirs.prev_sample[0])
+    assert torch.equal(merged.prev_sample[0], theirs.prev_sample[0])
+    assert not torch.equal(before[0], theirs.prev_sample[0])
 
 
 def test_noise_is_drawn_twice_the_same():

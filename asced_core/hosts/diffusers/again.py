@@ -22,7 +22,7 @@ HARMLESS = ("vae", "image_encoder", "text_encoder", "text_encoder_2", "text_enco
 INPUTS = ("sample", "hidden_states")
 
 
-class Unrepeatable(Exception):
+class UnrepeatableError(Exception):
     """The step cannot be repeated; the text is the reason, the end of a sentence."""
 
 
@@ -89,22 +89,22 @@ class Again:
             guided: the guided output for the pipeline's state.
 
         Raises:
-            Unrepeatable: with the reason.
+            UnrepeatableError: with the reason.
         """
         calls = tuple(self._calls)
         self.close()
         if not calls:
-            raise Unrepeatable("no call of the model was seen")
+            raise UnrepeatableError("no call of the model was seen")
         for call in calls:
             if call.name not in DENOISERS:
-                raise Unrepeatable(f"{call.name} takes part in each step")
+                raise UnrepeatableError(f"{call.name} takes part in each step")
             if getattr(call.module, "is_cache_enabled", False):
-                raise Unrepeatable("the model caches its calls")
+                raise UnrepeatableError("the model caches its calls")
         inputs = [self._other_input(call, t, old, new) for call in calls]
         parts = self._parts([call.output for call in calls], len(old))
         guidance = recognized(parts, guided, self._pipe)
         if guidance is None:
-            raise Unrepeatable("its guidance is not one that is known here")
+            raise UnrepeatableError("its guidance is not one that is known here")
         with same_noise(None, old.device):
             outputs = [call.again(state) for call, state in zip(calls, inputs, strict=True)]
         return guidance(self._parts(outputs, len(old)))
@@ -119,23 +119,27 @@ class Again:
         """The network's input for another state: the same preparation of it, which must give the recorded input."""
         given = call.state
         if not isinstance(given, Tensor) or given.ndim != old.ndim or len(given) % len(old):
-            raise Unrepeatable("the model takes the state in another form than the scheduler")
+            raise UnrepeatableError("the model takes the state in another form than the scheduler")
         copies = len(given) // len(old)
         scale = getattr(self._pipe.scheduler, "scale_model_input", lambda x, _t: x)
         for prepare in (lambda x: scale(torch.cat([x] * copies), t), lambda x: torch.cat([x] * copies)):
             axis = _prefix(prepare(old).to(given.dtype), given)
             if axis is not None:
-                fresh = prepare(new).to(given.dtype)
-                return torch.cat([fresh, given.narrow(axis, fresh.shape[axis], given.shape[axis] - fresh.shape[axis])], axis)
-        raise Unrepeatable("the pipeline changes the state before the model sees it")
+                fresh = given.clone()
+                fresh.narrow(axis, 0, prepare(new).shape[axis]).copy_(prepare(new))
+                return fresh
+        raise UnrepeatableError("the pipeline changes the state before the model sees it")
 
     @staticmethod
     def _parts(outputs: list[Any], batch: int) -> list[Tensor]:
         """The outputs of one batch each: conditional, unconditional and so on, in the pipeline's order."""
-        tensors = [output[0] if isinstance(output, tuple) else getattr(output, "sample", None) for output in outputs]
-        if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            raise Unrepeatable("the model's output is not a tensor")
-        return [part for tensor in tensors for part in tensor.split(batch)]
+        parts: list[Tensor] = []
+        for output in outputs:
+            tensor = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
+            if not isinstance(tensor, Tensor):
+                raise UnrepeatableError("the model's output is not a tensor")
+            parts += tensor.split(batch)
+        return parts
 
 
 def _prefix(head: Tensor, whole: Tensor) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .levels import NotWatched
+from .levels import UnwatchableError
 
 
 class Layout:
@@ -75,8 +75,10 @@ def find_layout(pipe: Any, x: Tensor, asked: Mapping[str, Any]) -> Layout:
         asked: height, width and num_frames of the images in pixels, as far as they are known.
 
     Raises:
-        NotWatched: the state is not recognized as images.
+        UnwatchableError: the state is not recognized as images.
     """
+    if hasattr(pipe, "vocoder"):
+        raise UnwatchableError("Not watched: this pipeline makes sound.")
     if x.ndim == 4:
         return Layout()
     if x.ndim == 5:
@@ -89,7 +91,7 @@ def find_layout(pipe: Any, x: Tensor, asked: Mapping[str, Any]) -> Layout:
             if rest == 0 and frames > 0 and (frames == 1 or asked.get("num_frames")):
                 patch = side // cell(pipe)
                 return Tokens(frames, rows, columns, patch if x.shape[2] % patch**2 == 0 else 1)
-    raise NotWatched(
+    raise UnwatchableError(
         f"Not watched: latents of shape {tuple(x.shape)} are not recognized as images; if they are packed, pass "
         "size=(height, width) to watching."
     )
@@ -103,4 +105,4 @@ def _video_layout(pipe: Any, x: Tensor) -> Layout:
         fits = [axis for axis in (1, 2) if x.shape[axis] == channels]
         if len(fits) == 1:
             return Layout() if fits == [1] else FramesFirst()
-    raise NotWatched(f"Not watched: it is not clear which axis of latents {tuple(x.shape)} holds the frames.")
+    raise UnwatchableError(f"Not watched: it is not clear which axis of latents {tuple(x.shape)} holds the frames.")

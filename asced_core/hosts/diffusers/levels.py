@@ -17,7 +17,7 @@ SMALLEST = 2.0**-24  # in place of an alpha_bar of 0 (zero terminal SNR), as in 
 STEP_NEEDS = {"model_output", "timestep", "sample"}
 
 
-class NotWatched(Exception):
+class UnwatchableError(Exception):
     """A run cannot be watched; the text is one sentence for the user."""
 
 
@@ -46,30 +46,34 @@ def read_levels(scheduler: Any, asked: Mapping[str, Any]) -> Levels:
         asked: the arguments of ``set_timesteps``.
 
     Raises:
-        NotWatched: its states are not a mix of image and noise at one level a step, or it does not say which.
+        UnwatchableError: its states are not a mix of image and noise at one level a step, or it does not say which.
     """
-    name, config = type(scheduler).__name__, scheduler.config
+    name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
     if getattr(scheduler, "order", 1) != 1 or config.get("skip_prk_steps") is False:
-        raise NotWatched(f"Not watched: {name} calls the model more than once a step.")
-    if not STEP_NEEDS <= inspect.signature(scheduler.step).parameters.keys():
-        raise NotWatched(f"Not watched: the steps of {name} take other arguments than model output, timestep, sample.")
+        raise UnwatchableError(f"Not watched: {name} calls the model more than once a step.")
+    if not inspect.signature(scheduler.step).parameters.keys() >= STEP_NEEDS:
+        raise UnwatchableError(
+            f"Not watched: the steps of {name} take other arguments than model output, timestep, sample."
+        )
     flow = hasattr(scheduler, "scale_noise") or config.get("prediction_type") == "flow_prediction"
     prediction = "flow" if flow else config.get("prediction_type")
     if prediction not in PREDICTIONS or hasattr(scheduler, "precondition_outputs"):
-        raise NotWatched(f"Not watched: {name} does not say what its model predicts in a form that is known here.")
+        raise UnwatchableError(
+            f"Not watched: {name} does not say what its model predicts in a form that is known here."
+        )
     if not flow and not hasattr(scheduler, "alphas_cumprod"):
-        raise NotWatched(f"Not watched: {name} has no training noise schedule, which says where to look.")
+        raise UnwatchableError(f"Not watched: {name} has no training noise schedule, which says where to look.")
     try:
-        levels = [_level(scheduler, place) for place in range(len(scheduler.timesteps))]
+        times = tuple(float(t) for t in scheduler.timesteps.tolist())
+        levels = [_level(scheduler, place) for place in range(len(times))]
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise NotWatched(f"Not watched: {name} does not tell its noise levels ({error}).") from error
+        raise UnwatchableError(f"Not watched: {name} does not tell its noise levels ({error}).") from error
     training: DiscreteSchedule | FlowSchedule
     if flow:
         training = FlowSchedule(_shift(scheduler, asked))
     else:
         bars = scheduler.alphas_cumprod.double().clamp(SMALLEST, 1 - SMALLEST)
         training = DiscreteSchedule.from_alphas_cumprod(bars.tolist())
-    times = tuple(float(t) for t in scheduler.timesteps.tolist())
     return Levels((*levels, NoiseLevel(1.0, 0.0)), times, prediction, training)
 
 

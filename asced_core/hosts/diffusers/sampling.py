@@ -15,11 +15,11 @@ from ...noise import clean_image
 from ...report import Report, RunFacts, unwatched_report
 from ...settings import CorrectionSettings, DetectionSettings
 from ...trajectory import Trajectory
-from .again import Again, Unrepeatable
+from .again import Again, UnrepeatableError
 from .door import Method
 from .fork import Fork, same_noise
 from .layout import Layout, cell, find_layout
-from .levels import Levels, NotWatched, read_levels
+from .levels import Levels, UnwatchableError, read_levels
 
 OTHER_WAY = "set x0_source to previous, which needs no second call of the model"
 
@@ -55,12 +55,18 @@ class Sampling:
         self._place = self._first = -1  # in the timesteps: of this step, and of the run's first
         self._shape: tuple[int, ...] = ()
         self._calls = self._extra = 0
+        self._seen = self._lost = False  # whether a step was looked at, and whether the run jumped since
         self._seconds = 0.0
 
     @property
     def began(self) -> bool:
         """True once a step was taken."""
         return bool(self._shape)
+
+    @property
+    def _followed(self) -> Trajectory | None:
+        """The trajectory, as long as it can be followed."""
+        return None if self._lost else self._trajectory
 
     @property
     def _index(self) -> int:
@@ -80,18 +86,18 @@ class Sampling:
         self._calls += 1
         if not self.began:
             self._begin(x, given.arguments["timestep"], asked)
-        elif self._trajectory is not None:
-            self._go_on(given.arguments["timestep"])
-        self._shape = tuple(self._layout.images(x).shape)
-        if self._trajectory is not None:
-            self._look(self._trajectory, given)
+            self._shape = tuple(self._layout.images(x).shape)
+        elif self._followed is not None:
+            self._go_on(x, given.arguments["timestep"])
+        if self._followed is not None:
+            self._look(self._followed, given)
         self._again.close()
         self._seconds += time.perf_counter() - started
         result = self._advance(method, given)
         started = time.perf_counter()
-        if self._trajectory is not None:
-            result = self._correct_early(self._trajectory, result)
-            self._listen(self._trajectory)
+        if self._followed is not None:
+            result = self._correct_early(self._followed, result)
+            self._listen(self._followed)
         self._seconds += time.perf_counter() - started
         return result
 
@@ -101,24 +107,31 @@ class Sampling:
             self._layout = find_layout(self._pipe, x, asked)
             self._levels = read_levels(self._scheduler, self._asked)
             self._first = self._place = self._place_of(self._levels, t)
+            if self._first >= len(self._levels.times):
+                raise UnwatchableError("Not watched: the run starts behind the end of its schedule.")
             levels = self._levels.levels[self._first :]
             self._trajectory = Trajectory.begin(
                 levels, self._levels.training, self._detection, self._correction, self._seed, self._items
             )
-        except NotWatched as reason:
+        except UnwatchableError as reason:
             self._notes.append(str(reason))
 
-    def _go_on(self, t: Any) -> None:
-        """Follows the pipeline to its next step."""
+    def _go_on(self, x: Tensor, t: Any) -> None:
+        """Follows the pipeline to its next step; from a jump on, nothing is looked at any more."""
         assert self._levels is not None
+        assert self._trajectory is not None
         try:
             place = self._place_of(self._levels, t)
-            if place != self._place + 1:
-                raise NotWatched("")
+        except UnwatchableError:
+            place = -1
+        same_size = tuple(self._layout.images(x).shape) == self._shape
+        if same_size and place == self._place + 1 < len(self._levels.times):
             self._place = place
-        except NotWatched:
-            self._trajectory = None
-            self._notes.append("Not watched: the pipeline does not take the steps of its schedule one after another.")
+            return
+        self._lost, self._fork = True, None
+        word = "Not watched" if self._trajectory.decision is None else "Not followed to the end"
+        what = "does not take the steps of its schedule one after another" if same_size else "changes the latents' size"
+        self._notes.append(f"{word}: the pipeline {what}.")
 
     def _place_of(self, levels: Levels, t: Any) -> int:
         """The place of a step in the timesteps, without waiting for the device where the scheduler counts itself."""
@@ -130,7 +143,7 @@ class Sampling:
         if 0 < following < len(levels.times) and levels.times[following] == now:
             return following
         if now not in levels.times:
-            raise NotWatched(f"Not watched: timestep {now:g} is none of the scheduler's.")
+            raise UnwatchableError(f"Not watched: timestep {now:g} is none of the scheduler's.")
         return levels.times.index(now)
 
     def _clean(self, output: Tensor, x: Tensor) -> Tensor:
@@ -149,6 +162,7 @@ class Sampling:
             return  # such a state says nothing of the image
         clean = self._clean(output, x)
         trajectory.observe(self._index, self._layout.images(x), clean)
+        self._seen = True
         if not trajectory.is_due(self._index):
             return
         decision = trajectory.decide()
@@ -157,7 +171,7 @@ class Sampling:
         fixed = self._layout.back(trajectory.correct(decision, self._layout.images(x), clean))
         try:
             again = self._again(given.arguments["timestep"], x, fixed, output)
-        except Unrepeatable as reason:
+        except UnrepeatableError as reason:
             trajectory.leave_alone()
             self._notes.append(f"Not corrected: {reason}; {OTHER_WAY}.")
             return
@@ -197,9 +211,12 @@ class Sampling:
         if due and self._correction.acts:
             self._again.listen()
 
-    def close(self) -> Report:
-        """The report; nothing of the run is kept."""
+    def close(self) -> None:
+        """Takes the hooks away."""
         self._again.close()
+
+    def report(self) -> Report:
+        """The report of the steps so far."""
         frames, side = frames_of(self._shape), cell(self._pipe)
         facts = RunFacts(
             sampler=type(self._scheduler).__name__,
@@ -210,11 +227,15 @@ class Sampling:
             image_size=(self._shape[-2] * side, self._shape[-1] * side) if len(self._shape) > 3 else (0, 0),
             frames=frames,
         )
-        if self._trajectory is not None:
-            last = self._trajectory.schedule.window.decision
-            if last is not None and self._trajectory.decision is None:
-                self._notes.append(f"Not watched: the run ended after {self._calls} steps, before step {last + 1}.")
-            return self._trajectory.report(facts, tuple(self._notes))
-        size = (self._shape[0] * frames, *(self._shape[-2:] if len(self._shape) > 3 else (1, 1)))
+        if self._trajectory is not None and self._seen:
+            last, notes = self._trajectory.schedule.window.decision, list(self._notes)
+            if last is not None and self._trajectory.decision is None and not self._lost:
+                steps = self._trajectory.schedule.steps
+                notes.append(
+                    f"Not watched: the run ended at step {self._calls} of {steps}, before the decision at step {last + 1}."
+                )
+            return self._trajectory.report(facts, tuple(notes))
+        height, width = self._shape[-2:] if len(self._shape) > 3 else (1, 1)
+        size = (self._shape[0] * frames, height, width)
         sigmas = tuple(level.sigma for level in self._levels.levels) if self._levels else ()
         return unwatched_report(size, sigmas, self._detection, self._correction, facts, tuple(self._notes))

@@ -11,17 +11,14 @@ from typing import Any
 from ...report import Report, RunFacts, unwatched_report
 from ...settings import LEARNED, CorrectionSettings, DetectionSettings
 from .door import Door, Method, is_watched
+from .levels import STEP_NEEDS
 from .sampling import Sampling
 
 SIZES = ("height", "width", "num_frames")
 
 
 class Run:
-    """The pipeline calls of a block.
-
-    Attributes:
-        reports: one for each call that has ended, in order.
-    """
+    """The pipeline calls of a block."""
 
     def __init__(
         self,
@@ -32,12 +29,18 @@ class Run:
         items: list[int] | None,
         size: tuple[int, int] | None,
     ) -> None:
-        self.reports: list[Report] = []
+        self._reports: list[Report] = []
         self._pipe, self._scheduler = pipe, pipe.scheduler
         self._detection, self._correction, self._seed, self._items = detection, correction, seed, items
         self._sampling: Sampling | None = None
         self._size: dict[str, Any] = {} if size is None else {"height": size[0], "width": size[1]}
         self._doors: list[Door] = []
+
+    @property
+    def reports(self) -> list[Report]:
+        """One for each pipeline call, in order."""
+        sampling = self._sampling
+        return [*self._reports, sampling.report()] if sampling is not None and sampling.began else list(self._reports)
 
     def report(self) -> Report:
         """The report of the last pipeline call.
@@ -45,11 +48,10 @@ class Run:
         Raises:
             ValueError: nothing was sampled in the block.
         """
-        if self._sampling is not None and self._sampling.began:
-            self._finish()
-        if not self.reports:
+        reports = self.reports
+        if not reports:
             raise ValueError("Nothing was sampled in this block, so there is no report: call the pipeline inside it.")
-        return self.reports[-1]
+        return reports[-1]
 
     def open(self) -> None:
         """Takes up the watch."""
@@ -65,13 +67,13 @@ class Run:
         self._doors.clear()
         self._finish()
         if self._pipe.scheduler is not self._scheduler:
-            self.reports.append(self._replaced())
+            self._reports.append(self._replaced())
         self._pipe = self._scheduler = None
 
     def _finish(self) -> None:
-        sampling, self._sampling = self._sampling, None
-        if sampling is not None and sampling.began:
-            self.reports.append(sampling.close())
+        if self._sampling is not None:
+            self._sampling.close()
+        self._reports, self._sampling = self.reports, None
 
     def _set_timesteps(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._finish()
@@ -86,8 +88,11 @@ class Run:
     def _step(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._sampling is None:
             return method(*args, **kwargs)
-        own = getattr(type(self._scheduler), "step").__get__(self._scheduler)  # its signature names the arguments
-        return self._sampling.step(method, _bound(own, args, kwargs), self._size)
+        own = type(self._scheduler).step.__get__(self._scheduler)  # its signature names the arguments
+        given = _bound(own, args, kwargs)
+        if not given.arguments.keys() >= STEP_NEEDS:
+            return method(*args, **kwargs)
+        return self._sampling.step(method, given, self._size)
 
     def _prepare_latents(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = _bound(method, args, kwargs).arguments
