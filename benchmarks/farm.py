@@ -13,18 +13,18 @@ from __future__ import annotations
 import io
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from asced_core.batch.farm import Failed, ray_cluster, resources, spread, write
 from benchmarks.hands import COMFYUI, HandSampler, record
 
 CHUNK = 32  # images per file
-RETRIES = 5
 ROOT = Path(__file__).resolve().parent.parent
 EXCLUDED = [".git", ".venv", ".host", "output", "docs", "tests", "workflows", "web"]  # not sent to a cluster
 Task = Callable[[str, list[int], list[str]], dict[str, bytes]]
@@ -86,50 +86,25 @@ def _farm(
     address: str | None,
     task: Task,
 ) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not address:  # keeps Ray on 127.0.0.1; read when Ray is imported
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
-
     variables = {"OMP_NUM_THREADS": "1"}
-    if address:
-        if COMFYUI in os.environ:  # local workers inherit it
-            variables[COMFYUI] = os.environ[COMFYUI]
-        sent = {"working_dir": str(ROOT), "excludes": EXCLUDED, "env_vars": variables}
-        try:
-            ray.init(address=address, runtime_env=sent)
-        except ConnectionError as error:
-            raise ConnectionError(
-                f"Could not join a Ray cluster at {address}. Start one with `ray start --head`, or set "
-                "RAY_AUTH_MODE=token if the cluster requires a token."
-            ) from error
-    else:
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        ray.init(  # without "local", Ray would join any cluster that runs on this machine
-            address="local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False,
-            runtime_env={"env_vars": {**variables, "PYTHONPATH": path}},
-        )  # fmt: skip
-    try:
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(task)
-        waiting = {remote.remote(test_set, list(range(s, s + CHUNK)), names): s for s, names in missing.items()}
-        done_before = len(files) - sum(map(len, missing.values()))
-        with tqdm(total=len(files), initial=done_before, desc=test_set, unit="file") as bar:
-            while waiting:
-                for done in ray.wait(list(waiting))[0]:
-                    start = waiting.pop(done)
-                    for name, data in ray.get(done).items():
-                        _write(files[name, start], data)
-                        bar.update()
-    finally:
-        ray.shutdown()
+    if address and COMFYUI in os.environ:  # local workers inherit it
+        variables[COMFYUI] = os.environ[COMFYUI]
+    work = {start: (test_set, list(range(start, start + CHUNK)), names) for start, names in missing.items()}
+    done_before = len(files) - sum(map(len, missing.values()))
+    with (
+        ray_cluster(address, ROOT, {"working_dir": str(ROOT), "excludes": EXCLUDED}, variables),
+        tqdm(total=len(files), initial=done_before, desc=test_set, unit="file") as bar,
+    ):
+        for start, outcome in spread(work, [partial(_same, task)] * min(resources("CPU"), len(work))):
+            if isinstance(outcome, Failed):
+                raise RuntimeError(outcome.trace or outcome.reason)
+            for name, data in outcome.value.items():
+                write(files[name, start], data)
+                bar.update()
 
 
-def _write(file: Path, data: bytes) -> None:
-    """Writes to a temporary file and renames it, so an interrupted run leaves no partial file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{time.time_ns()}.part")
-    part.write_bytes(data)
-    part.replace(file)
+def _same(task: Task) -> Task:
+    return task
 
 
 def load(files: list[Path]) -> dict[str, Any]:

@@ -31,6 +31,10 @@ def test_bench_is_listed_once_for_pip_and_once_for_the_set_up():
     assert _listed("bench") == _requirements(file.read_text(encoding="utf-8"))
 
 
+def test_batches_and_benchmarks_run_on_the_same_ray():
+    assert [line for line in _listed("batch") if ">" in line] == [line for line in _listed("bench") if "ray" in line]
+
+
 def test_what_comfyui_ships_is_left_to_it():
     """A requirement of ours could only change the version that ComfyUI chose."""
     assert {_package(line) for line in _listed("dependencies")} & {"torch", "numpy", "safetensors", "scipy"} == set()
