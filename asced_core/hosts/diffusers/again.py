@@ -135,7 +135,7 @@ class Again:
         """The outputs of one batch each: conditional, unconditional and so on, in the pipeline's order."""
         parts: list[Tensor] = []
         for output in outputs:
-            tensor = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
+            tensor = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
             if not isinstance(tensor, Tensor):
                 raise UnrepeatableError("the model's output is not a tensor")
             parts += tensor.split(batch)
