@@ -1,0 +1,1 @@
+"""Hosts other than ComfyUI: how their samplers are watched."""
