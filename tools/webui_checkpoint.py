@@ -1,4 +1,4 @@
-"""A checkpoint with the layout of Stable Diffusion 1.5 and random weights: a WebUI loads it, and it computes quickly."""
+"""A checkpoint with the layout of Stable Diffusion 1.5 and random weights, which a WebUI loads and computes quickly."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Scale(Protocol):
 
 
 class Measured:
-    """Of a model that adds noise by itself, as in Forge and reForge; measured, so flow models need no case of their own.
+    """Of a model that adds noise by itself, as in Forge and reForge; measured, so a flow model is no special case.
 
     Args:
         sampling: the WebUI's object with ``noise_scaling``, ``percent_to_sigma`` and ``sigma_max``.

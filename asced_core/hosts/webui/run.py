@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...correct import Corrector
