@@ -242,6 +242,32 @@ def test_a_sampler_that_is_never_called_gets_its_function_back(host):
     assert p.sampler.func is job.function
 
 
+def test_a_sampler_with_a_loop_of_its_own_is_not_watched_and_the_image_says_so(host, monkeypatch):
+    monkeypatch.setattr(host.webui.Sampler, "sample", lambda sampler, p, x, *_: x)
+    shown = host.Job(host.samplers.sample_euler, "Own").run(host.script, *ON)
+    assert shown.infotexts[0]["ASCED"] == "Not watched: sampler Own has its own sampling loop."
+    assert len(shown.images) == 2
+
+
+def test_with_churn_the_steps_are_not_those_of_the_schedule_so_the_run_is_not_watched(host):
+    def churned(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        def raised(x, sigma, **options):
+            return model(x, sigma * 1.02, **options)
+
+        def told(report):
+            callback({**report, "sigma_hat": report["sigma"] * 1.02})
+
+        return host.samplers.sample_euler(raised, x, sigmas, extra_args, told)
+
+    stock, ours = (host.Job(churned, "Euler", planted=(1,)) for _ in range(2))
+    stock.run()
+    shown = ours.run(host.script, *ON)
+    assert _equal(stock, ours) == [True, True]
+    assert shown.infotexts[1]["ASCED"] == (
+        "Not watched: sampler Euler does not report its predictions at the noise levels of this run's steps."
+    )
+
+
 def test_a_flow_model_is_watched_on_its_own_levels(both):
     stock, ours, _ = both("Euler", planted=(1,), flow=True, late=0.62)
     assert _equal(stock, ours) == [True, False]
@@ -262,7 +288,7 @@ def test_a_model_without_known_noise_levels_is_not_watched(both):
 
 def test_an_infotext_sets_the_controls_again(host):
     enabled, sensitivity, correct, masks = host.script.ui(False)
-    fields = dict((id(component), key) for component, key in host.script.infotext_fields)
+    fields = {id(component): key for component, key in host.script.infotext_fields}
     params = {"ASCED sensitivity": "70", "ASCED correct": "False"}
     assert fields[id(enabled)](params) is True
     assert fields[id(enabled)]({}) is False

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, update_wrapper
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...correct import Corrector
@@ -57,20 +58,27 @@ class Run:
     Args:
         task: how it is watched.
         sampler: the WebUI's ``p.sampler``; its ``func`` is replaced until it is called.
-
-    Attributes:
-        report: of the run; None before it has ended.
     """
 
     def __init__(self, task: Task, sampler: Any) -> None:
-        self._task, self._sampler, self._function = task, sampler, sampler.func
-        self.report: Report | None = None
-        sampler.func = self._ours = update_wrapper(partial(self._sample), self._function)
+        self._task, self._sampler, self._function = task, sampler, getattr(sampler, "func", None)
+        self._report: Report | None = None
+        if callable(self._function):
+            sampler.func = self._ours = update_wrapper(partial(self._sample), self._function)
 
     def detach(self) -> None:
         """Gives the sampler its own function back."""
-        if self._sampler.func is self._ours:
+        if callable(self._function) and self._sampler.func is self._ours:
             self._sampler.func = self._function
+
+    @property
+    def report(self) -> Report:
+        """Of the run, as soon as it has ended."""
+        if self._report is not None:
+            return self._report
+        note = f"Not watched: sampler {self._task.sampler} has its own sampling loop."
+        nowhere = torch.zeros(len(self._task.seeds), 1, 1, 1)
+        return self._unwatched(nowhere, (), replace(self._facts(nowhere), image_size=(0, 0)), (note,))
 
     def _sample(self, model: Any, x: Tensor, **options: Any) -> Tensor:
         """Replaces the sampler's function; same arguments, and the same result if nothing is corrected."""
@@ -81,7 +89,7 @@ class Run:
             try:
                 return self._function(model, x, **options)
             finally:
-                self.report = self._unwatched(x, () if schedule is None else schedule.sigmas, self._facts(x), notes)
+                self._report = self._unwatched(x, () if schedule is None else schedule.sigmas, self._facts(x), notes)
         task = self._task
         trajectory = Trajectory(
             schedule, Watcher(task.detection), Corrector(task.correction, list(task.seeds), list(task.items))
@@ -90,7 +98,7 @@ class Run:
         try:
             return live.sample()
         finally:  # the WebUI interrupts a run by an exception, and shows the images as far as they are
-            self.report = self._reported(x, live)
+            self._report = self._reported(x, live)
 
     def _schedule(self, x: Tensor, options: dict[str, Any]) -> tuple[Schedule | None, str]:
         """The schedule of the run; otherwise why it is not watched."""

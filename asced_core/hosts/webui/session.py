@@ -91,7 +91,7 @@ class Session:
 
     def summaries(self) -> list[str]:
         """Each run in one or more sentences."""
-        return [one.run.report.summary() for one in self._passes if one.run.report is not None]
+        return [one.run.report.summary() for one in self._passes]
 
     def text(self, seed: int, subseed: int, hires: bool = False) -> str | None:
         """What happened to an image, in a few words; None if it had no such pass.
@@ -109,7 +109,7 @@ class Session:
         """The mask of each image and pass, [H,W] of 0 and 255, with its caption."""
         for one in self._passes:
             report = one.run.report
-            if report is None:
+            if not all(report.run.image_size):  # nothing is known of its latents
                 continue
             for image, mask in zip(report.images, report.image_masks(), strict=True):
                 seed = one.seeds[image.index // report.run.frames]
@@ -147,7 +147,7 @@ class Session:
         """The passes of an image, with its place in their batch."""
         for one in self._passes:
             images = list(zip(one.seeds, one.subseeds, strict=True))
-            if one.run.report is not None and (seed, subseed) in images:
+            if (seed, subseed) in images:
                 yield one, one.run.report, images.index((seed, subseed))
 
 

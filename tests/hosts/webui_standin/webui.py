@@ -102,7 +102,8 @@ class CFGDenoiser(torch.nn.Module):
         _, channels, height, width = x.shape
         down, right = torch.meshgrid(torch.linspace(0, 6.28, height), torch.linspace(0, 6.28, width), indexing="ij")
         base = torch.stack([torch.sin(down * (1 + k / 2)) + torch.cos(right + k) for k in range(channels)])
-        out = base + 0.05 * x.clamp(-3, 3) + 0.01 * cond[min(self.step, len(cond) - 1)]
+        everywhere = 0.05 * x.mean((1, 2, 3), keepdim=True)  # each cell sees the whole image
+        out = base + 0.05 * x.clamp(-3, 3) + everywhere + 0.01 * cond[min(self.step, len(cond) - 1)]
         if float(sigma[0]) < job.late:
             for place in job.planted:
                 out[place, :, 5:11, 5:11] += 3.0
