@@ -1,4 +1,4 @@
-"""ASCED in Stable Diffusion WebUI: Forge, reForge and AUTOMATIC1111 from 1.9 on.
+"""ASCED in Stable Diffusion WebUI: Forge, reForge and AUTOMATIC1111 from 1.10 on.
 
 The WebUI loads this file, and nothing else of this repository; ComfyUI loads only ``__init__.py``.
 """
@@ -40,7 +40,15 @@ def _load_core() -> ModuleType | None:
         return None
 
 
-core = _load_core()
+def _is_new_enough() -> bool:
+    """True if the WebUI has the hook that the script hangs on; otherwise the reason is on the console."""
+    known = hasattr(scripts.Script, "process_before_every_sampling")
+    if not known:
+        print("ASCED is off: it needs AUTOMATIC1111 1.10 or newer, Forge or reForge; update this WebUI.")
+    return known
+
+
+core = _load_core() if _is_new_enough() else None
 
 
 class ASCED(scripts.Script):

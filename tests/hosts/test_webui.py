@@ -165,8 +165,9 @@ def test_both_passes_of_hires_fix_are_watched_and_each_has_its_own_report(both, 
     assert len(shown.images) == 2 + 4
 
 
-def test_each_image_of_a_batch_count_has_its_own_text_and_report(both, tmp_path):
-    _, _, shown = both(planted=(1,), count=3, folder=tmp_path)
+@pytest.mark.parametrize("forge", [True, False], ids=["forge", "a1111"])
+def test_each_image_of_a_batch_count_has_its_own_text_and_report(both, tmp_path, forge):
+    _, _, shown = both(planted=(1,), count=3, folder=tmp_path, forge=forge)
     texts = [text["ASCED"].split(", ")[-1] for text in shown.infotexts[:6]]
     assert texts == ["clean", "corrected"] * 3
     found = sorted(tmp_path.glob("*.asced.json"))
@@ -308,6 +309,14 @@ def test_a_missing_package_is_named_in_one_sentence_and_the_webui_goes_on(host, 
     module = _script_module()
     said = capsys.readouterr().out
     assert said == "ASCED is off: this WebUI's Python has no cv2; install it with: pip install opencv-python-headless\n"
+    assert module.ASCED().show(False) is False
+
+
+def test_an_old_webui_is_told_what_is_needed_and_goes_on(host, monkeypatch, capsys):
+    monkeypatch.delattr(sys.modules["modules.scripts"].Script, "process_before_every_sampling")
+    module = _script_module()
+    said = "ASCED is off: it needs AUTOMATIC1111 1.10 or newer, Forge or reForge; update this WebUI.\n"
+    assert capsys.readouterr().out == said
     assert module.ASCED().show(False) is False
 
 

@@ -221,7 +221,9 @@ class Job:
         for place, latent in enumerate(samples):
             p.batch_index = place
             shown = ((latent[:3].clamp(-3, 3) + 3) / 6 * 255).permute(1, 2, 0).byte().numpy()
-            pp = SimpleNamespace(image=Image.fromarray(shown), index=first + place)
+            pp = SimpleNamespace(image=Image.fromarray(shown))
+            if self.forge:
+                pp.index = first + place
             for hook in ("postprocess_image", "postprocess_image_after_composite"):
                 self._call(script, hook, p, pp, *args)
             processed.images.append(pp.image)
