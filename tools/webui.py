@@ -153,10 +153,21 @@ def interrupted(webui: Webui) -> str:
     return f"| interrupted at call 15 | – | {out.calls} | – | {out.says(1)} | {clean} |"
 
 
+def one_block(layout: str) -> str:
+    """The layout of Stable Diffusion 1.5 with the sizes of ``webui_checkpoint.unet``."""
+    for usual, ours in (
+        ("attention_resolutions: [ 4, 2, 1 ]", "attention_resolutions: [ 1 ]"),
+        ("num_res_blocks: 2\n        channel_mult: [ 1, 2, 4, 4 ]", "num_res_blocks: 1\n        channel_mult: [ 1 ]"),
+    ):
+        layout = layout.replace(usual, ours)
+    return layout
+
+
 @contextmanager
 def prepared(checkout: Path, python: str) -> Iterator[None]:
     """Puts the checkpoint and the extensions into a checkout, and takes them out again."""
     extensions, model = checkout / "extensions", checkout / "models" / "Stable-diffusion" / CHECKPOINT
+    described, layout = checkout / "configs" / "v1-inference.yaml", model.with_suffix(".yaml")
     own, probe = extensions / "asced-under-test", extensions / "asced-probe"
     probe_scripts = probe / "scripts"
     probe_scripts.mkdir(parents=True, exist_ok=True)
@@ -164,11 +175,14 @@ def prepared(checkout: Path, python: str) -> Iterator[None]:
         shutil.copy(HERE / "webui_probe.py", probe_scripts)
         own.symlink_to(HERE.parent, target_is_directory=True)
         subprocess.run([python, str(HERE / "webui_checkpoint.py"), str(model)], check=True)
+        if described.is_file():  # AUTOMATIC1111 reads the sizes of the network from such a file
+            layout.write_text(one_block(described.read_text(encoding="utf-8")), encoding="utf-8")
         yield
     finally:
         shutil.rmtree(probe)
         own.unlink(missing_ok=True)
         model.unlink(missing_ok=True)
+        layout.unlink(missing_ok=True)
 
 
 @contextmanager
