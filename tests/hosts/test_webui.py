@@ -101,6 +101,15 @@ def test_a_sampler_that_is_not_watched_samples_as_before_and_the_image_says_why(
     assert all(text["ASCED"].startswith(NOT_WATCHED[name][1]) for text in shown.infotexts[:2])
 
 
+def test_a_sampler_that_writes_into_the_prediction_leaves_the_other_image_alone(host):
+    stock, ours = (host.Job(host.samplers.sample_lcm, "LCM", planted=(1,)) for _ in range(2))
+    stock.run()
+    shown = ours.run(host.script, *ON)
+    assert ours.calls == stock.calls + 1
+    assert shown.infotexts[1]["ASCED"].endswith(", corrected")
+    assert _equal(stock, ours)[0]
+
+
 def test_restart_goes_back_after_the_correction_so_it_is_only_watched(host):
     stock, ours = (host.Job(host.samplers.restart_sampler, "Restart", planted=(1,)) for _ in range(2))
     stock.run()

@@ -77,6 +77,18 @@ def sample_dpmpp_2m_sde(model, x, sigmas, extra_args=None, callback=None, disabl
     return x
 
 
+def sample_lcm(model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None):
+    noise_sampler = noise_sampler or (lambda sigma, after: torch.randn_like(x))
+    ones = x.new_ones([x.shape[0]])
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * ones, **extra_args)
+        callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        x = denoised
+        if sigmas[i + 1] > 0:
+            x += sigmas[i + 1] * noise_sampler(sigmas[i], sigmas[i + 1])  # into the prediction itself
+    return x
+
+
 def restart_sampler(model, x, sigmas, extra_args=None, callback=None, disable=None, s_noise=1.0, back=(0.9, 0.6)):
     """Goes back once, from one share of the steps to another."""
     ones = x.new_ones([x.shape[0]])
