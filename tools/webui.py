@@ -35,12 +35,11 @@ KIND_SAMPLER = "Euler a"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job: its final latents as fingerprints, the model calls, and what the images say."""
+    """One job: its final latents as fingerprints, the model calls, what ASCED left behind, and what the images say."""
 
     latents: tuple[str, ...]
     calls: int
-    threads: int
-    function: str
+    left: int
     infotexts: tuple[str, ...]
     images: int
 
@@ -130,6 +129,8 @@ def kinds() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def row(name: str, webui: Webui, fields: dict[str, Any], planted: tuple[int, ...]) -> str:
     """One line of the table."""
+    if fields.get("route") == "img2img":
+        webui.job(**fields)  # the WebUI encodes the picture with numbers that depend on the job before
     stock, same = webui.job(**fields), webui.job(on=True, **fields)
     without, acted = webui.job(planted=planted, **fields), webui.job(planted=planted, on=True, **fields)
     identical = stock.latents == same.latents and stock.calls == same.calls
@@ -139,17 +140,15 @@ def row(name: str, webui: Webui, fields: dict[str, Any], planted: tuple[int, ...
     corrected = [place for place in range(count) if acted.says(place).endswith(", corrected")]
     only = "–" if not corrected else "yes" if changed == corrected else f"no: {changed} of {corrected}"
     says = acted.says(marked[-1] if marked else count - 1)
-    clean = acted.threads == 0 and "asced" not in acted.function.lower()
-    cells = (
-        name, "yes" if identical else "NO", f"{without.calls} → {acted.calls}", only, says, "yes" if clean else "NO",
-    )  # fmt: skip
+    found = "yes" if identical else f"NO: {same.says(0)}; {same.says(-1)}"
+    cells = (name, found, f"{without.calls} → {acted.calls}", only, says, "yes" if acted.left == 0 else "NO")
     return f"| {' | '.join(cells)} |"
 
 
 def interrupted(webui: Webui) -> str:
     """One line of the table: the user interrupts after the correction."""
     out = webui.job(planted=(1,), on=True, stop=15)
-    clean = "yes" if out.threads == 0 else "NO"
+    clean = "yes" if out.left == 0 else "NO"
     return f"| interrupted at call 15 | – | {out.calls} | – | {out.says(1)} | {clean} |"
 
 

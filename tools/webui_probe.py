@@ -24,6 +24,7 @@ class State:
     p: Any = None
     planted: tuple[int, ...] = ()
     interrupt_at = 0
+    samplers: tuple[Any, ...] = ()
     calls = 0
     sigma = 0.0
 
@@ -66,10 +67,13 @@ class Probe(scripts.Script):
     def process(self, p: Any, wanted: str = "") -> None:
         wishes = json.loads(wanted) if wanted else None
         State.p = None if wishes is None else p
-        State.calls = 0
+        State.calls, State.samplers = 0, ()
         if wishes is not None:
             State.planted, State.interrupt_at = tuple(wishes["planted"]), wishes.get("interrupt_at", 0)
             p.probed = []
+
+    def process_before_every_sampling(self, p: Any, *_: Any, **__: Any) -> None:
+        State.samplers = (*State.samplers, p.sampler)
 
     def post_sample(self, p: Any, ps: Any, wanted: str = "") -> None:
         if State.p is p:
@@ -78,8 +82,8 @@ class Probe(scripts.Script):
     def postprocess(self, p: Any, processed: Any, wanted: str = "") -> None:
         if State.p is p:
             threads = sum(thread.name.startswith("ASCED") for thread in threading.enumerate())
-            own = getattr(p.sampler.func, "__module__", None)
-            facts = {"latents": p.probed, "calls": State.calls, "threads": threads, "function": str(own)}
+            left = threads + sum("asced" in str(one.func) for one in State.samplers)
+            facts = {"latents": p.probed, "calls": State.calls, "left": left}
             processed.extra_generation_params["Probe"] = json.dumps(facts)
             State.p = None
 
