@@ -1,1 +1,1 @@
-"""Hosts other than ComfyUI: how their samplers are watched."""
+"""The method in other applications, each in a package of its own; nothing else of the core imports them."""

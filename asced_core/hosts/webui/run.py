@@ -61,7 +61,8 @@ class Run:
     """
 
     def __init__(self, task: Task, sampler: Any) -> None:
-        self._task, self._sampler, self._function = task, sampler, getattr(sampler, "func", None)
+        self._task, self._sampler = task, sampler
+        self._function: Any = getattr(sampler, "func", None)
         self._report: Report | None = None
         if callable(self._function):
             sampler.func = self._ours = update_wrapper(partial(self._sample), self._function)
