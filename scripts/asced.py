@@ -143,7 +143,8 @@ def _remember(p: Any, pp: Any) -> None:
     if (session := getattr(p, "asced", None)) is not None:
         place = getattr(pp, "index", None)
         place = p.iteration * p.batch_size + p.batch_index if place is None else place
-        session.decoded(pp.image, int(p.all_seeds[place]), int(p.all_subseeds[place]))
+        if place < len(p.all_seeds):  # another extension may have added images
+            session.decoded(pp.image, int(p.all_seeds[place]), int(p.all_subseeds[place]))
 
 
 def _write_report(params: Any) -> None:
