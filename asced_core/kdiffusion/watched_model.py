@@ -113,7 +113,7 @@ class WatchedModel:
             # with its own options: a sampler's hook that reads its guidance must not see the other run's
             with corrected.world.entered():
                 self._theirs = self._call(replace(both, options=theirs.options), extra=True)
-        corrected.run.answer(self._theirs)
+        corrected.run.answer(self._theirs.clone())  # each run may write into its own
         return denoised, state
 
     def _asked(self) -> Asked | None:

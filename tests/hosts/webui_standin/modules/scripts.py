@@ -1,0 +1,16 @@
+"""Stand-in for modules.scripts: the base class that extensions derive from."""
+
+AlwaysVisible = object()
+
+
+class Script:
+    infotext_fields = None
+
+    def elem_id(self, name):
+        return f"script_{name}"
+
+    def process(self, p, *args): ...
+    def process_before_every_sampling(self, p, *args, **kwargs): ...
+    def postprocess_image(self, p, pp, *args): ...
+    def postprocess_image_after_composite(self, p, pp, *args): ...
+    def postprocess(self, p, processed, *args): ...
