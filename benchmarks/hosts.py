@@ -2,7 +2,7 @@
 
 The hand model of the demo is sampled by Euler in ComfyUI (a headless server), in diffusers, in the WebUI script's run
 (with a stand-in for the WebUI's samplers), and in a plain loop around the core. Writes docs/benchmarks/hosts.json and
-hosts.md. Needs diffusers: ``python tools/dev.py bench-hosts`` sets it up.
+hosts.md. ``make bench-hosts`` also sets up diffusers.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ BATCH, SEED, SIDE = CLASSES, 22, 64
 TIMES = list(range(STEPS - 1, -1, -40))  # ComfyUI's scheduler "simple" with 25 steps
 DETECTION = DetectionSettings(mode="strict", base_size=256)
 CLOSE = 1e-3  # of the images' range of 2
+HEADER = (
+    "| host | regions | the same regions | stock apart | corrected apart | only marked images change | added calls |"
+)
 Box = tuple[int, ...]
 
 
@@ -132,7 +135,7 @@ def in_diffusers(given: Setting) -> Result:
 
     from asced_core.hosts.diffusers import watching
 
-    class Hands(DiffusionPipeline):  # type: ignore[misc]
+    class Hands(DiffusionPipeline):
         def __init__(self, unet: nn.Module, scheduler: Any) -> None:
             super().__init__()
             self.register_modules(unet=unet, scheduler=scheduler)
@@ -258,15 +261,14 @@ def as_markdown(result: dict[str, dict[str, dict[str, Any]]]) -> str:
     lines = [
         "# One run in every host",
         "",
-        f"Written by `python -m benchmarks.hosts`: the hand model of the demo, Euler, {len(TIMES)} steps, a batch of "
+        f"Written by `make bench-hosts`: the hand model of the demo, Euler, {len(TIMES)} steps, a batch of "
         f"{BATCH}, seed {SEED}, mode strict, TTC. *Apart* is the largest difference of any value from the plain loop; "
         "images range from -1 to 1. ComfyUI is a real headless server; of the WebUI, the script's own run is used, "
         "with a stand-in for the WebUI's samplers. Marked images are the only ones that differ from stock, bit for "
         "bit, in every host.",
     ]
     for source, rows in result.items():
-        lines += ["", f"## x0_source {source}", "", "| host | regions | the same regions | stock apart | "
-                  "corrected apart | only marked images change | added calls |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+        lines += ["", f"## x0_source {source}", "", HEADER, "|---|---|---|---|---|---|---|"]
         for name, row in rows.items():
             only = "yes" if row["changed"] == row["marked"] else "no"
             same = "yes" if row["same_regions"] else "no"

@@ -53,8 +53,8 @@ MODULES = (
 )  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
-    "demo", "test", "mutants", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "screenshots", "serve",
-    "setup", "lint", "format", "clean",
+    "demo", "test", "mutants", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "bench-hosts",
+    "screenshots", "serve", "setup", "lint", "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 DEVELOPMENT = ("test", "mutants", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
@@ -64,6 +64,7 @@ NEED_CLONE = (
     "matrix",
     "spaces",
     "lint",
+    "bench-hosts",
     *BENCHMARKS,
 )  # .gitattributes keeps their files out of archives
 INTERRUPTED = 130
@@ -214,6 +215,8 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
         return _call(env, ROOT / "tools" / "screenshots.py", *extra)
     if command == "spaces":
         return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
+    if command == "bench-hosts":
+        return _call(with_other_hosts(env), "-m", "benchmarks.hosts", *extra)
     if command in BENCHMARKS:
         prepare_bench(env.python)
         name, *options = BENCHMARKS[command]
