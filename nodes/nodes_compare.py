@@ -13,6 +13,7 @@ from ..asced_core.draw.comparison import before_and_after
 from . import sockets
 from .images import masks_for, preview, to_pictures, to_rgb
 from .inputs import report_input
+from .page import status
 
 
 class ASCED_Compare(io.ComfyNode):
@@ -42,7 +43,7 @@ class ASCED_Compare(io.ComfyNode):
                     tooltip="Before on the left, after on the right. With a report, the regions are outlined in both.",
                 )
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -58,7 +59,8 @@ class ASCED_Compare(io.ComfyNode):
         still = torch.from_numpy(np.stack(stills)).float() / 255
         shown = preview(still, cls).as_dict()
         shown["asced_compare"] = [{"before": _saved(before, cls), "after": _saved(after, cls)}]
-        return io.NodeOutput(still, ui=shown)
+        words = "" if report is None else status.why_unwatched(report)
+        return status.told(cls, words, still, shown=shown)
 
 
 def _described(images: torch.Tensor) -> str:

@@ -67,8 +67,8 @@ class ASCED_MaskPreview(io.ComfyNode):
                     "exclude",
                     optional=True,
                     default="",
-                    tooltip="Regions to exclude from the mask, as image:region, for example 0:2, 1:1. Images count "
-                    "from 0, regions from 1. Clicking a region in the panel adds it here.",
+                    tooltip="Regions to exclude from the mask, as image:region, for example 1:2, 2:1. Images and "
+                    "regions count from 1. Clicking a region in the panel adds it here.",
                 ),
             ],
             outputs=[
@@ -92,13 +92,13 @@ class ASCED_MaskPreview(io.ComfyNode):
         out = parse_excluded(exclude)
         shape = {"grow": grow_px, "soft": feather_px, "min_score": min_score, "excluded": out}
         mask = torch.from_numpy(masks_for(report, image, **shape))
-        missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
+        missing = ", ".join(f"{i + 1}:{n}" for i, n in sorted(out - region_names(report)))
         lost = f" There is no region {missing} to exclude." if missing else ""
-        status.announce(cls.hidden.unique_id, report.summary() + lost)
         shown = preview(mask, cls, ui.PreviewMask).as_dict()
         shown["asced_report"] = [report.to_json(indent=None)]
         shown["asced_panel"] = [panel(cls, report, image)]
-        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
+        mask_image = mask[..., None].expand(-1, -1, -1, 3).contiguous()
+        return status.told(cls, report.summary() + lost, mask_image, mask, shown=shown)
 
 
 def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ export class RegionPanel {
     )
     this.#listenToSteps()
     this.#listenToWidgets()
-    placeOnNode(node, this.root, () => (this.run ? HEIGHT : EMPTY))
+    placeOnNode(node, this.root, "asced_panel", { getMinHeight: () => (this.run ? HEIGHT : EMPTY) })
     this.#draw()
   }
 
@@ -88,7 +88,7 @@ export class RegionPanel {
 
   /** @returns {Set<string>} names of the excluded regions, as image:region */
   #excluded() {
-    const names = String(this.#widget(EXCLUDE)?.value ?? "").matchAll(/(\d+):([1-9]\d*)/g)
+    const names = String(this.#widget(EXCLUDE)?.value ?? "").matchAll(/([1-9]\d*):([1-9]\d*)/g)
     return new Set([...names].map(([, image, region]) => `${Number(image)}:${Number(region)}`))
   }
 
@@ -183,11 +183,11 @@ export class RegionPanel {
     }
     const marks = { count: image.regions.length, score: image.score.toFixed(1) }
     const found = image.state === "marked" ? text("regions", marks) : text(image.state)
-    const which = text("image_of", { index: image.index, count: run.images.length })
+    const which = text("image_of", { index: image.index + 1, count: run.images.length })
     this.pager.label.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))
     this.picture.hidden = !image.picture
-    this.picture.alt = text("image", { index: image.index })
+    this.picture.alt = text("image", { index: image.index + 1 })
     if (image.picture) this.picture.src = fileUrl(image.picture)
     const strip = fileUrl(image.strip)
     this.change.style.backgroundImage = strip && `url("${strip}")`
@@ -212,8 +212,9 @@ export class RegionPanel {
       const badge = element("span", "asced-badge")
       badge.textContent = String(place + 1)
       button.append(badge)
-      button.dataset.name = `${image.index}:${place + 1}`
-      button.addEventListener("click", () => this.#toggle(`${image.index}:${place + 1}`))
+      const name = `${image.index + 1}:${place + 1}`
+      button.dataset.name = name
+      button.addEventListener("click", () => this.#toggle(name))
       button.addEventListener("keydown", (event) => {
         if (event.key === "Enter" || event.key === " ") event.stopPropagation() // not for the canvas
       })

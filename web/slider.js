@@ -42,7 +42,7 @@ export class CompareSlider {
       this.frame.style.setProperty("--asced-aspect", String(naturalWidth / naturalHeight))
       this.frame.classList.toggle("asced-small", naturalWidth < 256)
     })
-    placeOnNode(node, this.root, () => (this.pairs ? HEIGHT : EMPTY))
+    placeOnNode(node, this.root, "asced_panel", { getMinHeight: () => (this.pairs ? HEIGHT : EMPTY) })
     this.#draw()
     this.#move()
   }
@@ -71,7 +71,7 @@ export class CompareSlider {
     const count = this.pairs?.before.length ?? 0
     this.pager.reset(count)
     this.frame.hidden = !count
-    this.pager.label.textContent = count ? text("image_of", { index: this.pager.index, count }) : text("slider_empty")
+    this.pager.label.textContent = count ? text("image_of", { index: this.pager.index + 1, count }) : text("slider_empty")
     if (!this.pairs || !count) return
     this.before.src = fileUrl(this.pairs.before[this.pager.index])
     this.after.src = fileUrl(this.pairs.after[this.pager.index])

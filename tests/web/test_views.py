@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -98,7 +99,8 @@ def view(page, request):
     page.errors.clear()  # from before the pack was loaded
     page.renderer = renderer
     yield page
-    assert page.errors == []
+    # a page that is newer than its server asks for what that does not have
+    assert [error for error in page.errors if not os.environ.get("ASCED_FRONTEND") or "asced" in error] == []
     for name, value in (("ASCED.Live", True), ("ASCED.Color", "ff4000"), ("ASCED.Opacity", 0.45)):
         page.page.evaluate(SETTING, [name, value])
 
@@ -124,7 +126,7 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     blue = seen["blue"][sampler]
     assert blue.count(0) == 25  # ComfyUI's own, one per step; the hands themselves are not blue
     assert blue[0] == 0 and max(blue) > 0  # ours follow where anything is marked
-    texts = list(dict.fromkeys(text for node, text in seen["texts"] if node == sampler))  # newer pages: the last again
+    texts = [text for node, text in seen["texts"] if node == sampler]
     assert texts[0] == "Watching starts at step 6 of 25"
     assert texts[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
     assert texts[8].endswith(", corrected at step 13")
@@ -136,7 +138,36 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     assert view.run() == "success"
     seen = view.page.evaluate("ascedSeen")
     assert seen["blue"][sampler] == [0] * 25
-    assert len({text for node, text in seen["texts"] if node == sampler}) == 1
+    assert len([text for node, text in seen["texts"] if node == sampler]) == 1
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_the_result_stays_on_its_nodes(view):
+    page = view.page
+    _build(view)
+    page.evaluate(SET, ["ASCED_KSampler", "seed", 20 + RENDERERS.index(view.renderer)])
+    assert view.run() == "success"
+    sampler = page.evaluate(f"({NODE})('ASCED_KSampler').id")
+    result = view.texts()[str(sampler)]
+    assert "corrected at step 13 of 25" in result
+    shown = page.get_by_text(result, exact=True).filter(visible=True)
+    assert shown.count() == 2  # once on the sampler, once on Mask Preview
+    for place in range(2):
+        text, frame = (shown.nth(place).locator(path).bounding_box() for path in ("xpath=.", "xpath=.."))
+        assert text["height"] > 20 and text["height"] <= frame["height"] + 1  # all lines can be read
+    view.screenshot(SHOTS / f"words, {view.renderer}.png", whole_graph=False)
+    saved = view.graph()
+    page.evaluate("() => app.graph.clear()")
+    assert shown.count() == 0
+    view.load(saved)
+    assert shown.count() == 2
+    assert view.run() == "success"  # from ComfyUI's cache
+    assert shown.count() == 2
+    send = "([name, detail]) => app.api.dispatchEvent(new CustomEvent(name, { detail }))"
+    page.evaluate(send, ["progress_text", {"nodeId": str(sampler), "text": "Watching, step 7 of 25"}])
+    assert page.get_by_text("Watching, step 7 of 25").filter(visible=True).count() == 1 and shown.count() == 1
+    page.evaluate(send, ["execution_interrupted", {}])
+    assert shown.count() == 2
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
@@ -273,7 +304,7 @@ def test_the_scripts_are_small_and_served(server):
     import urllib.request
 
     files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
-    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "status.js", "text.js",
+    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "text.js", "words.js",
                                            "asced.css"}  # fmt: skip
     assert sum(path.stat().st_size for path in files) < 150_000
     for path in files:
