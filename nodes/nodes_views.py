@@ -126,7 +126,8 @@ class ASCED_Dynamics(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=4096,
-                    tooltip="Which image of the batch to plot, counted from 1. 0 or -1 plots the one with the highest score.",
+                    tooltip="Which image of the batch to plot, counted from 1. 0 or -1 plots the one with the highest "
+                    "score.",
                 ),
             ],
             outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The plot as an image.")],

@@ -20,6 +20,25 @@ export function element(tag, style, attributes = {}) {
   return made
 }
 
+/**
+ * Shapes over a picture.
+ * @param {string[]} paths SVG paths @param {number} width @param {number} height of the picture that they belong to
+ */
+export function shapes(paths, width, height) {
+  const space = "http://www.w3.org/2000/svg"
+  const root = document.createElementNS(space, "svg")
+  root.setAttribute("class", "asced-shapes")
+  root.setAttribute("viewBox", `0 0 ${width} ${height}`)
+  root.setAttribute("preserveAspectRatio", "none")
+  root.setAttribute("aria-hidden", "true")
+  for (const path of paths) {
+    const shape = document.createElementNS(space, "path")
+    shape.setAttribute("d", path)
+    root.append(shape)
+  }
+  return root
+}
+
 /** @param {FileRef | null | undefined} file @returns {string} its URL; empty for no file */
 export function fileUrl(file) {
   if (!file) return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,6 +207,12 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
         assert (len(flagged["regions"]), len(clean["regions"])) == (1, 0)
         box = flagged["regions"][0]["box"]
         assert [round(edge * 32) for edge in box] == list(report.images[0].regions[0].box)
+        height, width = panel["size"]
+        assert (height, width) == ((600, 1200) if given is image else report.size)
+        numbers = re.findall(r"([\d.]+),([\d.]+)", flagged["regions"][0]["outline"])
+        for side, whole, near, far in ((0, width, box[0], box[2]), (1, height, box[1], box[3])):
+            ends = sorted(float(point[side]) / whole for point in numbers)
+            assert abs(ends[0] - near) < 0.01 and abs(ends[-1] - far) < 0.01
         for shown in (flagged, clean):
             assert size(shown["picture"]) == expected
             assert size(shown["strip"]) == (32 * len(shown["timeline"]), 32)

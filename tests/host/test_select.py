@@ -214,6 +214,17 @@ def test_compare_shows_both_and_names_their_files(found, pack):
     assert [torch.equal(a, b) for a, b in zip(marked, still, strict=True)] == [True, False, True]
 
 
+def test_the_slider_opens_at_the_first_change_and_has_the_outlines(found, pack):
+    before = found.images
+    after = before.clone()
+    after[1:] = 1 - after[1:]
+    for pair, first in (((before, after), 1), ((before, before), 0)):
+        out = _execute(pack, "ASCED_Compare", before=pair[0], after=pair[1], report=found.report)
+        slider = json.loads(json.dumps(out.ui["asced_compare"][0]))
+        assert slider["first"] == first
+        assert [bool(path) for path in slider["outlines"]] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("after", "message"),
     [

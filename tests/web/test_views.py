@@ -84,6 +84,9 @@ MASK = f"""async () => {{
 }}"""
 
 
+HIDDEN = "(paths) => paths.map((path) => path.style.display === 'none')"
+
+
 @pytest.fixture(scope="module")
 def page(server, browser):
     """One page for all of these tests: opening one takes longer than most of them."""
@@ -178,11 +181,16 @@ def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     assert view.run() == "success"
     regions = page.locator(".asced-region")
     assert regions.count() >= 2
+    again = page.get_by_role("button", name="Run again")
+    assert not again.is_visible()
     view.screenshot(SHOTS / f"panel, {view.renderer}.png", whole_graph=False)
     whole = page.evaluate(MASK)
     first, second = (regions.nth(i).get_attribute("data-name") for i in (0, 1))
     regions.first.click()
+    assert first == "1:1" or first == "2:1"  # the image with the highest score is shown
     assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
+    assert page.locator(".asced-mask path").evaluate_all(HIDDEN) == [True] + [False] * (regions.count() - 1)
+    assert again.is_visible()
     assert regions.first.get_attribute("aria-pressed") == "true"
     assert "excluded from the mask" in regions.first.get_attribute("aria-label")
     regions.nth(1).focus()
@@ -192,7 +200,10 @@ def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
     shown = int(page.evaluate(f"({NODE})('ASCED_MaskPreview').id"))  # newer pages: a string, and a number in files
     assert view.prompt()[str(shown)]["inputs"]["exclude"] == first
-    assert view.run() == "success"
+    runs = int(page.evaluate("ascedRun.seen"))
+    again.click()
+    assert view.wait_for_end(runs) == "success"
+    assert not again.is_visible()
     assert 0 < page.evaluate(MASK) < whole
     assert regions.first.get_attribute("aria-pressed") == "true"
     view.screenshot(SHOTS / f"panel left out, {view.renderer}.png", whole_graph=False)
@@ -279,6 +290,7 @@ def test_the_slider_moves_by_pointer_and_keys(view, node_info):
     shown = "(e) => getComputedStyle(e.querySelector('.asced-before')).clipPath"
     middle = page.evaluate(shown, frame.element_handle())
     box = slider.bounding_box()
+    assert box["height"] > 280  # of a node that is 360 wide: nothing else takes its room
     page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
     assert 20 <= int(slider.input_value()) <= 30
     assert page.evaluate(shown, frame.element_handle()) != middle
