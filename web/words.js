@@ -80,6 +80,12 @@ function find(id) {
   return node
 }
 
+/** Removes the page's own widget for a status: the same text is not shown twice. @param {any} node */
+function removeDouble(node) {
+  const double = node.widgets?.find((/** @type {any} */ widget) => widget.name === HOST_WIDGET)
+  if (double) node.removeWidget(double)
+}
+
 /** @param {any} node of this pack */
 export function giveWords(node) {
   const words = new Words(node)
@@ -94,12 +100,9 @@ export function followJobs() {
   api.addEventListener("progress_text", (/** @type {any} */ { detail }) => {
     const node = find(String(detail.nodeId))
     if (!node?.[WORDS]) return
+    removeDouble(node) // before the node gets its size
     node[WORDS].tell(detail.text)
-    queueMicrotask(() => {
-      // after the page's own listener: the text is not shown twice
-      const double = node.widgets?.find((/** @type {any} */ widget) => widget.name === HOST_WIDGET)
-      if (double) node.removeWidget(double)
-    })
+    queueMicrotask(() => removeDouble(node)) // if the page's own listener comes after this one
   })
   for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
     api.addEventListener(end, () => running.forEach((words) => words.finish()))
