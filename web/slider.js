@@ -1,6 +1,7 @@
 // @ts-check
 /** Before and after in the same frame, with a divider to drag: the slider of ASCED_Compare. */
 
+import { app } from "../../scripts/app.js"
 import { element, fileUrl, Pager, placeOnNode, settle, shapes } from "./dom.js"
 import { text } from "./text.js"
 
@@ -62,7 +63,9 @@ export class CompareSlider {
   show(output) {
     const pairs = output?.asced_compare?.[0]
     if (!pairs) return settle(this.node, this.root)
-    delete output.images // the same two versions side by side: the slider has their room
+    for (const shown of [output, app.nodeOutputs?.[String(this.node.id)]]) {
+      if (shown) delete shown.images // the same two versions side by side: the slider takes their room
+    }
     if (!this.pairs) this.pager.index = pairs.first ?? 0
     this.pairs = pairs
     this.#draw()
