@@ -95,7 +95,7 @@ def decide(
     for image, mask in enumerate(masks):
         if mask.mean() > correction.max_corrected_share:
             notes.append(
-                f"Image {image} is not corrected: its mask covers {mask.mean():.0%} of the image, more than "
+                f"Image {image + 1} is not corrected: its mask covers {mask.mean():.0%} of the image, more than "
                 f"max_corrected_share ({correction.max_corrected_share:.0%}); re-noising that much does not lower the "
                 "artifact rate."
             )

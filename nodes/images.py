@@ -48,6 +48,11 @@ def masks_for(report: Report, image: torch.Tensor | None, **shape: Any) -> np.nd
     return masks if len(masks) == len(image) else spread_over_frames(masks, report.run.frames, frames)
 
 
+def found_in(report: Report) -> tuple[torch.Tensor, Report]:
+    """What a run found, as the values of the MASK and REPORT outputs."""
+    return torch.from_numpy(report.image_masks()), report
+
+
 def frames_each(report: Report, image: torch.Tensor) -> int:
     """The number of images [B,H,W,C] for each image or video of the report.
 

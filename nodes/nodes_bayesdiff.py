@@ -91,6 +91,7 @@ class ASCED_BayesDiff(io.ComfyNode):
                 io.String.Output("scores", display_name="scores", tooltip="Uncertainty of each image, one per line."),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -141,10 +142,10 @@ class ASCED_BayesDiff(io.ComfyNode):
         maps, scores = map_of(run.variance).detach().cpu(), score_of(run.variance).tolist()
         shown = _at_image_size(maps, model, latent)
         lines = "\n".join(f"{score:.4g}" for score in scores)
-        status.announce(cls.hidden.unique_id, f"Uncertainty: {', '.join(lines.splitlines())}.")
         heat = torch.from_numpy(np.stack([cividis(one) for one in shown.numpy()])).float() / 255
         out = {**latent_image, "samples": samples}
-        return io.NodeOutput(out, heat, shown, float(np.mean(scores)), lines)
+        words = f"Uncertainty: {', '.join(lines.splitlines())}."
+        return status.told(cls, words, out, heat, shown, float(np.mean(scores)), lines)
 
     @classmethod
     def fingerprint_inputs(cls, posterior: str, **_: Any) -> float:

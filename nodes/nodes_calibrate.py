@@ -58,8 +58,8 @@ class ASCED_Calibrate(io.ComfyNode):
         if file.is_file() and not start_over:
             learned = Calibration.load(file) + learned
         learned.save(file)
-        status.announce(cls.hidden.unique_id, f"{file.name}: {learned.summary()}")
-        return io.NodeOutput(len(learned.marks), learned.summary())
+        summary = learned.summary()
+        return status.told(cls, f"{file.name}: {summary}", len(learned.marks), summary)
 
 
 NODES = [ASCED_Calibrate]

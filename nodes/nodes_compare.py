@@ -10,9 +10,11 @@ from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.draw.comparison import before_and_after
+from ..asced_core.draw.outlines import outline_path
 from . import sockets
 from .images import masks_for, preview, to_pictures, to_rgb
 from .inputs import report_input
+from .page import status
 
 
 class ASCED_Compare(io.ComfyNode):
@@ -42,7 +44,7 @@ class ASCED_Compare(io.ComfyNode):
                     tooltip="Before on the left, after on the right. With a report, the regions are outlined in both.",
                 )
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -57,8 +59,16 @@ class ASCED_Compare(io.ComfyNode):
         stills = [before_and_after(*pair) for pair in zip(to_pictures(before), to_pictures(after), masks, strict=True)]
         still = torch.from_numpy(np.stack(stills)).float() / 255
         shown = preview(still, cls).as_dict()
-        shown["asced_compare"] = [{"before": _saved(before, cls), "after": _saved(after, cls)}]
-        return io.NodeOutput(still, ui=shown)
+        changed = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
+        slider = {
+            "before": _saved(before, cls),
+            "after": _saved(after, cls),
+            "outlines": ["" if mask is None else outline_path(mask, *mask.shape) for mask in masks],
+            "first": changed.index(True) if any(changed) else 0,  # the first image with a difference, from 0
+        }
+        shown["asced_compare"] = [slider]
+        words = "" if report is None else status.why_unwatched(report)
+        return status.told(cls, words, still, shown=shown)
 
 
 def _described(images: torch.Tensor) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
+from .images import found_in
 from .inputs import check_latent, drafts_input, settings_inputs
 from .page import status
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
@@ -45,6 +46,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -69,8 +71,8 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         )
         output, denoised = getattr(done, "args", done)  # a plain pair in older ComfyUI versions
         report = run.report_of(output, guider.model_patcher, detection, correction, idle=not sigmas.numel())
-        found = status.announce_report(cls.hidden.unique_id, report)
-        return io.NodeOutput(run.finished(output), run.finished(denoised), *found, run.original_of(output))
+        latents = run.finished(output), run.finished(denoised)
+        return status.told(cls, report.summary(), *latents, *found_in(report), run.original_of(output))
 
 
 NODES = [ASCED_SamplerCustomAdvanced]

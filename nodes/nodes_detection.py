@@ -184,6 +184,7 @@ class ASCED_Detection(io.ComfyNode):
                 )
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -201,26 +202,23 @@ class ASCED_Detection(io.ComfyNode):
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
-        learned_on, network = Origin(), None
+        learned_on, network, words = Origin(), None, ""
         if taught != UNTAUGHT:
             _check_alone(detector, calibration)
         if calibration != BY_THRESHOLD:
             learned = _learned(calibration)
             settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
-            status.announce(
-                cls.hidden.unique_id, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
-            )
+            words = f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
         if taught != UNTAUGHT:
             network, unused = _taught(taught), _without_effect(settings)
             settings = network.applied(settings, marked_percent / 100)
-            status.announce(cls.hidden.unique_id, " ".join((network.facts.summary(), *unused)))
+            words = " ".join((network.facts.summary(), *unused))
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
         if detector is not None:
             check_has_vae(vae, "The connected detector")
-        return io.NodeOutput(
-            DetectionOptions(settings, vae, detector, only_here, protect, learned_on, network, keep_predictions)
-        )
+        options = DetectionOptions(settings, vae, detector, only_here, protect, learned_on, network, keep_predictions)
+        return status.told(cls, words, options)
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, taught: str = UNTAUGHT, **_: Any) -> float:

@@ -11,9 +11,10 @@ from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.draw.draft_sheet import draft_sheet
+from ..asced_core.draw.notice import notice
 from ..asced_core.report.drafts import Drafts
 from . import sockets
-from .images import frames_each, preview, to_pictures
+from .images import found_in, frames_each, preview, to_pictures
 from .inputs import (
     check_conditioning,
     check_latent,
@@ -37,6 +38,8 @@ from .sampling.options import (
 from .sampling.seeds import repeated, seeds_from
 
 MOST_DRAFTS = 4096
+EMPTY_SHEET = (512, 768)  # height and width in pixels
+NO_PICTURES = {"images": [], "animated": (False,)}
 WAYS = {"all": all_at_once, "one": one_by_one}
 
 
@@ -105,6 +108,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
                 io.String.Output("seeds", display_name="seeds", tooltip="Their seeds, separated by commas."),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -132,15 +136,15 @@ class ASCED_DraftAndPick(io.ComfyNode):
             DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds), widgets,
         )  # fmt: skip
         latent, report, original = WAYS[at_once](job)
-        found = status.announce_report(cls.hidden.unique_id, report)
         if report.drafts is not None:
             seeds = tuple(seeds[place] for place in report.drafts.kept)
-        outputs = (latent, *found, original, ", ".join(map(str, seeds)))
-        if report.drafts is None:
-            return io.NodeOutput(*outputs)
-        sheet = _sheet(report.drafts)
-        show_last(sheet)
-        return io.NodeOutput(*outputs, ui=preview(sheet, cls))
+        shown = NO_PICTURES
+        if report.drafts is not None:
+            sheet = _sheet(report.drafts)
+            show_last(sheet)
+            shown = preview(sheet, cls)
+        outputs = (latent, *found_in(report), original, ", ".join(map(str, seeds)))
+        return status.told(cls, report.summary(), *outputs, shown=shown)
 
 
 class ASCED_Drafts(io.ComfyNode):
@@ -184,19 +188,22 @@ class ASCED_DraftSheet(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output("sheet", display_name="IMAGE", tooltip="The sheet, one picture.")],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, report: Report, image: torch.Tensor | None = None) -> io.NodeOutput:
+        words = ""
         if report.drafts is None:
-            raise ValueError(
+            words = (
                 "This REPORT has no drafts: connect the one of ASCED Draft and Pick, or of a sampler that ASCED Drafts "
                 f"is connected to. {report.summary()}"
             )
-        sheet = _sheet(report.drafts, {} if image is None else _by_draft(report, image))
-        return io.NodeOutput(sheet, ui=preview(sheet, cls))
+            sheet = torch.from_numpy(notice(words, *EMPTY_SHEET)[None]).float() / 255
+        else:
+            sheet = _sheet(report.drafts, {} if image is None else _by_draft(report, image))
+        return status.told(cls, words, sheet, shown=preview(sheet, cls))
 
 
 def _sheet(drafts: Drafts, finished: dict[int, np.ndarray] | None = None) -> torch.Tensor:

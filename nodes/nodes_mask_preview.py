@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..asced_core import Report
+from ..asced_core.draw.outlines import outline_path
 from ..asced_core.draw.timeline import change_strip, last_frame, thumbnail, timeline
 from ..asced_core.report.masks import parse_excluded, region_names
 from . import sockets
@@ -67,8 +68,8 @@ class ASCED_MaskPreview(io.ComfyNode):
                     "exclude",
                     optional=True,
                     default="",
-                    tooltip="Regions to exclude from the mask, as image:region, for example 0:2, 1:1. Images count "
-                    "from 0, regions from 1. Clicking a region in the panel adds it here.",
+                    tooltip="Regions to exclude from the mask, as image:region, for example 1:2, 2:1. Images and "
+                    "regions count from 1. Clicking a region in the panel adds it here.",
                 ),
             ],
             outputs=[
@@ -92,20 +93,22 @@ class ASCED_MaskPreview(io.ComfyNode):
         out = parse_excluded(exclude)
         shape = {"grow": grow_px, "soft": feather_px, "min_score": min_score, "excluded": out}
         mask = torch.from_numpy(masks_for(report, image, **shape))
-        missing = ", ".join(f"{i}:{n}" for i, n in sorted(out - region_names(report)))
+        missing = ", ".join(f"{i + 1}:{n}" for i, n in sorted(out - region_names(report)))
         lost = f" There is no region {missing} to exclude." if missing else ""
-        status.announce(cls.hidden.unique_id, report.summary() + lost)
         shown = preview(mask, cls, ui.PreviewMask).as_dict()
         shown["asced_report"] = [report.to_json(indent=None)]
-        shown["asced_panel"] = [panel(cls, report, image)]
-        return io.NodeOutput(mask[..., None].expand(-1, -1, -1, 3).contiguous(), mask, ui=shown)
+        settings = {"grow_px": grow_px, "feather_px": feather_px, "min_score": min_score, "exclude": exclude}
+        shown["asced_panel"] = [{**panel(cls, report, image, (mask.shape[1], mask.shape[2])), "settings": settings}]
+        mask_image = mask[..., None].expand(-1, -1, -1, 3).contiguous()
+        return status.told(cls, report.summary() + lost, mask_image, mask, shown=shown)
 
 
-def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -> dict[str, Any]:
+def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
     """Data for the panel in the browser: plain values, and references to pictures in ComfyUI's temp folder.
 
     The ``picture`` of an image is the decoded image, or its last predicted frame; ``strip`` shows the change at every
-    traced step, side by side. Both may be None. Boxes are left, top, right and bottom as shares of the image.
+    traced step, side by side. Both may be None. Boxes are left, top, right and bottom as shares of the image; outlines
+    are SVG paths in pixels of the masks, whose height and width are ``size``. ``index`` counts from 0.
     """
     count, (height, width) = len(report.images), report.labels.shape[1:]
     strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
@@ -127,8 +130,9 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
                     "box": [edge / size for edge, size in zip(r.box, (width, height) * 2, strict=True)],
                     "score": r.score,
                     "confidence": r.confidence,
+                    "outline": outline_path(report.labels[place] == number, *size),
                 }
-                for r in found.regions
+                for number, r in enumerate(found.regions, start=1)
             ],
         }
         for place, found in enumerate(report.images)
@@ -139,6 +143,7 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None) -
         "decision": report.decision,
         "corrected_steps": list(report.corrected_steps),
         "aspect": report.size[1] / report.size[0],
+        "size": list(size),
         "images": images,
     }
 

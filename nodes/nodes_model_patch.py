@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
+from .images import found_in
 from .inputs import check_latent, settings_inputs
 from .page import status
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
@@ -68,14 +69,14 @@ class ASCED_CollectRun(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
     def execute(cls, samples: dict[str, Any], run: RunLog) -> io.NodeOutput:
         check_latent(samples)
         report, original = run.get(samples["samples"])
-        found = status.announce_report(cls.hidden.unique_id, report)
-        return io.NodeOutput(samples, *found, with_samples(samples, original))
+        return status.told(cls, report.summary(), samples, *found_in(report), with_samples(samples, original))
 
 
 NODES = [ASCED_ApplyToModel, ASCED_CollectRun]

@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
+from .images import found_in
 from .inputs import check_conditioning, check_latent, drafts_input, sampling_inputs, seed_input, settings_inputs
 from .page import status
 from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
@@ -46,6 +47,7 @@ class ASCED_KSampler(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -105,6 +107,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -163,8 +166,7 @@ def _sample(
         options.get("last_step", steps), steps
     )
     report = run.report_of(latent, model, detection, correction, idle)
-    found = status.announce_report(cls.hidden.unique_id, report)
-    return io.NodeOutput(run.finished(latent), *found, run.original_of(latent))
+    return status.told(cls, report.summary(), run.finished(latent), *found_in(report), run.original_of(latent))
 
 
 NODES = [ASCED_KSampler, ASCED_KSamplerAdvanced]

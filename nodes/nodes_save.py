@@ -67,8 +67,7 @@ class ASCED_SaveReport(io.ComfyNode):
             if place % each == 0:  # a video has one file for all its frames
                 path.with_suffix(".json").write_text(own.to_json(), encoding="utf-8")
             saved.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
-        status.announce(cls.hidden.unique_id, report.summary())
-        return io.NodeOutput(ui={"images": saved})
+        return status.told(cls, report.summary(), shown={"images": saved})
 
     @classmethod
     def _texts(cls, report: Report) -> PngInfo | None:

@@ -82,6 +82,7 @@ class ASCED_Gate(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -95,11 +96,9 @@ class ASCED_Gate(io.ComfyNode):
         found = _checked(samples, report)
         kept = passing(report, max_marked_percent / 100, drop_worst_percent / 100)
         rejected = [place for place in range(len(found)) if place not in kept]
-        status.announce(
-            cls.hidden.unique_id,
+        return status.told(
+            cls,
             f"{_status(found, kept, 'kept')}, {_status(found, rejected, 'rejected')}.{_caution(report)}",
-        )
-        return io.NodeOutput(
             _picked(samples, kept),
             _picked(samples, rejected),
             max(verdict.score for verdict in found),
@@ -141,6 +140,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -149,8 +149,9 @@ class ASCED_BestOfBatch(io.ComfyNode):
         places = best(report, count)
         indices = ", ".join(map(str, places))
         score = max(found[place].score for place in places)
-        status.announce(cls.hidden.unique_id, f"{_status(found, places, 'picked')}: {indices}.{_caution(report)}")
-        return io.NodeOutput(_picked(samples, places), part_of(report, places), indices, score)
+        numbers = ", ".join(str(place + 1) for place in places)
+        words = f"{_status(found, places, 'picked')}: {numbers}.{_caution(report)}"
+        return status.told(cls, words, _picked(samples, places), part_of(report, places), indices, score)
 
 
 def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..asced_core.report.stitching import Tile, stitch
 from . import sockets
-from .images import to_pictures
+from .images import found_in, to_pictures
 from .page import status
 from .sampling.run_log import RunLog
 
@@ -36,6 +36,7 @@ class ASCED_StitchRuns(io.ComfyNode):
             ],
             outputs=[sockets.mask_output(), sockets.report_output()],
             hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -50,7 +51,8 @@ class ASCED_StitchRuns(io.ComfyNode):
                 for place, picture in enumerate(to_pictures(vae.decode(latent))):
                     yield Tile(picture, report, place)
 
-        return io.NodeOutput(*status.announce_report(cls.hidden.unique_id, stitch(to_pictures(image)[0], tiles())))
+        report = stitch(to_pictures(image)[0], tiles())
+        return status.told(cls, report.summary(), *found_in(report))
 
 
 NODES = [ASCED_StitchRuns]

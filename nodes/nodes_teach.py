@@ -198,8 +198,7 @@ class ASCED_Teach(io.ComfyNode):
             taught.save(file)
             notebook.remove()
         summary = " ".join((taught.facts.summary(), *lesson.schedule.window.notes))
-        status.announce(cls.hidden.unique_id, f"{file.name}: {summary}")
-        return io.NodeOutput(file.name, summary)
+        return status.told(cls, f"{file.name}: {summary}", file.name, summary)
 
 
 def _finished(file: Path, lesson: str) -> Taught | None:

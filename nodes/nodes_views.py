@@ -8,11 +8,12 @@ from comfy_api.latest import io
 
 from ..asced_core import Report
 from ..asced_core.draw.overlay import COLORS, STYLES, draw_overlay
-from ..asced_core.draw.plots import plot_dynamics
+from ..asced_core.draw.plots import plot_dynamics, why_no_dynamics
 from ..asced_core.report.masks import ratios_at
 from . import sockets
 from .images import masks_for, to_pictures
 from .inputs import image_input, report_input
+from .page import status
 
 
 class ASCED_Overlay(io.ComfyNode):
@@ -68,6 +69,8 @@ class ASCED_Overlay(io.ComfyNode):
                 ),
                 sockets.mask_output(),
             ],
+            hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
@@ -100,7 +103,8 @@ class ASCED_Overlay(io.ComfyNode):
             )
             for picture, mask, one, ratio in zip(pictures, masks, found, ratios, strict=True)
         ]
-        return io.NodeOutput(torch.from_numpy(np.stack(drawn)).float() / 255, torch.from_numpy(masks))
+        overlay = torch.from_numpy(np.stack(drawn)).float() / 255
+        return status.told(cls, status.why_unwatched(report), overlay, torch.from_numpy(masks))
 
 
 class ASCED_Dynamics(io.ComfyNode):
@@ -122,17 +126,20 @@ class ASCED_Dynamics(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=4096,
-                    tooltip="Which image of the batch to plot, from 0. -1 plots the one with the highest score.",
+                    tooltip="Which image of the batch to plot, counted from 1. 0 or -1 plots the one with the highest "
+                    "score.",
                 ),
             ],
             outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The plot as an image.")],
+            hidden=[io.Hidden.unique_id],
+            **sockets.keeps_words(),
         )
 
     @classmethod
     def execute(cls, report: Report, index: int) -> io.NodeOutput:
-        if index < 0:
-            index = int(np.argmax([image.score for image in report.images]))
-        return io.NodeOutput(torch.from_numpy(plot_dynamics(report, index)[None]).float() / 255)
+        place = index - 1 if index > 0 else int(np.argmax([image.score for image in report.images]))
+        plot = torch.from_numpy(plot_dynamics(report, place)[None]).float() / 255
+        return status.told(cls, why_no_dynamics(report), plot)
 
 
 NODES = [ASCED_Overlay, ASCED_Dynamics]

@@ -1,13 +1,13 @@
 // @ts-check
-/** The web part of ASCED: settings, and the views of two nodes. Every node also works without it. */
+/** The web part of ASCED: settings, words on the nodes, and the views of two of them. Every node also works without it. */
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
 import { CompareSlider } from "./slider.js"
-import { keepStatus } from "./status.js"
 import { loadTexts, SETTINGS } from "./text.js"
+import { followJobs, giveWords } from "./words.js"
 
 const VIEWS = /** @type {Record<string, typeof RegionPanel | typeof CompareSlider>} */ ({
   ASCED_MaskPreview: RegionPanel,
@@ -108,16 +108,18 @@ app.registerExtension({
       if (!areDefaults()) void sendSettings()
     })
     send()
-    keepStatus()
+    followJobs()
     await loadTexts()
   },
 
   beforeConfigureGraph: () => loadTexts(), // after a change of language, the page loads its workflow again
 
   nodeCreated(/** @type {any} */ node) {
+    if (!node.comfyClass?.startsWith("ASCED_")) return
+    styled ??= addStyleSheet() // not earlier: it makes the page compute its layout again
+    giveWords(node)
     const View = VIEWS[node.comfyClass]
     if (!View) return
-    styled ??= addStyleSheet() // not earlier: it makes the page compute its layout again
     const view = new View(node)
     node[VIEW] = view
     chain(node, "onExecuted", (/** @type {any} */ output) => view.show(output))

@@ -1,5 +1,5 @@
 // @ts-check
-/** Shared by the panel and the slider: elements, file URLs, a place on a node. */
+/** Shared by all that is drawn on nodes: elements, file URLs, a place on a node. */
 
 import { api } from "../../scripts/api.js"
 import { text } from "./text.js"
@@ -18,6 +18,25 @@ export function element(tag, style, attributes = {}) {
   made.className = style
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value)
   return made
+}
+
+/**
+ * Shapes over a picture.
+ * @param {string[]} paths SVG paths @param {number} width @param {number} height of the picture that they belong to
+ */
+export function shapes(paths, width, height) {
+  const space = "http://www.w3.org/2000/svg"
+  const root = document.createElementNS(space, "svg")
+  root.setAttribute("class", "asced-shapes")
+  root.setAttribute("viewBox", `0 0 ${width} ${height}`)
+  root.setAttribute("preserveAspectRatio", "none")
+  root.setAttribute("aria-hidden", "true")
+  for (const path of paths) {
+    const shape = document.createElementNS(space, "path")
+    shape.setAttribute("d", path)
+    root.append(shape)
+  }
+  return root
 }
 
 /** @param {FileRef | null | undefined} file @returns {string} its URL; empty for no file */
@@ -47,13 +66,15 @@ export function chain(node, name, also) {
  * Puts an element on a node, in both of ComfyUI's renderers.
  * @param {any} node
  * @param {HTMLElement} root
- * @param {() => number} minHeight in pixels
+ * @param {string} name of the widget
+ * @param {{getMinHeight: () => number, getMaxHeight?: () => number, margin?: number}} size in pixels; without a maximum,
+ *   the element takes all the room that is left
  */
-export function placeOnNode(node, root, minHeight) {
-  // a press here must not drag the node: in Nodes 2.0 the panel lies inside it
+export function placeOnNode(node, root, name, size) {
+  // a press here must not drag the node: in Nodes 2.0 the element lies inside it
   root.addEventListener("pointerdown", (event) => event.stopPropagation())
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: minHeight }
-  node.addDOMWidget("asced_panel", "ASCED_PANEL", root, options).serialize = false
+  const options = { serialize: false, hideOnZoom: false, ...size }
+  node.addDOMWidget(name, name.toUpperCase(), root, options).serialize = false
   chain(node, "onAdded", () => setTimeout(() => settle(node, root), 100))
 }
 
@@ -67,7 +88,7 @@ export function placeOnNode(node, root, minHeight) {
  */
 export function settle(node, root) {
   if (!node.graph) return
-  if (!root.isConnected) document.querySelector(`[data-node-id="${node.id}"] .asced-panel`)?.replaceWith(root)
+  if (!root.isConnected) document.querySelector(`[data-node-id="${node.id}"] .${root.classList[0]}`)?.replaceWith(root)
   const [width, height] = node.computeSize()
   if (node.size[0] < width || node.size[1] < height) {
     node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])

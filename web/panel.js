@@ -2,24 +2,26 @@
 /** The panel of ASCED_MaskPreview: regions to exclude from the mask, and the steps of the run. */
 
 import { app } from "../../scripts/app.js"
-import { element, fileUrl, Pager, placeOnNode, settle } from "./dom.js"
+import { element, fileUrl, Pager, placeOnNode, settle, shapes } from "./dom.js"
 import { text } from "./text.js"
 
 /**
  * @typedef {{step: number, phase: "Profiling" | "Mutation" | "Refinement", mean: number | null,
  *   threshold: number | null, share: number | null}} Step
  * @typedef {"not_measurable" | "marked" | "not_looked_at" | "too_large" | "clean"} State
- * @typedef {{box: number[], score: number, confidence: number | null}} Region box: left, top, right, bottom as shares of the image
+ * @typedef {{box: number[], score: number, confidence: number | null, outline: string}} Region box: left, top, right, bottom
+ *   as shares of the image; outline: an SVG path in pixels of the mask
  * @typedef {{index: number, score: number, state: State, corrected: boolean,
  *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null, timeline: Step[],
  *   regions: Region[]}} Picture
  * @typedef {{steps: number, window: number[], decision: number | null, corrected_steps: number[],
- *   aspect: number, images: Picture[]}} Run
+ *   aspect: number, size: number[], settings: Record<string, number | string>, images: Picture[]}} Run
  */
 
 const HEIGHT = 240 // pixels, minimum
 const EMPTY = 24
 const EXCLUDE = "exclude"
+const SHAPING = [EXCLUDE, "min_score", "grow_px", "feather_px"]
 
 export class RegionPanel {
   /** @param {any} node */
@@ -35,8 +37,9 @@ export class RegionPanel {
     this.frame = element("div", "asced-frame")
     this.picture = element("img", "asced-picture", { alt: "", draggable: "false" })
     this.change = element("div", "asced-change")
+    this.mask = element("div", "asced-mask") // of the widgets as they are now
     this.regions = element("div", "asced-regions")
-    this.frame.append(this.picture, this.change, this.regions)
+    this.frame.append(this.picture, this.change, this.mask, this.regions)
     this.stage.append(this.frame)
     this.steps = element("div", "asced-steps", {
       role: "slider",
@@ -44,13 +47,16 @@ export class RegionPanel {
       "aria-label": text("steps"),
     })
     this.label = element("div", "asced-text")
-    this.root.append(this.pager.root, this.stage, this.steps, this.label)
+    this.again = element("button", "asced-again", { type: "button" })
+    this.again.textContent = text("run_again")
+    this.again.addEventListener("click", () => app.extensionManager.command.execute("Comfy.QueuePrompt"))
+    this.root.append(this.pager.root, this.stage, this.steps, this.label, this.again)
     this.picture.addEventListener("load", () =>
       this.frame.classList.toggle("asced-small", this.picture.naturalWidth < 256),
     )
     this.#listenToSteps()
     this.#listenToWidgets()
-    placeOnNode(node, this.root, () => (this.run ? HEIGHT : EMPTY))
+    placeOnNode(node, this.root, "asced_panel", { getMinHeight: () => (this.run ? HEIGHT : EMPTY) })
     this.#draw()
   }
 
@@ -71,6 +77,7 @@ export class RegionPanel {
   dispose() {
     this.picture.removeAttribute("src")
     this.change.style.backgroundImage = ""
+    this.mask.replaceChildren()
     this.regions.replaceChildren()
     this.steps.replaceChildren()
     this.run = null
@@ -86,9 +93,14 @@ export class RegionPanel {
     return this.node.widgets?.find((/** @type {any} */ widget) => widget.name === name)
   }
 
+  /** @param {string} name @returns {boolean} whether another node sets this widget */
+  #linked(name) {
+    return this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === name)?.link != null
+  }
+
   /** @returns {Set<string>} names of the excluded regions, as image:region */
   #excluded() {
-    const names = String(this.#widget(EXCLUDE)?.value ?? "").matchAll(/(\d+):([1-9]\d*)/g)
+    const names = String(this.#widget(EXCLUDE)?.value ?? "").matchAll(/([1-9]\d*):([1-9]\d*)/g)
     return new Set([...names].map(([, image, region]) => `${Number(image)}:${Number(region)}`))
   }
 
@@ -96,7 +108,7 @@ export class RegionPanel {
   #toggle(name) {
     const widget = this.#widget(EXCLUDE)
     if (!widget) return
-    if (this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === EXCLUDE)?.link != null) {
+    if (this.#linked(EXCLUDE)) {
       this.label.textContent = text("panel_linked")
       return
     }
@@ -111,7 +123,7 @@ export class RegionPanel {
   }
 
   #listenToWidgets() {
-    for (const name of [EXCLUDE, "min_score"]) {
+    for (const name of SHAPING) {
       const widget = this.#widget(name)
       if (!widget) continue
       const original = widget.callback
@@ -163,6 +175,7 @@ export class RegionPanel {
     const line = this.image?.timeline ?? []
     const step = place === null ? undefined : line[place]
     this.change.hidden = !step || !this.image?.strip
+    this.mask.hidden = !this.change.hidden
     this.steps.querySelectorAll(".asced-step").forEach((bar, i) => bar.classList.toggle("asced-active", i === place))
     if (place !== null && line.length > 1) {
       this.change.style.backgroundPosition = `${(place / (line.length - 1)) * 100}% 0`
@@ -177,17 +190,18 @@ export class RegionPanel {
     const { run, image } = this
     this.pager.reset(run?.images.length ?? 0)
     for (const part of [this.stage, this.steps, this.label]) part.hidden = !image
+    this.again.hidden = !image || !this.outdated
     if (!run || !image) {
       this.pager.label.textContent = text("panel_empty")
       return
     }
     const marks = { count: image.regions.length, score: image.score.toFixed(1) }
     const found = image.state === "marked" ? text("regions", marks) : text(image.state)
-    const which = text("image_of", { index: image.index, count: run.images.length })
+    const which = text("image_of", { index: image.index + 1, count: run.images.length })
     this.pager.label.textContent = `${which} · ${found}`
     this.frame.style.setProperty("--asced-aspect", String(run.aspect))
     this.picture.hidden = !image.picture
-    this.picture.alt = text("image", { index: image.index })
+    this.picture.alt = text("image", { index: image.index + 1 })
     if (image.picture) this.picture.src = fileUrl(image.picture)
     const strip = fileUrl(image.strip)
     this.change.style.backgroundImage = strip && `url("${strip}")`
@@ -212,19 +226,31 @@ export class RegionPanel {
       const badge = element("span", "asced-badge")
       badge.textContent = String(place + 1)
       button.append(badge)
-      button.dataset.name = `${image.index}:${place + 1}`
-      button.addEventListener("click", () => this.#toggle(`${image.index}:${place + 1}`))
+      const name = `${image.index + 1}:${place + 1}`
+      button.dataset.name = name
+      button.addEventListener("click", () => this.#toggle(name))
       button.addEventListener("keydown", (event) => {
         if (event.key === "Enter" || event.key === " ") event.stopPropagation() // not for the canvas
       })
       return button
     })
+    const [height, width] = this.run?.size ?? [1, 1]
+    this.mask.replaceChildren(shapes(image.regions.map((region) => region.outline), width, height))
     this.regions.replaceChildren(...boxes)
     this.#mark()
   }
 
+  /** @returns {boolean} whether the mask would be another one if the node ran again */
+  get outdated() {
+    const made = Object.entries(this.run?.settings ?? {}).filter(([name]) => !this.#linked(name))
+    return made.some(([name, value]) => String(this.#widget(name)?.value ?? value) !== String(value))
+  }
+
   /** Shows which regions are in the mask. */
   #mark() {
+    this.again.hidden = !this.outdated
+    const grow = Number(this.#widget("grow_px")?.value ?? 0)
+    const drawn = this.mask.querySelectorAll("path")
     const names = this.#excluded()
     const least = Number(this.#widget("min_score")?.value ?? 0)
     this.regions.querySelectorAll("button").forEach((button, place) => {
@@ -234,6 +260,8 @@ export class RegionPanel {
       const weak = region.score < least
       const state = text(out ? "excluded" : weak ? "below_min_score" : "in_mask")
       button.classList.toggle("asced-out", out || weak)
+      drawn[place].style.display = out || weak ? "none" : ""
+      drawn[place].style.strokeWidth = String(2 * grow)
       button.setAttribute("aria-pressed", String(out))
       const sure = region.confidence === null ? [] : [text("confidence", { percent: Math.round(100 * region.confidence) })]
       button.title = [text("region", { number: place + 1, score: region.score.toFixed(1), state }), ...sure].join(", ")

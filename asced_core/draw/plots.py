@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..maps import Picture, without_nan
 from ..report.outcome import plural
 from ..report.report import Report
+from .notice import notice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ COLUMNS = 8  # images in a film strip
 WIDTH = 11  # inches
 EDGE = 4  # points per cell side, so that outlines have sharp corners
 MAX_ASPECT = 1.5  # height / width that a film strip leaves room for; taller images get narrower
+REST_OF_PLOT = 3.5  # inches: the title and the curves
 DPI = 110
 
 
@@ -54,18 +56,20 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
 
     Args:
         report: the run's report.
-        image: index in the batch.
+        image: index in the batch, from 0.
 
     Returns:
-        RGB uint8 [H,W,3].
+        RGB uint8 [H,W,3]; for a report without steps, a picture that says why.
 
     Raises:
-        ValueError: there is no such image, or the run was not watched.
+        ValueError: there is no such image.
     """
     _check(report, image)
+    if why := why_no_dynamics(report):
+        return notice(why, int(DPI * (2 * _strip(1) + REST_OF_PLOT)), WIDTH * DPI)
     height, width = report.trace.shape[2:]
-    strip = WIDTH / COLUMNS * min(MAX_ASPECT, height / width) + 0.28  # inches for a row and its titles
-    tall = 0.4 + 2 * strip + 3.1
+    strip = _strip(height / width)
+    tall = 2 * strip + REST_OF_PLOT
     figure = _figure(WIDTH, tall)
     film = figure.add_gridspec(
         2, COLUMNS, left=0.01, right=0.95, top=1 - 0.62 / tall, bottom=1 - (0.4 + 2 * strip) / tall,
@@ -79,17 +83,25 @@ def plot_dynamics(report: Report, image: int = 0) -> Picture:
     found = report.images[image]
     marked = f"{plural(len(found.regions), 'region')}, score {found.score:.1f}"
     state = marked if found.state == "marked" else found.state.replace("_", " ")
-    figure.suptitle(f"Image {image}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
+    figure.suptitle(f"Image {image + 1}: {state}", fontsize=12, y=1 - 0.08 / tall, va="top")
     return _picture(figure)
+
+
+def _strip(aspect: float) -> float:
+    """Inches for a film strip of images with this height / width, and its titles."""
+    return WIDTH / COLUMNS * min(MAX_ASPECT, aspect) + 0.28
+
+
+def why_no_dynamics(report: Report) -> str:
+    """Why a report has no steps to plot, as sentences; empty if it has some."""
+    return "" if report.trace_steps else f"There are no dynamics to plot. {report.summary()}"
 
 
 def _check(report: Report, image: int) -> None:
     if not 0 <= image < len(report.images):
         raise ValueError(
-            f"There is no image {image}: this run has {plural(len(report.images), 'image')}, counted from 0."
+            f"There is no image {image + 1}: this run has {plural(len(report.images), 'image')}, counted from 1."
         )
-    if not report.trace_steps:
-        raise ValueError(f"There are no dynamics to plot. {report.summary()}")
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -14,23 +14,26 @@ from .report import Report
 
 
 def parse_excluded(text: str) -> frozenset[tuple[int, int]]:
-    """Parses regions given as ``image:region``, separated by commas or spaces, into (image, region) pairs.
+    """Parses regions given as ``image:region``, separated by commas or spaces.
 
     Args:
-        text: such as ``0:2, 1:1``; images count from 0, the regions of an image from 1, strongest first.
+        text: such as ``1:2, 2:1``; images and the regions of an image count from 1, strongest first.
+
+    Returns:
+        (image, region) pairs, with images counted from 0 and regions from 1.
 
     Raises:
         ValueError: an entry does not have this form.
     """
     entries = text.replace(",", " ").split()
-    names = [re.fullmatch(r"(\d{1,9}):([1-9]\d{0,8})", entry) for entry in entries]
+    names = [re.fullmatch(r"([1-9]\d{0,8}):([1-9]\d{0,8})", entry) for entry in entries]
     for entry, name in zip(entries, names, strict=True):
         if name is None:
             raise ValueError(
-                f"exclude contains {entry!r}, but expects image:region, such as 0:2, 1:1; images count from 0, regions "
+                f"exclude contains {entry!r}, but expects image:region, such as 1:2, 2:1; images and regions count "
                 "from 1."
             )
-    return frozenset((int(name[1]), int(name[2])) for name in names if name is not None)
+    return frozenset((int(name[1]) - 1, int(name[2])) for name in names if name is not None)
 
 
 def region_names(report: Report) -> frozenset[tuple[int, int]]:

@@ -27,14 +27,14 @@ def plural(number: int, what: str) -> str:
 
 
 def listed(places: Sequence[int], what: str) -> str:
-    """``image 1``, ``images 0, 2 and 5``, ``9 images``."""
+    """``image 2``, ``images 1, 3 and 6``, ``9 images``: places count from 0, the sentence from 1."""
     if len(places) > NAMED:
         return plural(len(places), what)
-    return f"{what if len(places) == 1 else f'{what}s'} {enumerated(places)}"
+    return f"{what if len(places) == 1 else f'{what}s'} {enumerated([place + 1 for place in places])}"
 
 
 def enumerated(numbers: Sequence[int | str]) -> str:
-    """``1``, ``0 and 2``, ``0, 2 and 5``."""
+    """``1``, ``1 and 3``, ``1, 3 and 6``."""
     *head, last = (str(number) for number in numbers)
     return f"{', '.join(head)} and {last}" if head else last
 

@@ -85,15 +85,15 @@ def test_excluding_a_missing_region_changes_nothing(report):
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("", set()), ("0:2", {(0, 2)}), (" 0:2, 1:1 ", {(0, 2), (1, 1)}), ("0:2 1:1,,0:2", {(0, 2), (1, 1)})],
+    [("", set()), ("1:2", {(0, 2)}), (" 1:2, 2:1 ", {(0, 2), (1, 1)}), ("1:2 2:1,,1:2", {(0, 2), (1, 1)})],
 )
 def test_exclude_parses_region_names(text, names):
     assert parse_excluded(text) == names
 
 
-@pytest.mark.parametrize("text", ["2", "0:0", "0:-1", "a:1", "0:1;1:1", "0: 1", "1.5:1", "9" * 10 + ":1"])
+@pytest.mark.parametrize("text", ["2", "0:1", "1:0", "1:-1", "a:1", "1:1;2:1", "1: 1", "1.5:1", "9" * 10 + ":1"])
 def test_exclude_names_what_it_cannot_parse(text):
-    with pytest.raises(ValueError, match=r"exclude contains '.*', but expects image:region, such as 0:2, 1:1"):
+    with pytest.raises(ValueError, match=r"exclude contains '.*', but expects image:region, such as 1:2, 2:1"):
         parse_excluded(text)
 
 

@@ -67,7 +67,7 @@ def test_an_image_that_turns_nan_in_the_window_is_not_measurable(planted, mode, 
     assert not found.measurable and not found.clean and np.isfinite(found.ratio).all()
     assert np.isfinite(found.thresholds).all()
     assert (report.images[0], report.images[2]) == (sound.images[0], sound.images[2])
-    assert "Image 1 could not be measured: its values are NaN or infinite." in report.summary()
+    assert "Image 2 could not be measured: its values are NaN or infinite." in report.summary()
     assert _strict(report.to_json())["images"][1]["measurable"] is False
     if pair is not None:
         assert torch.equal(torch.nan_to_num(pair[0][1]), torch.nan_to_num(pair[1][1]))
@@ -90,7 +90,7 @@ def test_an_image_that_turns_nan_after_t_c_is_not_measurable(planted):
     assert [image.state for image in report.images] == ["not_measurable", "clean"]
     assert report.images[0].corrected and report.images[0].regions  # what was done stays in the report
     assert passing(report, 1.0) == [1] and best(report, 2) == [1, 0]
-    assert "1 image corrected" in report.summary() and "Image 0 could not be measured" in report.summary()
+    assert "1 image corrected" in report.summary() and "Image 1 could not be measured" in report.summary()
 
 
 def test_nan_that_only_the_decoder_makes_counts(planted):
@@ -158,7 +158,7 @@ def test_predictions_with_a_gradient_are_watched(planted):
 def test_a_threshold_that_everything_exceeds_is_not_clean(planted):
     report, trajectory, _ = _report(planted(batch=2), detection=DetectionSettings(mad_scale=0.0))
     assert [(image.state, image.too_large) for image in report.images] == [("too_large", 1)] * 2
-    assert report.summary().startswith("No region marked in 2 images. 2 regions in images 0 and 1 left alone: larger ")
+    assert report.summary().startswith("No region marked in 2 images. 2 regions in images 1 and 2 left alone: larger ")
     assert status_text(trajectory, 24) == "No region marked"
 
 
@@ -181,7 +181,7 @@ def test_a_region_that_is_too_large_is_named_next_to_others(planted):
     report = _report(frames, detection=DetectionSettings(mad_scale=6, max_area=1000))[0]
     assert [image.state for image in report.images] == ["too_large", "marked"]
     assert report.summary().startswith("1 region in 1 of 2 images;")
-    assert "1 region in image 0 left alone: larger than max_area." in report.summary()
+    assert "1 region in image 1 left alone: larger than max_area." in report.summary()
 
 
 def test_specks_do_not_count(planted):
@@ -199,7 +199,7 @@ def _forbidding(*whole):
 def test_where_nobody_looked_is_not_clean(planted):
     report, trajectory, _ = _report(planted(batch=2), forbidden=_forbidding(True, False))
     assert [image.state for image in report.images] == ["not_looked_at", "clean"]
-    text = "Image 0 was not looked at: the masks only_here and protect leave nothing of it."
+    text = "Image 1 was not looked at: the masks only_here and protect leave nothing of it."
     assert report.summary() == f"No region marked in 1 image. {text}"
     assert status_text(trajectory, 24) == "No region marked"
     nothing = _report(planted(batch=2), forbidden=_forbidding(True))[0]
@@ -221,6 +221,6 @@ def test_many_images_are_counted_and_not_listed():
     images = [SimpleNamespace(measurable=i % 2 > 0, looked_at=True, too_large=0) for i in range(32)]
     assert remarks(images) == ["16 images could not be measured: their values are NaN or infinite."]
     assert remarks(images[:5], "frame") == [
-        "Frames 0, 2 and 4 could not be measured: their values are NaN or infinite."
+        "Frames 1, 3 and 5 could not be measured: their values are NaN or infinite."
     ]
     assert remarks(images[1:2]) == []

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings, RunFacts, edm_level, unwatched_report
-from asced_core.draw.plots import plot_dynamics, region_curves
+from asced_core.draw.notice import notice
+from asced_core.draw.plots import plot_dynamics, region_curves, why_no_dynamics
 from asced_core.kdiffusion import Stopwatch
 from asced_core.report.run_trace import FRAMES, MAPS, SIDE, Trace
 
@@ -82,11 +83,17 @@ def test_plots_are_rgb_images_that_differ_between_images(report):
     assert first.shape == second.shape and not np.array_equal(first, second)
 
 
-def test_plots_reject_missing_images_and_unwatched_runs(report):
-    with pytest.raises(ValueError, match="no image 2"):
+def test_plots_reject_missing_images(report):
+    with pytest.raises(ValueError, match="no image 3"):
         plot_dynamics(report, 2)
-    with pytest.raises(ValueError, match="Not watched"):
-        plot_dynamics(_nothing_watched(), 0)
+
+
+@pytest.mark.parametrize("width", [64, 300, 1210])
+def test_a_notice_fits_into_its_picture(width):
+    picture = notice(why_no_dynamics(_nothing_watched()) + " " + "word " * 20, 400, width)
+    assert picture.shape == (400, width, 3)
+    rows, columns = (picture[..., 0] < 200).nonzero()
+    assert len(rows) and rows.min() > 0 and rows.max() < 399 and columns.min() > 0 and columns.max() < width - 1
 
 
 def test_plots_work_without_a_color_preview(planted):

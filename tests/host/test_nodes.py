@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -176,9 +177,9 @@ def test_mask_preview_excludes_regions_and_reports_unknown_ones(corrected, hands
     model = with_artifact(hands.eps, images=(0, 1))
     _, mask, report = corrected(model, settings={"detection": detection()})
     assert [len(image.regions) for image in report.images] == [1, 1]
-    out = run_node("ASCED_MaskPreview", report=report, exclude="1:1, 0:7")[1]
+    out = run_node("ASCED_MaskPreview", report=report, exclude="2:1, 1:7")[1]
     assert torch.equal(out[0], mask[0]) and not out[1].any()
-    assert texts[-1] == f"{report.summary()} There is no region 0:7 to exclude."
+    assert texts[-1] == f"{report.summary()} There is no region 1:7 to exclude."
     with pytest.raises(ValueError, match="exclude contains '1', but expects image:region"):
         run_node("ASCED_MaskPreview", report=report, exclude="1")
 
@@ -206,6 +207,12 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
         assert (len(flagged["regions"]), len(clean["regions"])) == (1, 0)
         box = flagged["regions"][0]["box"]
         assert [round(edge * 32) for edge in box] == list(report.images[0].regions[0].box)
+        height, width = panel["size"]
+        assert (height, width) == ((600, 1200) if given is image else report.size)
+        numbers = re.findall(r"([\d.]+),([\d.]+)", flagged["regions"][0]["outline"])
+        for side, whole, near, far in ((0, width, box[0], box[2]), (1, height, box[1], box[3])):
+            ends = sorted(float(point[side]) / whole for point in numbers)
+            assert abs(ends[0] - near) < 0.01 and abs(ends[-1] - far) < 0.01
         for shown in (flagged, clean):
             assert size(shown["picture"]) == expected
             assert size(shown["strip"]) == (32 * len(shown["timeline"]), 32)
@@ -225,7 +232,7 @@ def test_overlay_and_dynamics_are_images(corrected, hands, run_node, detection):
     assert (drawn[1] - enlarged[1]).abs().max() < 0.01  # no region, no change
     assert (drawn[0] - enlarged[0]).abs().max() > 0.1
     assert mask.shape == (2, 32, 32)
-    by_score, first = (run_node("ASCED_Dynamics", report=report, index=i)[0] for i in (-1, 0))
+    by_score, first = (run_node("ASCED_Dynamics", report=report, index=i)[0] for i in (-1, 1))
     assert torch.equal(by_score, first) and by_score.ndim == 4
     with pytest.raises(ValueError, match="no image 5"):
         run_node("ASCED_Dynamics", report=report, index=5)

@@ -57,7 +57,7 @@ def test_the_black_image_was_called_the_best(broken, run_node, caplog):
     kept, rejected, score, _, clean, summary, report = run_node("ASCED_Gate", drop_worst_percent=0.0, **given)
     assert kept["batch_index"] == [0, 2, 3] and rejected["batch_index"] == [1] and clean is False
     assert np.isfinite(score) and "could not be measured" not in report.summary()
-    assert "Image 1 could not be measured: its values are NaN or infinite." in summary
+    assert "Image 2 could not be measured: its values are NaN or infinite." in summary
     assert "1 rejected (1 not measurable)." in caplog.messages[-1]
 
 
@@ -146,4 +146,4 @@ def test_one_frame_of_a_video_is_enough(broken, run_node):
     video = replace(broken.report, run=replace(broken.report.run, frames=2))
     latent = {"samples": torch.zeros(2, 3, 2, 32, 32)}
     assert run_node("ASCED_BestOfBatch", samples=latent, report=video, count=1)[2] == "1"
-    assert "Frame 1 could not be measured" in video.summary()
+    assert "Frame 2 could not be measured" in video.summary()

@@ -18,7 +18,7 @@ def test_everything_exceeded_the_threshold_and_it_said_clean(corrected, detectio
     samples, mask, report = corrected(settings={"detection": detection(**loose, **widgets)})
     assert not mask.any() and all(image.too_large for image in report.images)
     assert report.summary().startswith(
-        "No region marked in 2 images. 2 regions in images 0 and 1 left alone: larger than"
+        "No region marked in 2 images. 2 regions in images 1 and 2 left alone: larger than"
     )
     assert _gate(run_node, samples, report) is False
 
@@ -51,7 +51,7 @@ def test_an_empty_mask_for_one_image_names_that_image(corrected, detection, run_
     only = torch.stack([torch.zeros(32, 32), torch.ones(32, 32)])
     samples, _, report = corrected(settings={"detection": detection(threshold=20.0, only_here=only)})
     assert report.summary() == (
-        "No region marked in 1 image. Image 0 was not looked at: the masks only_here and protect leave nothing of it."
+        "No region marked in 1 image. Image 1 was not looked at: the masks only_here and protect leave nothing of it."
     )
     assert run_node("ASCED_BestOfBatch", samples={"samples": samples}, report=report, count=2)[2] == "1, 0"
     assert _gate(run_node, samples, report) is False

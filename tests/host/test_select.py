@@ -89,7 +89,7 @@ def test_images_are_selected_by_marked_area(marked, run_node, caplog):
     limit = 100 * float(marked.report.masks[0].mean())
     assert run_node("ASCED_Gate", **gate, max_marked_percent=limit + 0.01)[0]["batch_index"] == [4, 5]
     assert run_node("ASCED_BestOfBatch", **given, count=3)[2] == "1, 0, 2"
-    assert f"3 picked ({areas[1]} to {areas[2]}% marked): 1, 0, 2.{CAUTION}" in caplog.messages
+    assert f"3 picked ({areas[1]} to {areas[2]}% marked): 2, 1, 3.{CAUTION}" in caplog.messages
 
 
 def test_the_gate_drops_half_of_a_batch_by_default(found, run_node):
@@ -212,6 +212,17 @@ def test_compare_shows_both_and_names_their_files(found, pack):
     assert len(done.ui["images"]) == 3 and Image.open(_file(done.ui["images"][0])).size == (514, 256)
     marked = _execute(pack, "ASCED_Compare", before=before, after=after, report=found.report).args[0]
     assert [torch.equal(a, b) for a, b in zip(marked, still, strict=True)] == [True, False, True]
+
+
+def test_the_slider_opens_at_the_first_change_and_has_the_outlines(found, pack):
+    before = found.images
+    after = before.clone()
+    after[1:] = 1 - after[1:]
+    for pair, first in (((before, after), 1), ((before, before), 0)):
+        out = _execute(pack, "ASCED_Compare", before=pair[0], after=pair[1], report=found.report)
+        slider = json.loads(json.dumps(out.ui["asced_compare"][0]))
+        assert slider["first"] == first
+        assert [bool(path) for path in slider["outlines"]] == [False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_the_server_has_every_node_and_a_graph_runs(server):
     assert steps == sorted(set(steps)) and (steps[0], steps[-1]) == (1, 12)  # newer versions skip some, by the clock
     assert len(outputs["preview"]["images"]) == 2
     assert len(_report(outputs)["images"]) == 2
+    assert outputs["sampler"]["asced_text"] == [_report(outputs)["summary"]]  # which the page keeps on the node
 
 
 def test_a_detector_is_taught_and_then_used_by_its_name(server):

@@ -34,6 +34,8 @@ def server(tmp_path_factory):
     if not os.environ.get("ASCED_COMFYUI"):
         pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
     options = ("--cpu", "--preview-method", "latent2rgb")
+    if frontend := os.environ.get("ASCED_FRONTEND"):  # another version of the page: its folder "static"
+        options += ("--front-end-root", frontend)
     with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui"), options=options) as running:
         yield running
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -83,6 +84,9 @@ MASK = f"""async () => {{
 }}"""
 
 
+HIDDEN = "(paths) => paths.map((path) => path.style.display === 'none')"
+
+
 @pytest.fixture(scope="module")
 def page(server, browser):
     """One page for all of these tests: opening one takes longer than most of them."""
@@ -98,7 +102,8 @@ def view(page, request):
     page.errors.clear()  # from before the pack was loaded
     page.renderer = renderer
     yield page
-    assert page.errors == []
+    # a page that is newer than its server asks for what that does not have
+    assert [error for error in page.errors if not os.environ.get("ASCED_FRONTEND") or "asced" in error] == []
     for name, value in (("ASCED.Live", True), ("ASCED.Color", "ff4000"), ("ASCED.Opacity", 0.45)):
         page.page.evaluate(SETTING, [name, value])
 
@@ -124,7 +129,7 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     blue = seen["blue"][sampler]
     assert blue.count(0) == 25  # ComfyUI's own, one per step; the hands themselves are not blue
     assert blue[0] == 0 and max(blue) > 0  # ours follow where anything is marked
-    texts = list(dict.fromkeys(text for node, text in seen["texts"] if node == sampler))  # newer pages: the last again
+    texts = [text for node, text in seen["texts"] if node == sampler]
     assert texts[0] == "Watching starts at step 6 of 25"
     assert texts[1:8] == [f"Watching, step {step} of 25" for step in range(6, 13)]
     assert texts[8].endswith(", corrected at step 13")
@@ -136,7 +141,36 @@ def test_live_preview_shows_map_and_status_until_it_is_switched_off(view):
     assert view.run() == "success"
     seen = view.page.evaluate("ascedSeen")
     assert seen["blue"][sampler] == [0] * 25
-    assert len({text for node, text in seen["texts"] if node == sampler}) == 1
+    assert len([text for node, text in seen["texts"] if node == sampler]) == 1
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_the_result_stays_on_its_nodes(view):
+    page = view.page
+    _build(view)
+    page.evaluate(SET, ["ASCED_KSampler", "seed", 20 + RENDERERS.index(view.renderer)])
+    assert view.run() == "success"
+    sampler = page.evaluate(f"({NODE})('ASCED_KSampler').id")
+    result = view.texts()[str(sampler)]
+    assert "corrected at step 13 of 25" in result
+    shown = page.get_by_text(result, exact=True).filter(visible=True)
+    assert shown.count() == 2  # once on the sampler, once on Mask Preview
+    for place in range(2):
+        text, frame = (shown.nth(place).locator(path).bounding_box() for path in ("xpath=.", "xpath=.."))
+        assert text["height"] > 20 and text["height"] <= frame["height"] + 1  # all lines can be read
+    view.screenshot(SHOTS / f"words, {view.renderer}.png", whole_graph=False)
+    saved = view.graph()
+    page.evaluate("() => app.graph.clear()")
+    assert shown.count() == 0
+    view.load(saved)
+    assert shown.count() == 2
+    assert view.run() == "success"  # from ComfyUI's cache
+    assert shown.count() == 2
+    send = "([name, detail]) => app.api.dispatchEvent(new CustomEvent(name, { detail }))"
+    page.evaluate(send, ["progress_text", {"nodeId": str(sampler), "text": "Watching, step 7 of 25"}])
+    assert page.get_by_text("Watching, step 7 of 25").filter(visible=True).count() == 1 and shown.count() == 1
+    page.evaluate(send, ["execution_interrupted", {}])
+    assert shown.count() == 2
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
@@ -147,11 +181,16 @@ def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     assert view.run() == "success"
     regions = page.locator(".asced-region")
     assert regions.count() >= 2
+    again = page.get_by_role("button", name="Run again")
+    assert not again.is_visible()
     view.screenshot(SHOTS / f"panel, {view.renderer}.png", whole_graph=False)
     whole = page.evaluate(MASK)
     first, second = (regions.nth(i).get_attribute("data-name") for i in (0, 1))
     regions.first.click()
+    assert first == "1:1" or first == "2:1"  # the image with the highest score is shown
     assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
+    assert page.locator(".asced-mask path").evaluate_all(HIDDEN) == [True] + [False] * (regions.count() - 1)
+    assert again.is_visible()
     assert regions.first.get_attribute("aria-pressed") == "true"
     assert "excluded from the mask" in regions.first.get_attribute("aria-label")
     regions.nth(1).focus()
@@ -161,7 +200,10 @@ def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     assert page.evaluate(WIDGET, ["ASCED_MaskPreview", "exclude"]) == first
     shown = int(page.evaluate(f"({NODE})('ASCED_MaskPreview').id"))  # newer pages: a string, and a number in files
     assert view.prompt()[str(shown)]["inputs"]["exclude"] == first
-    assert view.run() == "success"
+    runs = int(page.evaluate("ascedRun.seen"))
+    again.click()
+    assert view.wait_for_end(runs) == "success"
+    assert not again.is_visible()
     assert 0 < page.evaluate(MASK) < whole
     assert regions.first.get_attribute("aria-pressed") == "true"
     view.screenshot(SHOTS / f"panel left out, {view.renderer}.png", whole_graph=False)
@@ -248,6 +290,7 @@ def test_the_slider_moves_by_pointer_and_keys(view, node_info):
     shown = "(e) => getComputedStyle(e.querySelector('.asced-before')).clipPath"
     middle = page.evaluate(shown, frame.element_handle())
     box = slider.bounding_box()
+    assert box["height"] > 280  # of a node that is 360 wide: nothing else takes its room
     page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
     assert 20 <= int(slider.input_value()) <= 30
     assert page.evaluate(shown, frame.element_handle()) != middle
@@ -273,7 +316,7 @@ def test_the_scripts_are_small_and_served(server):
     import urllib.request
 
     files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
-    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "status.js", "text.js",
+    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "text.js", "words.js",
                                            "asced.css"}  # fmt: skip
     assert sum(path.stat().st_size for path in files) < 150_000
     for path in files:
