@@ -8,9 +8,18 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import sockets
-from .inputs import check_conditioning, check_latent, drafts_input, sampling_inputs, seed_input, settings_inputs
+from .inputs import (
+    check_conditioning,
+    check_latent,
+    drafts_input,
+    sampling_inputs,
+    seed_input,
+    sensitivity_input,
+    settings_inputs,
+)
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
+from .presets import FEW, sensitive
+from .sampling.options import DEFAULT_CORRECTION, CorrectionOptions, DetectionOptions, DraftOptions
 from .sampling.patch import OneRun, patch_model
 
 
@@ -40,6 +49,7 @@ class ASCED_KSampler(io.ComfyNode):
                 ),
                 *settings_inputs(),
                 drafts_input(),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -52,12 +62,13 @@ class ASCED_KSampler(io.ComfyNode):
     def execute(
         cls,
         seed: int,
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         drafts: DraftOptions | None = None,
+        sensitivity: str = FEW,
         **widgets: Any,
     ) -> io.NodeOutput:
-        return _sample(cls, detection, correction, drafts, seed=seed, **widgets)
+        return _sample(cls, sensitive(detection, sensitivity), correction, drafts, seed=seed, **widgets)
 
 
 class ASCED_KSamplerAdvanced(io.ComfyNode):
@@ -99,6 +110,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                 ),
                 *settings_inputs(),
                 drafts_input(),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -115,14 +127,15 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
         start_at_step: int,
         end_at_step: int,
         return_with_leftover_noise: str,
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         drafts: DraftOptions | None = None,
+        sensitivity: str = FEW,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(
             cls,
-            detection,
+            sensitive(detection, sensitivity),
             correction,
             drafts,
             seed=noise_seed,

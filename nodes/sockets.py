@@ -26,6 +26,14 @@ def found_by(*terms: str) -> dict[str, list[str]]:
     return {"search_aliases": list(terms)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 
+def folded(*inputs: Any) -> list[Any]:
+    """Inputs that few people change: newer pages fold them away. Older ComfyUI versions show all inputs."""
+    for one in inputs:
+        if hasattr(one, "advanced"):
+            one.advanced = True
+    return list(inputs)
+
+
 def report_output() -> Any:
     """The REPORT output of a run."""
     return Report.Output("report", display_name="REPORT", tooltip="What was found, for the other ASCED nodes.")
