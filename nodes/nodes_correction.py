@@ -25,7 +25,7 @@ class ASCED_Correction(io.ComfyNode):
             category=sockets.SETTINGS,
             description="Sets how artifacts are corrected. By default, only the marked regions are re-noised, partway "
             "through sampling.",
-            **sockets.found_by("fix artifacts", "renoise", "inpaint"),
+            **sockets.found_by("fix artifacts", "repair", "refine", "renoise", "inpaint"),
             inputs=[
                 io.Combo.Input(
                     "preset",
@@ -56,7 +56,7 @@ class ASCED_Correction(io.ComfyNode):
                         max=1.0,
                         step=0.05,
                         tooltip="ttc: also perturbs the content of the regions. 0 keeps their rough shape; higher "
-                        "changes more. In the paper: gamma.",
+                        "changes more.",
                     ),
                     io.Float.Input(
                         "strength",

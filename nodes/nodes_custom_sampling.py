@@ -26,7 +26,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
             category=sockets.SAMPLING,
             description="SamplerCustomAdvanced that finds artifacts as they form and corrects them during sampling. "
             "For Flux and other models that use a guider.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer", "flux"),
+            **sockets.found_by(*sockets.FAULTS, "flux"),
             inputs=[
                 io.Noise.Input("noise", tooltip="From RandomNoise or another noise node."),
                 io.Guider.Input("guider", tooltip="From BasicGuider, CFGGuider or another guider node."),

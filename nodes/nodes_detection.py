@@ -34,7 +34,7 @@ class ASCED_Detection(io.ComfyNode):
             category=sockets.SETTINGS,
             description="Sets how artifacts are found. All sizes are in pixels of a 256-pixel image and scale with "
             "yours.",
-            **sockets.found_by("find artifacts", "threshold", "sensitivity"),
+            **sockets.found_by("find artifacts", "threshold", "sensitivity", "deformed", "bad hands", "glitch"),
             inputs=[
                 io.Combo.Input(
                     "preset",
@@ -241,6 +241,8 @@ class ASCED_Detection(io.ComfyNode):
                 texts.append(remarks.without_effect("a calibration", ["threshold"]))
         else:
             texts.insert(0, remarks.in_short(settings) if detector is None else "The connected detector decides.")
+            if settings.mode == "paper" and settings.mad_scale != DEFAULT_DETECTION.settings.mad_scale:
+                texts.append(remarks.without_effect("mode paper", ["threshold"]))
             if marked_percent != MARKED_PERCENT:
                 texts.append(remarks.without_effect("neither a calibration nor a taught detector", ["marked_percent"]))
         if settings.space == "vae":

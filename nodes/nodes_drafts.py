@@ -74,7 +74,9 @@ class ASCED_DraftAndPick(io.ComfyNode):
             category=sockets.SAMPLING,
             description="KSampler that starts several seeds, compares the drafts early in the run, and finishes only "
             "the best.",
-            **sockets.found_by("best of", "pick image", "seed search", "batch", "cancel bad images"),
+            **sockets.found_by(
+                "best of", "pick image", "seed search", "batch", "cancel bad images", "bad hands", "bad anatomy"
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 seed_input("seed", "Seed of the first draft. The next ones use seed + 1, seed + 2 and so on."),

@@ -26,7 +26,7 @@ class ASCED_ApplyToModel(io.ComfyNode):
             category=sockets.SAMPLING,
             description="Patches a MODEL so that any sampler node that uses it finds and corrects artifacts. "
             "If applied twice, the last one counts.",
-            **sockets.found_by("artifact", "fix hands", "model patch"),
+            **sockets.found_by(*sockets.FAULTS, "model patch"),
             inputs=[io.Model.Input("model", tooltip="The model to patch."), *settings_inputs(), sensitivity_input()],
             outputs=[
                 io.Model.Output(

@@ -30,11 +30,11 @@ class ASCED_KSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASCED_KSampler",
-            display_name="ASCED KSampler",
+            display_name="ASCED KSampler (fixes artifacts)",
             category=sockets.SAMPLING,
             description="KSampler that finds artifacts as they form and corrects them during sampling. "
             "If none is found, the image is bit-for-bit identical to KSampler's.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
+            **sockets.found_by(*sockets.FAULTS),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 seed_input("seed"),
@@ -82,7 +82,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
             category=sockets.SAMPLING,
             description="KSampler (Advanced) that finds artifacts as they form and corrects them during sampling. "
             "If a run is split between two samplers, the one that samples its middle makes the correction.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
+            **sockets.found_by(*sockets.FAULTS),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 io.Combo.Input(

@@ -19,7 +19,7 @@ def in_short(settings: DetectionSettings | CorrectionSettings) -> str:
     """The settings that matter most, and all that are not at their default, such as ``Method ttc, gamma 0.2.``"""
     if isinstance(settings, CorrectionSettings):
         first, names = "method", changed(to_dict(settings), DEFAULT_CORRECTION.settings)
-        names = [name for name in names if name not in ineffective(settings)]
+        names = [name for name in names if not any(name in idle for idle in _idle(settings).values())]
     else:
         first, names = "mode", changed(to_dict(settings), DEFAULT_DETECTION.settings)
         names = [name for name in names if name != "mad_scale"]
@@ -70,23 +70,26 @@ def taught_detector(preset: str, settings: DetectionSettings) -> str:
 
 
 def correction_method(settings: CorrectionSettings) -> str:
-    """About settings that the method does not use; empty if all of these are at their defaults."""
-    names = [name for name in changed(to_dict(settings), DEFAULT_CORRECTION.settings) if name in ineffective(settings)]
-    reason = f"method {settings.method}" if settings.strength > 0 else "strength 0"
-    return without_effect(reason, names)
+    """About settings that change nothing, given the others; empty if all of these are at their defaults."""
+    touched = changed(to_dict(settings), DEFAULT_CORRECTION.settings)
+    sentences = [
+        without_effect(reason, [name for name in touched if name in names]) for reason, names in _idle(settings).items()
+    ]
+    return " ".join(filter(None, sentences))
 
 
-def ineffective(settings: CorrectionSettings) -> tuple[str, ...]:
-    """Names of the settings that change nothing, given the others."""
-    rest = ("gamma", "strength", "expand", "x0_source", "perturb_in", "feather", "max_corrected_share")
+def _idle(settings: CorrectionSettings) -> dict[str, tuple[str, ...]]:
+    """Settings that change nothing, by the reason."""
+    pixel, rest = ("perturb_in", "feather"), ("expand", "x0_source", "max_corrected_share")
     if settings.method in (*STEERING, "none"):
-        return rest
+        return {f"method {settings.method}": ("gamma", "strength", *pixel, *rest)}
     if settings.strength == 0:
-        return tuple(name for name in rest if name != "strength")
-    unused: tuple[str, ...] = ("gamma", "x0_source") if settings.method == "replace" else ()
-    if settings.gamma == 0 or settings.method == "replace":
-        return (*unused, "perturb_in", "feather")
-    return unused if settings.perturb_in == "pixel" else (*unused, "feather")
+        return {"strength 0": ("gamma", *pixel, *rest)}
+    if settings.method == "replace":
+        return {"method replace": ("gamma", "x0_source", *pixel)}
+    if settings.gamma == 0:
+        return {"gamma 0": pixel}
+    return {} if settings.perturb_in == "pixel" else {"perturb_in latent": ("feather",)}
 
 
 def _by(preset: str, settings: DetectionSettings, unused: tuple[str, ...]) -> list[str]:

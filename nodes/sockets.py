@@ -21,6 +21,13 @@ Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")
 
 
+# what people type who have a picture with a fault
+FAULTS = (
+    "artifact", "glitch", "distortion", "deformed", "mutation", "bad hands", "extra finger", "bad anatomy", "bad face",
+    "fix", "repair", "refine", "detailer", "inpaint",
+)  # fmt: skip
+
+
 def found_by(*terms: str) -> dict[str, list[str]]:
     """Search terms for a node, besides its name; none in ComfyUI versions whose schema has no such field."""
     return {"search_aliases": list(terms)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
