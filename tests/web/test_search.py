@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 WORDS = (
     "artifact", "glitch", "distortion", "deformed", "hands", "bad hands", "extra finger", "anatomy", "face", "fix",
     "repair", "refine", "detailer", "inpaint",
