@@ -5,7 +5,7 @@ import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
-import { replaceItems } from "./replace.js"
+import { replacing } from "./replace.js"
 import { CompareSlider } from "./slider.js"
 import { keepStatus } from "./status.js"
 import { loadTexts, SETTINGS } from "./text.js"
@@ -66,6 +66,7 @@ function paint({ color, opacity } = viewSettings()) {
 
 app.registerExtension({
   name: "asced",
+  ...replacing,
   settings: [
     {
       ...SETTINGS["ASCED.Opacity"],
@@ -114,8 +115,6 @@ app.registerExtension({
   },
 
   beforeConfigureGraph: () => loadTexts(), // after a change of language, the page loads its workflow again
-
-  getNodeMenuItems: replaceItems,
 
   nodeCreated(/** @type {any} */ node) {
     const View = VIEWS[node.comfyClass]

@@ -1,5 +1,5 @@
 // @ts-check
-/** Puts an ASCED sampler in the place of ComfyUI's, and back: an entry in the context menu of both. */
+/** Puts an ASCED sampler in the place of ComfyUI's, and back: in the context menu of both, and above a selected one. */
 
 import { app } from "../../scripts/app.js"
 import { text } from "./text.js"
@@ -10,30 +10,45 @@ const OURS = /** @type {Record<string, string>} */ ({
   SamplerCustomAdvanced: "ASCED_SamplerCustomAdvanced",
 })
 const THEIRS = Object.fromEntries(Object.entries(OURS).map(([theirs, ours]) => [ours, theirs]))
+const COMMAND = "ASCED.Replace"
 const INPUT_NODE = -10 // a subgraph's own inputs and outputs, as ends of a link
 const OUTPUT_NODE = -20
 
 const liteGraph = () => /** @type {any} */ (globalThis).LiteGraph
 
-/**
- * For the page's hook getNodeMenuItems.
- * @param {any} node
- * @returns {{content: string, callback: () => void}[]} none for other nodes
- */
-export function replaceItems(node) {
+/** The type that takes a node's place; none for other nodes. @param {any} node @returns {string | undefined} */
+function otherType(node) {
   const type = OURS[node.comfyClass] ?? THEIRS[node.comfyClass]
-  const known = type && liteGraph().registered_node_types[type]
-  return known ? [{ content: text("replace", { name: known.title }), callback: () => replaceNode(node, type) }] : []
+  return type && liteGraph().registered_node_types[type] ? type : undefined
 }
 
-/**
- * Replaces a node by one of another type, with its id, place, links, and the values of widgets that both have.
- * @param {any} node
- * @param {string} type
- */
-function replaceNode(node, type) {
+/** @param {string} type @returns {string} such as Replace with KSampler */
+const label = (type) => text("replace", { name: liteGraph().registered_node_types[type]?.title ?? type })
+
+/** @returns {any[]} the selected nodes that can be replaced */
+const selected = () => Object.values(app.canvas?.selected_nodes ?? {}).filter(otherType)
+
+/** The parts of the extension that offer the replacement; the toolbox is for Nodes 2.0 of older pages. */
+export const replacing = {
+  commands: [
+    {
+      id: COMMAND,
+      icon: "pi pi-sync",
+      label: () => label(otherType(selected()[0] ?? {}) ?? "ASCED_KSampler"),
+      function: () => selected().forEach(replaceNode),
+    },
+  ],
+  getSelectionToolboxCommands: (/** @type {any} */ item) => (otherType(item) ? [COMMAND] : []),
+  getNodeMenuItems(/** @type {any} */ node) {
+    const type = otherType(node)
+    return type ? [{ content: label(type), callback: () => replaceNode(node) }] : []
+  },
+}
+
+/** Replaces a node, with its id, place, links, and the values of widgets that both types have. @param {any} node */
+function replaceNode(node) {
   const { graph, id } = node
-  const made = liteGraph().createNode(type)
+  const made = liteGraph().createNode(otherType(node))
   const [incoming, outgoing] = linksOf(node)
   graph.beforeChange()
   copyLooks(node, made)

@@ -31,6 +31,21 @@ def _ends(graph):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_button_above_a_selected_sampler_replaces_it(page, renderer):
+    page.set("Comfy.VueNodes.Enabled", renderer == "nodes 2.0")
+    page.load(read("ASCED - first look"))
+    node_id = next(node["id"] for node in page.graph()["nodes"] if node["type"] == "KSampler")
+    page.page.evaluate("(id) => app.canvas.selectItems([app.graph.getNodeById(id)])", node_id)
+    button = page.page.locator(".selection-toolbox").locator("button:has(.pi-sync)")
+    button.click()
+    page.page.wait_for_timeout(500)
+    assert _node(page.graph(), node_id)["type"] == "ASCED_KSampler"
+    button.click()  # it is selected now
+    page.page.wait_for_timeout(500)
+    assert _node(page.graph(), node_id)["type"] == "KSampler"
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_ksampler_becomes_an_asced_ksampler_and_back(page, renderer):
     page.errors.clear()
     page.set("Comfy.VueNodes.Enabled", renderer == "nodes 2.0")
