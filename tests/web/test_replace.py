@@ -18,7 +18,7 @@ OFFERED = """(id) => app.canvas.getNodeMenuOptions(app.graph.getNodeById(id))
 
 
 def _node(graph, node_id):
-    return next(node for node in graph["nodes"] if node["id"] == node_id)
+    return next(node for node in graph["nodes"] if str(node["id"]) == str(node_id))
 
 
 def _ends(graph):
