@@ -59,7 +59,7 @@ def test_the_default_sensitivity_is_the_default_detection(corrected):
 def test_a_sensitivity_next_to_a_connected_detection_says_that_it_has_no_effect(hands, corrected, detection):
     settings = {"detection": detection(), "sensitivity": "many marks"}
     report = corrected(with_artifact(hands.eps), settings=settings)[2]
-    assert report.detection["mode"] == "strict" and report.detection["mad_scale"] == 6.0
+    assert report.detection["mode"] == "robust" and report.detection["mad_scale"] == 6.0
     assert "sensitivity has no effect while ASCED Detection is connected." in report.summary()
     silent = corrected(with_artifact(hands.eps), settings={"detection": detection()})[2]
     assert "sensitivity" not in silent.summary()
