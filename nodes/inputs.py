@@ -9,6 +9,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from . import sockets
+from .presets import FEW, SENSITIVITIES
 
 
 def settings_inputs() -> list[Any]:
@@ -20,6 +21,18 @@ def settings_inputs() -> list[Any]:
             "correction", optional=True, tooltip="Settings from ASCED Correction. If not connected, the defaults apply."
         ),
     ]
+
+
+def sensitivity_input() -> Any:
+    return io.Combo.Input(
+        "sensitivity",
+        optional=True,
+        options=list(SENSITIVITIES),
+        default=FEW,
+        tooltip="How much is marked and corrected. few marks: about one image in three, with our models. more marks: "
+        "about two in three. many marks: nearly every image, mostly false alarms; helps weak models. No effect if "
+        "detection is connected.",
+    )
 
 
 def drafts_input() -> Any:
@@ -82,7 +95,7 @@ def schedule_inputs() -> list[Any]:
 def sampling_inputs() -> list[Any]:
     """From ``steps`` to ``latent_image``, as in ComfyUI's KSampler nodes."""
     return [
-        io.Int.Input("steps", default=25, min=1, max=10000, tooltip="Sampling steps. Use 10 or more, preferably 20."),
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Sampling steps. Use 10 or more, preferably 20."),
         cfg_input(),
         io.Combo.Input(
             "sampler_name",

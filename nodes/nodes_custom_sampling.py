@@ -9,9 +9,10 @@ from comfy_api.latest import io
 
 from . import sockets
 from .images import found_in
-from .inputs import check_latent, drafts_input, settings_inputs
+from .inputs import check_latent, drafts_input, sensitivity_input, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
+from .presets import FEW, sensitive
+from .sampling.options import DEFAULT_CORRECTION, CorrectionOptions, DetectionOptions, DraftOptions
 from .sampling.patch import OneRun, patch_guider
 
 
@@ -26,7 +27,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
             category=sockets.SAMPLING,
             description="SamplerCustomAdvanced that finds artifacts as they form and corrects them during sampling. "
             "For Flux and other models that use a guider.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer", "flux"),
+            **sockets.found_by(*sockets.FAULTS, "flux"),
             inputs=[
                 io.Noise.Input("noise", tooltip="From RandomNoise or another noise node."),
                 io.Guider.Input("guider", tooltip="From BasicGuider, CFGGuider or another guider node."),
@@ -37,6 +38,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 *settings_inputs(),
                 drafts_input(),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("output", display_name="output", tooltip="The sampled and corrected latent."),
@@ -57,12 +59,13 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
         sampler: Any,
         sigmas: Any,
         latent_image: dict[str, Any],
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         drafts: DraftOptions | None = None,
+        sensitivity: str = FEW,
     ) -> io.NodeOutput:
         check_latent(latent_image)
-        run = OneRun()
+        run, detection = OneRun(), sensitive(detection, sensitivity)
         watched = patch_guider(guider, detection, correction, run, drafts)
         # from ComfyUI's node list: the node lives in comfy_extras, which is not imported here
         node = importlib.import_module("nodes").NODE_CLASS_MAPPINGS["SamplerCustomAdvanced"]

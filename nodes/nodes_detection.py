@@ -9,10 +9,9 @@ from comfy_api.latest import io
 
 from ..asced_core.baselines.pal import PALDetector
 from ..asced_core.report.calibration import Calibration, Origin
-from ..asced_core.report.outcome import enumerated
-from ..asced_core.settings import BASE_SIZE, MODES, SPACES, DetectionSettings
+from ..asced_core.settings import MODES, SPACES, DetectionSettings
 from ..asced_core.teach import Taught
-from . import sockets
+from . import presets, remarks, sockets
 from .model_files import CALIBRATION, FOLDER, TAUGHT, changed, files_with, find_file
 from .page import status
 from .sampling.options import DEFAULT_DETECTION, DetectionOptions
@@ -20,6 +19,7 @@ from .sampling.spaces import check_has_vae
 
 BY_THRESHOLD = "none"
 UNTAUGHT = "none"
+MARKED_PERCENT = 20.0
 
 
 class ASCED_Detection(io.ComfyNode):
@@ -34,98 +34,119 @@ class ASCED_Detection(io.ComfyNode):
             category=sockets.SETTINGS,
             description="Sets how artifacts are found. All sizes are in pixels of a 256-pixel image and scale with "
             "yours.",
-            **sockets.found_by("find artifacts", "threshold", "sensitivity"),
+            **sockets.found_by("find artifacts", "threshold", "sensitivity", "deformed", "bad hands", "glitch"),
             inputs=[
                 io.Combo.Input(
-                    "mode",
-                    options=list(MODES),
-                    default=default.mode,
-                    tooltip="strict: few marks, recommended. robust: many marks, most of them false alarms; helps weak "
-                    "models. reference: as in the original authors' code. paper: the formula as "
-                    "printed, which marks nearly everything; for study only.",
-                ),
-                io.Float.Input(
-                    "threshold",
-                    default=default.mad_scale,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    tooltip="How much a change must stand out to be marked; in mode robust, it must also last. Higher "
-                    "finds less; lower finds more, including false alarms.",
-                ),
-                io.Int.Input(
-                    "min_area",
-                    default=int(default.min_area),
-                    min=0,
-                    max=65536,
-                    tooltip="Ignores regions with a smaller area, in pixels of a 256-pixel image.",
-                ),
-                io.Int.Input(
-                    "max_area",
-                    default=int(default.max_area),
-                    min=1,
-                    max=65536,
-                    tooltip="Ignores regions with a larger area, in pixels of a 256-pixel image (65536 is the whole "
-                    "image).",
-                ),
-                io.Int.Input(
-                    "min_width",
-                    default=default.min_width,
-                    min=0,
-                    max=128,
-                    tooltip="Ignores thinner regions: a square with this side must fit inside, in pixels of a "
-                    "256-pixel image.",
-                ),
-                io.Int.Input(
-                    "expand",
-                    default=default.expand,
-                    min=0,
-                    max=64,
-                    tooltip="Grows the found mask by this much on every side, in pixels of a 256-pixel image.",
-                ),
-                io.Float.Input(
-                    "start_percent",
-                    default=default.start_percent,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Where watching starts, by noise level: 0 is pure noise, 1 is the finished image.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=default.end_percent,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Where watching ends and the correction happens. The later, the fewer steps are left to "
-                    "fix the region.",
-                ),
-                io.Combo.Input(
-                    "space",
+                    "preset",
                     optional=True,
-                    options=list(SPACES),
-                    default=default.space,
-                    tooltip="What the detector looks at. latent: the latent itself, at no cost. rgb: its preview "
-                    "colors, at no cost, but marks a lot. taesd: the small preview decoder, if installed. vae: the "
-                    "full VAE, slow. auto: taesd if it costs under 2% of a step, otherwise latent.",
+                    options=[*presets.DETECTION, presets.CUSTOM],
+                    default=presets.FEW,
+                    tooltip="How much is marked, or what for: it decides mode, threshold, the region sizes and "
+                    "smooth_frames. few marks: about one image in three, with our models. more marks: two in three. "
+                    "many marks: nearly all. portraits: larger faults only. whole scenes: smaller ones too. video: "
+                    "smooth over time. custom: the settings below count.",
                 ),
-                io.Int.Input(
-                    "step_interval",
-                    optional=True,
-                    default=default.step_interval,
-                    min=1,
-                    max=100,
-                    tooltip="Looks only at every n-th step of the window. 2 or 3 makes space vae reasonably fast.",
-                ),
-                io.Float.Input(
-                    "smooth_frames",
-                    optional=True,
-                    default=default.smooth_frames,
-                    min=0.0,
-                    max=16.0,
-                    step=0.25,
-                    tooltip="Videos: smooths the changes over this many latent frames. 0 looks at each frame "
-                    "separately.",
+                *sockets.folded(
+                    io.Combo.Input(
+                        "mode",
+                        optional=True,
+                        options=list(MODES),
+                        default=default.mode,
+                        tooltip="strict: few marks, recommended. robust: many marks, most of them false alarms; "
+                        "helps weak models. reference: as in the original authors' code. paper: the formula as "
+                        "printed, which marks nearly everything; for study only.",
+                    ),
+                    io.Float.Input(
+                        "threshold",
+                        optional=True,
+                        default=default.mad_scale,
+                        min=0.0,
+                        max=20.0,
+                        step=0.1,
+                        tooltip="How much a change must stand out to be marked; in mode robust, it must also last. "
+                        "Higher finds less; lower finds more, including false alarms. In the paper: k.",
+                    ),
+                    io.Int.Input(
+                        "min_area",
+                        optional=True,
+                        default=int(default.min_area),
+                        min=0,
+                        max=65536,
+                        tooltip="Ignores regions with a smaller area, in pixels of a 256-pixel image.",
+                    ),
+                    io.Int.Input(
+                        "max_area",
+                        optional=True,
+                        default=int(default.max_area),
+                        min=1,
+                        max=65536,
+                        tooltip="Ignores regions with a larger area, in pixels of a 256-pixel image (65536 is the "
+                        "whole image).",
+                    ),
+                    io.Int.Input(
+                        "min_width",
+                        optional=True,
+                        default=default.min_width,
+                        min=0,
+                        max=128,
+                        tooltip="Ignores thinner regions: a square with this side must fit inside, in pixels of a "
+                        "256-pixel image.",
+                    ),
+                    io.Int.Input(
+                        "expand",
+                        optional=True,
+                        default=default.expand,
+                        min=0,
+                        max=64,
+                        tooltip="Grows the found mask by this much on every side, in pixels of a 256-pixel image.",
+                    ),
+                    io.Float.Input(
+                        "start_percent",
+                        optional=True,
+                        default=default.start_percent,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="Where watching starts, by noise level: 0 is pure noise, 1 is the finished image. In "
+                        "the paper: T_d.",
+                    ),
+                    io.Float.Input(
+                        "end_percent",
+                        optional=True,
+                        default=default.end_percent,
+                        min=0.0,
+                        max=1.0,
+                        step=0.01,
+                        tooltip="Where watching ends and the correction happens. The later, the fewer steps are left "
+                        "to fix the region. In the paper: T_c.",
+                    ),
+                    io.Combo.Input(
+                        "space",
+                        optional=True,
+                        options=list(SPACES),
+                        default=default.space,
+                        tooltip="What the detector looks at. latent: the latent itself, at no cost. rgb: its preview "
+                        "colors, at no cost, but marks a lot. taesd: the small preview decoder, if installed. vae: "
+                        "the full VAE, slow. auto: taesd if it costs under 2% of a step, otherwise latent.",
+                    ),
+                    io.Int.Input(
+                        "step_interval",
+                        optional=True,
+                        default=default.step_interval,
+                        min=1,
+                        max=100,
+                        tooltip="Looks only at every n-th step of the window. 2 or 3 makes space vae reasonably fast.",
+                    ),
+                    io.Float.Input(
+                        "smooth_frames",
+                        optional=True,
+                        default=default.smooth_frames,
+                        min=0.0,
+                        max=16.0,
+                        step=0.25,
+                        tooltip="Videos: smooths the changes over this many latent frames. 0 looks at each frame "
+                        "separately.",
+                    ),
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, for space vae or a connected detector."),
                 io.Mask.Input(
@@ -154,7 +175,7 @@ class ASCED_Detection(io.ComfyNode):
                 io.Float.Input(
                     "marked_percent",
                     optional=True,
-                    default=20.0,
+                    default=MARKED_PERCENT,
                     min=0.1,
                     max=99.0,
                     step=0.5,
@@ -169,11 +190,13 @@ class ASCED_Detection(io.ComfyNode):
                     tooltip="A detector that ASCED Teach taught on this checkpoint. It takes the place of mode; "
                     "marked_percent replaces threshold. none: mode is used.",
                 ),
-                io.Boolean.Input(
-                    "keep_predictions",
-                    optional=True,
-                    default=False,
-                    tooltip="Keeps what ASCED Teach learns from in the REPORT.",
+                *sockets.folded(
+                    io.Boolean.Input(
+                        "keep_predictions",
+                        optional=True,
+                        default=False,
+                        tooltip="Keeps what ASCED Teach learns from in the REPORT.",
+                    ),
                 ),
             ],
             outputs=[
@@ -190,35 +213,48 @@ class ASCED_Detection(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        threshold: float,
+        preset: str = presets.CUSTOM,
+        threshold: float = DEFAULT_DETECTION.settings.mad_scale,
         vae: Any = None,
         only_here: torch.Tensor | None = None,
         protect: torch.Tensor | None = None,
         detector: PALDetector | None = None,
         calibration: str = BY_THRESHOLD,
-        marked_percent: float = 20.0,
+        marked_percent: float = MARKED_PERCENT,
         taught: str = UNTAUGHT,
         keep_predictions: bool = False,
         **widgets: Any,
     ) -> io.NodeOutput:
-        settings = DetectionSettings(**{"space": "auto", "mad_scale": threshold, "base_size": BASE_SIZE, **widgets})
-        learned_on, network, words = Origin(), None, ""
+        widgets["mad_scale"] = threshold
+        settings = DetectionSettings(**presets.detection_values(preset, widgets))
+        texts = [remarks.overruled(preset, widgets, settings, DEFAULT_DETECTION.settings)]
+        learned_on, network = Origin(), None
         if taught != UNTAUGHT:
             _check_alone(detector, calibration)
-        if calibration != BY_THRESHOLD:
-            learned = _learned(calibration)
-            settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
-            words = f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images."
-        if taught != UNTAUGHT:
-            network, unused = _taught(taught), _without_effect(settings)
+            network = _taught(taught)
+            texts = [network.facts.summary(), *texts, remarks.taught_detector(preset, settings)]
             settings = network.applied(settings, marked_percent / 100)
-            words = " ".join((network.facts.summary(), *unused))
+        elif calibration != BY_THRESHOLD:
+            learned, given = _learned(calibration), settings.mad_scale
+            settings, learned_on = learned.applied(settings, marked_percent / 100), learned.origin
+            texts.insert(0, f"Threshold {settings.mad_scale:.2f} to mark {marked_percent:g}% of the images.")
+            if preset == presets.CUSTOM and given != DEFAULT_DETECTION.settings.mad_scale:
+                texts.append(remarks.without_effect("a calibration", ["threshold"]))
+        else:
+            texts.insert(0, remarks.in_short(settings) if detector is None else "The connected detector decides.")
+            if settings.mode == "paper" and settings.mad_scale != DEFAULT_DETECTION.settings.mad_scale:
+                texts.append(remarks.without_effect("mode paper", ["threshold"]))
+            if marked_percent != MARKED_PERCENT:
+                texts.append(remarks.without_effect("neither a calibration nor a taught detector", ["marked_percent"]))
         if settings.space == "vae":
             check_has_vae(vae, "Detection in space vae")
+        elif vae is not None and detector is None:
+            texts.append(remarks.without_effect(f"space {settings.space}", ["vae"]))
         if detector is not None:
             check_has_vae(vae, "The connected detector")
+            texts.append(remarks.given_detector(preset, settings))
         options = DetectionOptions(settings, vae, detector, only_here, protect, learned_on, network, keep_predictions)
-        return status.told(cls, words, options)
+        return status.told(cls, " ".join(filter(None, texts)), options)
 
     @classmethod
     def fingerprint_inputs(cls, calibration: str = BY_THRESHOLD, taught: str = UNTAUGHT, **_: Any) -> float:
@@ -245,23 +281,6 @@ def _check_alone(detector: PALDetector | None, calibration: str) -> None:
             "Both calibration and taught are set, but a taught detector knows the share of its own marks: set "
             f"calibration to {BY_THRESHOLD}."
         )
-
-
-def _without_effect(settings: DetectionSettings) -> list[str]:
-    """Sentences about settings that a taught detector does not use, or was not taught with."""
-    default, sentences = DEFAULT_DETECTION.settings, []
-    names = {"mode": "mode", "mad_scale": "threshold", "smooth_frames": "smooth_frames"}
-    unused = [shown for name, shown in names.items() if getattr(settings, name) != getattr(default, name)]
-    if unused:
-        has = "has" if len(unused) == 1 else "have"
-        sentences.append(f"With a taught detector, {enumerated(unused)} {has} no effect.")
-    begin, end = default.start_percent, default.end_percent
-    if (settings.start_percent, settings.end_percent) != (begin, end):
-        sentences.append(
-            f"It was taught to look from start_percent {begin:g} to end_percent {end:g}, so with other values it may "
-            "miss artifacts."
-        )
-    return sentences
 
 
 def _learned(name: str) -> Calibration:

@@ -22,14 +22,15 @@ from .inputs import (
     report_input,
     sampling_inputs,
     seed_input,
+    sensitivity_input,
     settings_inputs,
 )
 from .page import status
 from .page.preview import show_last
+from .presets import FEW, sensitive
 from .sampling.drafting import Job, all_at_once, one_by_one
 from .sampling.options import (
     DEFAULT_CORRECTION,
-    DEFAULT_DETECTION,
     DEFAULT_DRAFTS,
     CorrectionOptions,
     DetectionOptions,
@@ -76,7 +77,9 @@ class ASCED_DraftAndPick(io.ComfyNode):
             category=sockets.SAMPLING,
             description="KSampler that starts several seeds, compares the drafts early in the run, and finishes only "
             "the best.",
-            **sockets.found_by("best of", "pick image", "seed search", "batch", "cancel bad images"),
+            **sockets.found_by(
+                "best of", "pick image", "seed search", "batch", "cancel bad images", "bad hands", "bad anatomy"
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 seed_input("seed", "Seed of the first draft. The next ones use seed + 1, seed + 2 and so on."),
@@ -101,6 +104,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
                     tooltip="Numbers of drafts that are finished as well, such as 3, 12: those on the draft sheet, "
                     "counted from 1.",
                 ),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The finished images, in order of seed."),
@@ -122,18 +126,19 @@ class ASCED_DraftAndPick(io.ComfyNode):
         positive: Any,
         negative: Any,
         latent_image: dict[str, Any],
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         at_once: str = "all",
         also_finish: str = "",
+        sensitivity: str = FEW,
         **widgets: Any,
     ) -> io.NodeOutput:
         check_latent(latent_image)
         check_conditioning(positive, negative, widgets["cfg"])
         seeds = seeds_from(seed, drafts)
         job = Job(
-            model, repeated(latent_image, drafts), positive, negative, detection, correction,
-            DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds), widgets,
+            model, repeated(latent_image, drafts), positive, negative, sensitive(detection, sensitivity),
+            correction, DraftOptions(keep, decide_at, _places(also_finish, drafts), seeds), widgets,
         )  # fmt: skip
         latent, report, original = WAYS[at_once](job)
         if report.drafts is not None:

@@ -8,9 +8,10 @@ from comfy_api.latest import io
 
 from . import sockets
 from .images import found_in
-from .inputs import check_latent, settings_inputs
+from .inputs import check_latent, sensitivity_input, settings_inputs
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions
+from .presets import FEW, sensitive
+from .sampling.options import DEFAULT_CORRECTION, CorrectionOptions, DetectionOptions
 from .sampling.patch import patch_model, with_samples
 from .sampling.run_log import RunLog
 
@@ -26,8 +27,8 @@ class ASCED_ApplyToModel(io.ComfyNode):
             category=sockets.SAMPLING,
             description="Patches a MODEL so that any sampler node that uses it finds and corrects artifacts. "
             "If applied twice, the last one counts.",
-            **sockets.found_by("artifact", "fix hands", "model patch"),
-            inputs=[io.Model.Input("model", tooltip="The model to patch."), *settings_inputs()],
+            **sockets.found_by(*sockets.FAULTS, "model patch"),
+            inputs=[io.Model.Input("model", tooltip="The model to patch."), *settings_inputs(), sensitivity_input()],
             outputs=[
                 io.Model.Output(
                     "patched_model", display_name="MODEL", tooltip="The patched model, for any sampler node."
@@ -42,11 +43,12 @@ class ASCED_ApplyToModel(io.ComfyNode):
     def execute(
         cls,
         model: Any,
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
+        sensitivity: str = FEW,
     ) -> io.NodeOutput:
         runs = RunLog()
-        return io.NodeOutput(patch_model(model, detection, correction, runs.put), runs)
+        return io.NodeOutput(patch_model(model, sensitive(detection, sensitivity), correction, runs.put), runs)
 
 
 class ASCED_CollectRun(io.ComfyNode):

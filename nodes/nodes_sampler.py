@@ -9,9 +9,18 @@ from comfy_api.latest import io
 
 from . import sockets
 from .images import found_in
-from .inputs import check_conditioning, check_latent, drafts_input, sampling_inputs, seed_input, settings_inputs
+from .inputs import (
+    check_conditioning,
+    check_latent,
+    drafts_input,
+    sampling_inputs,
+    seed_input,
+    sensitivity_input,
+    settings_inputs,
+)
 from .page import status
-from .sampling.options import DEFAULT_CORRECTION, DEFAULT_DETECTION, CorrectionOptions, DetectionOptions, DraftOptions
+from .presets import FEW, sensitive
+from .sampling.options import DEFAULT_CORRECTION, CorrectionOptions, DetectionOptions, DraftOptions
 from .sampling.patch import OneRun, patch_model
 
 
@@ -22,11 +31,11 @@ class ASCED_KSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="ASCED_KSampler",
-            display_name="ASCED KSampler",
+            display_name="ASCED KSampler (fixes artifacts)",
             category=sockets.SAMPLING,
             description="KSampler that finds artifacts as they form and corrects them during sampling. "
             "If none is found, the image is bit-for-bit identical to KSampler's.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
+            **sockets.found_by(*sockets.FAULTS),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 seed_input("seed"),
@@ -41,6 +50,7 @@ class ASCED_KSampler(io.ComfyNode):
                 ),
                 *settings_inputs(),
                 drafts_input(),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -54,12 +64,13 @@ class ASCED_KSampler(io.ComfyNode):
     def execute(
         cls,
         seed: int,
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         drafts: DraftOptions | None = None,
+        sensitivity: str = FEW,
         **widgets: Any,
     ) -> io.NodeOutput:
-        return _sample(cls, detection, correction, drafts, seed=seed, **widgets)
+        return _sample(cls, sensitive(detection, sensitivity), correction, drafts, seed=seed, **widgets)
 
 
 class ASCED_KSamplerAdvanced(io.ComfyNode):
@@ -73,7 +84,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
             category=sockets.SAMPLING,
             description="KSampler (Advanced) that finds artifacts as they form and corrects them during sampling. "
             "If a run is split between two samplers, the one that samples its middle makes the correction.",
-            **sockets.found_by("artifact", "fix hands", "extra finger", "detailer"),
+            **sockets.found_by(*sockets.FAULTS),
             inputs=[
                 io.Model.Input("model", tooltip="The model used for denoising."),
                 io.Combo.Input(
@@ -101,6 +112,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                 ),
                 *settings_inputs(),
                 drafts_input(),
+                sensitivity_input(),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="LATENT", tooltip="The denoised and corrected latent."),
@@ -118,14 +130,15 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
         start_at_step: int,
         end_at_step: int,
         return_with_leftover_noise: str,
-        detection: DetectionOptions = DEFAULT_DETECTION,
+        detection: DetectionOptions | None = None,
         correction: CorrectionOptions = DEFAULT_CORRECTION,
         drafts: DraftOptions | None = None,
+        sensitivity: str = FEW,
         **widgets: Any,
     ) -> io.NodeOutput:
         return _sample(
             cls,
-            detection,
+            sensitive(detection, sensitivity),
             correction,
             drafts,
             seed=noise_seed,

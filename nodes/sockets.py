@@ -21,6 +21,13 @@ Run = io.Custom("ASCED_RUN")
 Report = io.Custom("ASCED_REPORT")
 
 
+# what people type who have a picture with a fault
+FAULTS = (
+    "artifact", "glitch", "distortion", "deformed", "mutation", "bad hands", "extra finger", "bad anatomy", "bad face",
+    "fix", "repair", "refine", "detailer", "inpaint",
+)  # fmt: skip
+
+
 def found_by(*terms: str) -> dict[str, list[str]]:
     """Search terms for a node, besides its name; none in ComfyUI versions whose schema has no such field."""
     return {"search_aliases": list(terms)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
@@ -30,6 +37,14 @@ def keeps_words() -> dict[str, bool]:
     """For a node whose words stay on it: newer ComfyUI versions then send them again to a page that is reloaded."""
     name = "has_intermediate_output"
     return {name: True} if name in io.Schema.__dataclass_fields__ else {}
+
+
+def folded(*inputs: Any) -> list[Any]:
+    """Inputs that few people change: newer pages fold them away. Older ComfyUI versions show all inputs."""
+    for one in inputs:
+        if hasattr(one, "advanced"):
+            one.advanced = True
+    return list(inputs)
 
 
 def report_output() -> Any:

@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { addStyleSheet, chain } from "./dom.js"
 import { RegionPanel } from "./panel.js"
+import { replacing } from "./replace.js"
 import { CompareSlider } from "./slider.js"
 import { loadTexts, SETTINGS } from "./text.js"
 import { followJobs, giveWords } from "./words.js"
@@ -65,6 +66,7 @@ function paint({ color, opacity } = viewSettings()) {
 
 app.registerExtension({
   name: "asced",
+  ...replacing,
   settings: [
     {
       ...SETTINGS["ASCED.Opacity"],

@@ -42,6 +42,8 @@ const ENGLISH = {
   slider_value: "{percent}% before",
   before: "before",
   after: "after",
+
+  replace: "Replace with {name}",
 }
 
 /** English of the settings, by id. ComfyUI translates them: locales/<language>/settings.json. */

@@ -219,7 +219,8 @@ class _Crew:
 
     def _hire(self, place: int) -> None:
         worker = self._remote.remote(self._setups[place])
-        self._calls[worker.get_ready.remote()] = place, worker, None
+        get_ready: Any = worker.get_ready
+        self._calls[get_ready.remote()] = place, worker, None
 
     def _replace(self, place: int, in_work: bool) -> None:
         self._killed[place] += not in_work

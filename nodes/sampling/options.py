@@ -34,6 +34,7 @@ class DetectionOptions:
         learned_on: where the calibration holds that the threshold came from.
         taught: a taught detector, for mode ``learned``.
         keep_predictions: the report keeps predictions to learn from, see Report.
+        remarks: what the user of a run should know about these settings, as sentences.
     """
 
     settings: DetectionSettings = field(
@@ -46,15 +47,16 @@ class DetectionOptions:
     learned_on: Origin = field(default_factory=Origin)
     taught: Taught | None = None
     keep_predictions: bool = False
+    remarks: tuple[str, ...] = ()
 
     def notes(self, run: RunFacts, size: tuple[int, int]) -> tuple[str, ...]:
-        """What the user of a run should know if the threshold or the detector was learned on something else.
+        """What the user of a run should know, such as that the threshold was learned on something else.
 
         Args:
             run: facts about the run.
             size: height and width of its latents in cells.
         """
-        notes = self.learned_on.notes(run)
+        notes = (*self.remarks, *self.learned_on.notes(run))
         return notes if self.taught is None else (*notes, *self.taught.notes(run, size))
 
     def of_one(self, place: int, count: int) -> DetectionOptions:

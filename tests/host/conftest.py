@@ -169,11 +169,11 @@ def examples(count: int) -> hypothesis_settings:
 
 
 # What sees the planted artifact of ``with_artifact`` and nothing else; the rest are the node's defaults.
-FIRM = {"threshold": 6.0, "min_area": 1200, "min_width": 32}
+FIRM = {"mode": "robust", "threshold": 6.0, "min_area": 1200, "min_width": 32}
 # What sees nothing.
-BLIND = {"threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
+BLIND = {"mode": "robust", "threshold": 20.0, "min_area": 60000, "max_area": 65536, "min_width": 128}
 # The same for the planted artifact of the latent demo.
-STRICT = {"threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44}
+STRICT = {"mode": "robust", "threshold": 1.5, "min_area": 1800, "max_area": 12000, "min_width": 44}
 
 
 @pytest.fixture(scope="session")

@@ -66,8 +66,8 @@ def test_every_node_has_a_help_page(pack):
 def test_default_widgets_equal_no_settings_node(pack, hands, corrected, run_node):
     widgets = {}
     for node_id in ("ASCED_Detection", "ASCED_Correction"):
-        inputs = pack[node_id].GET_NODE_INFO_V1()["input"]["required"]
-        widgets[node_id] = {name: spec[1]["default"] for name, spec in inputs.items()}
+        inputs = pack[node_id].GET_NODE_INFO_V1()["input"]["optional"]
+        widgets[node_id] = {name: spec[1]["default"] for name, spec in inputs.items() if "default" in spec[1]}
     settings = {
         "detection": run_node("ASCED_Detection", **widgets["ASCED_Detection"])[0],
         "correction": run_node("ASCED_Correction", **widgets["ASCED_Correction"])[0],

@@ -31,7 +31,8 @@ BUILD = """([batch, compare]) => {
   }
   add('model', 'ASCED_DemoModel', [0, 0], null)
   add('empty', 'EmptyLatentImage', [0, 220], null, { width: 512, height: 512, batch_size: batch })
-  add('detection', 'ASCED_Detection', [0, 400], null, { mode: 'robust', threshold: 1.5, min_area: 20, min_width: 0 })
+  const looks = { preset: 'custom', mode: 'robust', threshold: 1.5, min_area: 20, min_width: 0 }
+  add('detection', 'ASCED_Detection', [0, 400], null, looks)
   const run = { seed: 7, steps: 25, cfg: 2, sampler_name: 'ddim', scheduler: 'normal' }
   add('sampler', 'ASCED_KSampler', [330, 0], [300, 420], run)
   made.sampler.widgets.find((w) => w.name === 'control_after_generate').value = 'fixed'
