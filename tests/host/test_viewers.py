@@ -59,7 +59,7 @@ def test_the_notice_of_dynamics_has_the_size_of_its_plots(view, corrected):
     assert (ink.max(0).values < torch.tensor(notice.shape[1:3]) - 20).all()
 
 
-def test_settings_without_words_remove_those_of_an_earlier_run(pack):
+def test_settings_say_on_the_node_what_they_are(pack):
     cls = pack["ASCED_Detection"]
     cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
-    assert cls.execute(threshold=4.0).ui == {"asced_text": [""]}
+    assert cls.execute(threshold=4.0).ui == {"asced_text": ["Mode strict, threshold 4."]}
