@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples/ddim_loop.py"
+EXAMPLE = ROOT / "docs/examples/ddim_loop.py"
 
 
 def test_the_loop_of_ones_own_is_corrected(capsys):

@@ -91,3 +91,9 @@ def test_an_emptied_opencv_is_named_with_what_to_do():
     code = "import sys, types; sys.modules['cv2'] = types.ModuleType('cv2'); import asced_core"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "ImportError: OpenCV is damaged" in done.stderr and "--force-reinstall" in done.stderr
+
+
+def test_no_folder_takes_the_place_of_the_templates():
+    """ComfyUI serves a pack's templates from the first of these folders that is there."""
+    names = ("example_workflows", "example", "examples", "workflow", "workflows")
+    assert [name for name in names if (ROOT / name).exists()] == ["workflows"]

@@ -33,7 +33,7 @@ def test_the_page_counts_what_was_measured():
 
 
 def test_the_example_finds_and_corrects(capsys):
-    runpy.run_path(str(ROOT / "examples/diffusers_watching.py"))
+    runpy.run_path(str(ROOT / "docs/examples/diffusers_watching.py"))
     said = capsys.readouterr().out.splitlines()
     assert "images corrected at step 13 of 25" in said[0]
     assert len(said) == 3 and " 0% marked" not in said[1] and said[1].endswith("overlay (256, 256, 3)")
