@@ -54,10 +54,23 @@ MODULES = (
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
     "demo", "test", "mutants", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "bench-hosts",
-    "screenshots", "serve", "setup", "lint", "format", "clean",
+    "api", "screenshots", "serve", "setup", "lint", "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
-DEVELOPMENT = ("test", "mutants", "matrix", "screenshots", "lint", "format")  # need the packages of the developers
+API = ["asced_core", *(f"asced_core.{name}" for name in (
+    "settings", "noise", "window", "trajectory", "decision", "maps", "correct", "report", "report.masks",
+    "teach", "draw.overlay", "draw.plots", "kdiffusion", "hosts.diffusers", "hosts.webui", "batch", "baselines.pal",
+    "baselines.bayesdiff", "baselines.vlm",
+))]  # fmt: skip
+DEVELOPMENT = (
+    "api",
+    "test",
+    "mutants",
+    "matrix",
+    "screenshots",
+    "lint",
+    "format",
+)  # need the packages of the developers
 NEED_CLONE = (
     "test",
     "mutants",
@@ -215,6 +228,8 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
         return _call(env, ROOT / "tools" / "screenshots.py", *extra)
     if command == "spaces":
         return _call(env, ROOT / "benchmarks" / "spaces.py", *extra)
+    if command == "api":
+        return _call(env, "-m", "pdoc", "-d", "google", "-o", ROOT / "output" / "api", *API)
     if command == "bench-hosts":
         return _call(with_other_hosts(env), "-m", "benchmarks.hosts", *extra)
     if command in BENCHMARKS:
