@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,15 @@ def describe(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np
     net.load_state_dict(load_file(WEIGHTS / "features.safetensors"))
     features = torch.cat([net.features(as_tensor(images[i : i + 256])) for i in range(0, len(images), 256)])
     return features.numpy(), net.head(features).argmax(1).numpy()
+
+
+@torch.inference_mode()
+def right_digit(images: NDArray[np.uint8], digits: Sequence[int]) -> list[float]:
+    """The probability [N] that each image shows the digit that it should."""
+    net = FeatureNet().eval()
+    net.load_state_dict(load_file(WEIGHTS / "features.safetensors"))
+    chances = net(as_tensor(images)).softmax(1)
+    return [float(row[digit]) for row, digit in zip(chances, digits, strict=True)]
 
 
 def foreground(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
