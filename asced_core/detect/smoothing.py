@@ -140,11 +140,21 @@ def median(values: Tensor) -> Tensor:
 
     Equal to ``numpy.median``.
     """
-    count = values.shape[-1]
-    if values.device.type == "cpu" and count > 1:  # fastest there; not every device takes so large a k
-        middle = values.topk(count // 2 + 1, dim=-1, largest=False, sorted=False).values.topk(2, dim=-1).values
-        return middle[..., 0] if count % 2 else middle.mean(-1)
+    if values.device.type == "cpu" and values.shape[-1] > 1:
+        return _median_by_partition(values)
     return _median_by_counting(values)
+
+
+def _median_by_partition(values: Tensor) -> Tensor:
+    """By numpy, which selects one value more than ten times as fast as torch on a CPU."""
+    middle = values.shape[-1] // 2
+    parted = np.partition(values.detach().numpy(), middle, axis=-1)
+    upper = torch.from_numpy(parted[..., middle].copy())
+    if values.shape[-1] % 2:
+        return upper
+    # the other middle value is the largest below; a second selected place would cost several times as much
+    lower = torch.from_numpy(parted[..., :middle].max(-1))
+    return torch.stack((lower, upper), -1).mean(-1)
 
 
 def _median_by_counting(values: Tensor) -> Tensor:
