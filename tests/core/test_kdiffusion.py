@@ -39,25 +39,36 @@ def _watched(model=_model, tape=None):
     return WatchedModel(model, Stopwatch(CPU), GlobalGenerators(CPU), tape)
 
 
-def _steps(calls=1, edit=4.0, model=_model, noise=False, separate=False):
-    """A minimal caller: two images, the second one corrected by adding ``edit`` at step 2."""
+def _steps(calls=1, edit=4.0, model=_model, noise=False, separate=False, joins=False):
+    """A minimal caller: two images, the second one corrected by adding ``edit`` at step 2.
+
+    With ``joins``, that is done before the model is called there, and no call is added.
+    """
     generator = torch.Generator().manual_seed(1)
     tape = NoiseTape()
     source = (lambda *_: torch.randn(2, 1, 2, 2, generator=generator)) if noise else None
     watched = _watched(model, tape)
     sigmas = torch.linspace(1, 0, 7)
 
+    def second(x, drawn):
+        changed = x.clone()
+        changed[1] += edit
+        replay = tape.replay(drawn)
+        options = {"calls": calls}
+        if source:
+            options["noise_sampler"] = replay.source(source, x)
+        return SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options, replay)
+
+    def join(asked):
+        watched.join(second(asked.x, tape.position), asked.x, [False, True], GlobalGenerators(CPU))
+
     def on_step(info):
         with tape.paused():
-            if info["i"] == 2 and edit is not None:
+            if info["i"] == 1 and joins:
+                watched.before_next = join
+            if info["i"] == 2 and edit is not None and not joins:
                 call = watched.step[-1]
-                changed = call.x.clone()
-                changed[1] += edit
-                replay = tape.replay(call.drawn)
-                options = {"calls": calls}
-                if source:
-                    options["noise_sampler"] = replay.source(source, call.x)
-                run = SecondRun(_sampler, watched, changed, sigmas[2:].clone(), options, replay)
+                run = second(call.x, call.drawn)
                 watched.follow(run, call, [False, True], GlobalGenerators(CPU), separate=separate)
             watched.next_step()
             tape.next_step()
@@ -71,6 +82,15 @@ def _steps(calls=1, edit=4.0, model=_model, noise=False, separate=False):
     finally:
         watched.close()
         assert not any("ASCED" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_run_that_joins_before_the_call_costs_none_and_ends_the_same(noise):
+    plain, count = _steps(edit=None, noise=noise)
+    followed, more = _steps(noise=noise)
+    joined, same = _steps(noise=noise, joins=True)
+    assert (more, same) == (count + 1, count)
+    assert torch.equal(joined, followed) and torch.equal(joined[0], plain[0]) and not torch.equal(joined[1], plain[1])
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3])
