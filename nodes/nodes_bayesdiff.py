@@ -91,7 +91,7 @@ class ASCED_BayesDiff(io.ComfyNode):
                 io.String.Output("scores", display_name="scores", tooltip="Uncertainty of each image, one per line."),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

@@ -128,7 +128,7 @@ class ASCED_Correction(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

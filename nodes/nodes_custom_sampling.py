@@ -48,7 +48,7 @@ class ASCED_SamplerCustomAdvanced(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

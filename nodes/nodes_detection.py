@@ -207,7 +207,7 @@ class ASCED_Detection(io.ComfyNode):
                 )
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

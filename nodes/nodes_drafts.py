@@ -112,7 +112,7 @@ class ASCED_DraftAndPick(io.ComfyNode):
                 io.String.Output("seeds", display_name="seeds", tooltip="Their seeds, separated by commas."),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

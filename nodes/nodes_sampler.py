@@ -57,7 +57,7 @@ class ASCED_KSampler(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod
@@ -119,7 +119,7 @@ class ASCED_KSamplerAdvanced(io.ComfyNode):
                 *sockets.run_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

@@ -82,7 +82,7 @@ class ASCED_Gate(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod
@@ -140,7 +140,7 @@ class ASCED_BestOfBatch(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

@@ -36,7 +36,7 @@ class ASCED_StitchRuns(io.ComfyNode):
             ],
             outputs=[sockets.mask_output(), sockets.report_output()],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

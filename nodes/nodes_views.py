@@ -70,7 +70,7 @@ class ASCED_Overlay(io.ComfyNode):
                 sockets.mask_output(),
             ],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod
@@ -132,7 +132,7 @@ class ASCED_Dynamics(io.ComfyNode):
             ],
             outputs=[io.Image.Output("plot", display_name="IMAGE", tooltip="The plot as an image.")],
             hidden=[io.Hidden.unique_id],
-            **sockets.keeps_words(),
+            **sockets.keeps_result_text(),
         )
 
     @classmethod

@@ -33,8 +33,8 @@ def found_by(*terms: str) -> dict[str, list[str]]:
     return {"search_aliases": list(terms)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 
-def keeps_words() -> dict[str, bool]:
-    """For a node whose words stay on it: newer ComfyUI versions then send them again to a page that is reloaded."""
+def keeps_result_text() -> dict[str, bool]:
+    """For a node whose result text stays on it: newer versions of ComfyUI send it again to a page that is reloaded."""
     name = "has_intermediate_output"
     return {name: True} if name in io.Schema.__dataclass_fields__ else {}
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** The web part of ASCED: settings, words on the nodes, and the views of two of them. Every node also works without it. */
+/** The web part of ASCED: settings, result texts on the nodes, and the views of two of them. Every node also works without it. */
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
@@ -8,7 +8,7 @@ import { RegionPanel } from "./panel.js"
 import { replacing } from "./replace.js"
 import { CompareSlider } from "./slider.js"
 import { loadTexts, SETTINGS } from "./text.js"
-import { followJobs, giveWords } from "./words.js"
+import { followJobs, addResultText } from "./result_text.js"
 
 const VIEWS = /** @type {Record<string, typeof RegionPanel | typeof CompareSlider>} */ ({
   ASCED_MaskPreview: RegionPanel,
@@ -119,7 +119,7 @@ app.registerExtension({
   nodeCreated(/** @type {any} */ node) {
     if (!node.comfyClass?.startsWith("ASCED_")) return
     styled ??= addStyleSheet() // not earlier: it makes the page compute its layout again
-    giveWords(node)
+    addResultText(node)
     const View = VIEWS[node.comfyClass]
     if (!View) return
     const view = new View(node)

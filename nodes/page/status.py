@@ -11,7 +11,7 @@ from ...asced_core import Report
 from .preferences import server
 
 log = logging.getLogger("ASCED")
-KEY = "asced_text"  # of the text in a node's UI output; web/words.js keeps it on the node
+KEY = "asced_text"  # of the text in a node's UI output; web/result_text.js keeps it on the node
 
 
 def told(cls: type[io.ComfyNode], text: str, *outputs: Any, shown: Any = None) -> io.NodeOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-WORDS = (
+RESULT_TEXT = (
     "artifact", "glitch", "distortion", "deformed", "hands", "bad hands", "extra finger", "anatomy", "face", "fix",
     "repair", "refine", "detailer", "inpaint",
 )  # fmt: skip
@@ -27,7 +27,7 @@ def _results(page, word):
 def test_an_artists_words_lead_to_the_sampler(page, node_info):
     with_aliases = bool(node_info["ASCED_KSampler"].get("search_aliases"))
     missed = {}
-    for word in (*BY_NAME, *WORDS) if with_aliases else BY_NAME:
+    for word in (*BY_NAME, *RESULT_TEXT) if with_aliases else BY_NAME:
         listed = _results(page, word)
         seen = listed if word in CROWDED else listed[:FIRST]
         if not any("ASCED" in name for name in seen):

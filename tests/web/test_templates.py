@@ -106,7 +106,7 @@ def test_first_look_opens_and_runs_by_hand(page):
     assert set(texts) == {"ASCED_KSampler", "ASCED_MaskPreview"}
     assert "of 4 images" in texts["ASCED_KSampler"]
     shown = """() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.find(
-      (w) => w.name === 'asced_words').element.innerText"""
+      (w) => w.name === 'asced_result_text').element.innerText"""
     assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node after the run has ended
     before, after = _values(read(FIRST_LOOK)), _values(page.graph())
     for node, values in before.items():  # the page saves the status text after a node's own values

@@ -159,7 +159,7 @@ def test_the_result_stays_on_its_nodes(view):
     for place in range(2):
         text, frame = (shown.nth(place).locator(path).bounding_box() for path in ("xpath=.", "xpath=.."))
         assert text["height"] > 20 and text["height"] <= frame["height"] + 1  # all lines can be read
-    view.screenshot(SHOTS / f"words, {view.renderer}.png", whole_graph=False)
+    view.screenshot(SHOTS / f"result text, {view.renderer}.png", whole_graph=False)
     saved = view.graph()
     page.evaluate("() => app.graph.clear()")
     assert shown.count() == 0
@@ -317,8 +317,9 @@ def test_the_scripts_are_small_and_served(server):
     import urllib.request
 
     files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
-    assert {path.name for path in files} == {"asced.js", "dom.js", "panel.js", "slider.js", "text.js", "words.js",
-                                           "asced.css"}  # fmt: skip
+    assert {path.name for path in files} == {
+        "asced.js", "dom.js", "panel.js", "replace.js", "result_text.js", "slider.js", "text.js", "asced.css",
+    }  # fmt: skip
     assert sum(path.stat().st_size for path in files) < 150_000
     for path in files:
         with urllib.request.urlopen(f"{server.url}/extensions/asced/{path.name}", timeout=30) as answer:

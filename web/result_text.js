@@ -1,5 +1,5 @@
 // @ts-check
-/** The words of a node: its status while it runs, and its last result, which stays and is saved with the workflow. */
+/** The text on a node: its status while it runs, and its last result, which stays and is saved with the workflow. */
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
@@ -7,33 +7,33 @@ import { chain, element, placeOnNode, settle } from "./dom.js"
 
 const KEY = "asced_text" // in a node's output, and in its properties
 const HOST_WIDGET = "$$node-text-preview" // the page's own, which disappears with the job
-const WORDS = Symbol("ASCED words") // of a node
+const RESULT_TEXT = Symbol("ASCED result text") // of a node
 const MOST = 106 // pixels: 6 lines with their padding; longer texts scroll
 const MARGIN = 4 // pixels around them, in the classic renderer
 
-/** @type {Set<Words>} of the nodes that showed a status in this job */
+/** @type {Set<ResultText>} of the nodes that showed a status in this job */
 const running = new Set()
 
-class Words {
+class ResultText {
   /** @param {any} node */
   constructor(node) {
     this.node = node
     this.height = 0
     this.status = "" // while the node runs
-    this.root = element("div", "asced-words", { role: "status", tabindex: "-1" })
-    this.text = element("div", "asced-words-text")
+    this.root = element("div", "asced-result", { role: "status", tabindex: "-1" })
+    this.text = element("div", "asced-result-line")
     this.root.append(this.text)
     const scrolls = () => this.text.offsetHeight > this.root.clientHeight
     this.root.addEventListener("wheel", (event) => scrolls() && event.stopPropagation()) // not for the canvas
     const height = () => this.height && this.height + 2 * MARGIN
-    placeOnNode(node, this.root, "asced_words", { getMinHeight: height, getMaxHeight: height, margin: MARGIN })
+    placeOnNode(node, this.root, "asced_result_text", { getMinHeight: height, getMaxHeight: height, margin: MARGIN })
     new ResizeObserver(() => this.#fit()).observe(this.text)
     this.draw()
   }
 
   /** @param {any} output what the node sent to the page */
   keep(output) {
-    if (!Array.isArray(output?.[KEY])) return // a cached node without words, or an older result
+    if (!Array.isArray(output?.[KEY])) return // a cached node without a text, or an older result
     this.node.properties[KEY] = output[KEY].filter(Boolean).join("\n")
     this.finish()
   }
@@ -87,24 +87,24 @@ function removeDouble(node) {
 }
 
 /** @param {any} node of this pack */
-export function giveWords(node) {
-  const words = new Words(node)
-  node[WORDS] = words
-  chain(node, "onExecuted", (/** @type {any} */ output) => words.keep(output))
-  chain(node, "onConfigure", () => words.draw())
-  chain(node, "onRemoved", () => running.delete(words))
+export function addResultText(node) {
+  const shown = new ResultText(node)
+  node[RESULT_TEXT] = shown
+  chain(node, "onExecuted", (/** @type {any} */ output) => shown.keep(output))
+  chain(node, "onConfigure", () => shown.draw())
+  chain(node, "onRemoved", () => running.delete(shown))
 }
 
 /** Listens to the page's jobs. */
 export function followJobs() {
   api.addEventListener("progress_text", (/** @type {any} */ { detail }) => {
     const node = find(String(detail.nodeId))
-    if (!node?.[WORDS]) return
+    if (!node?.[RESULT_TEXT]) return
     removeDouble(node) // before the node gets its size
-    node[WORDS].tell(detail.text)
+    node[RESULT_TEXT].tell(detail.text)
     queueMicrotask(() => removeDouble(node)) // if the page's own listener comes after this one
   })
   for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
-    api.addEventListener(end, () => running.forEach((words) => words.finish()))
+    api.addEventListener(end, () => running.forEach((shown) => shown.finish()))
   }
 }
