@@ -6,10 +6,11 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .farm import Failed, Setup
@@ -29,15 +30,22 @@ def main(words: list[str] | None = None) -> int:
     from .options import parsed
 
     plan = parsed(words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends workers as Ctrl-C does
+    asked_to_stop = threading.Event()
+
+    def stop(*_: Any) -> None:
+        asked_to_stop.set()  # a KeyboardInterrupt alone is lost if it is raised inside a callback of Ray
+        raise KeyboardInterrupt
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, stop)
     try:
-        return _run(plan)
+        return _run(plan, asked_to_stop)
     except ValueError as error:
         print(f"asced batch: {error}", file=sys.stderr)
         return 1
 
 
-def _run(plan: Plan) -> int:
+def _run(plan: Plan, asked_to_stop: threading.Event) -> int:
     from tqdm import tqdm
 
     from .farm import Failed, WorkerLostError, ray_cluster, spread
@@ -60,6 +68,8 @@ def _run(plan: Plan) -> int:
                         folder.save(job, outcome.value)
                     bar.set_postfix(failed=len(failures))
                     bar.update()
+                    if asked_to_stop.is_set():
+                        raise KeyboardInterrupt
         except (WorkerLostError, ConnectionError) as error:
             stopped, code = str(error), 1
         except KeyboardInterrupt:
