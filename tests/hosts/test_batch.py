@@ -12,10 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ray", reason="the packages of the extra batch are not installed")
-pytest.importorskip("diffusers", reason="diffusers is not installed")
-
 import torch
 from PIL import Image
 

@@ -1,7 +1,7 @@
 """Asks the model once more at T_c, for the corrected state, guidance included.
 
 The pipeline's guidance is code inside its loop. It is not called but recognized: the recorded outputs of the model,
-combined in one of the known ways, must give what the pipeline gave the scheduler, bit by bit. If none does, nothing is
+combined in one of the known ways, must give what the pipeline gave the scheduler, bit for bit. If none does, nothing is
 repeated.
 """
 
@@ -143,7 +143,7 @@ class Again:
 
 
 def _prefix(head: Tensor, whole: Tensor) -> int | None:
-    """The axis along which a tensor begins with another one, bit by bit; None if there is none."""
+    """The axis along which a tensor begins with another one, bit for bit; None if there is none."""
     for axis in range(1, whole.ndim):
         if head.shape[axis] <= whole.shape[axis]:
             begin = whole.narrow(axis, 0, head.shape[axis])

@@ -76,7 +76,7 @@ class Guidance:
 
 
 def recognized(parts: list[Tensor], guided: Tensor, pipe: Any) -> Guidance | None:
-    """The guidance that makes the guided output of the parts, bit by bit; None if no known one does."""
+    """The guidance that makes the guided output of the parts, bit for bit; None if no known one does."""
     for guidance in _candidates(parts, guided, pipe):
         made = guidance(parts)
         if made.shape == guided.shape and torch.equal(made, guided):
