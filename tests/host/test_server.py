@@ -180,7 +180,7 @@ def test_the_demo_command_writes_what_it_promises(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bit-identical" in done.stdout
-    promised = {"before.png", "after.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
+    promised = {"before.png", "after.png", "changed.png", "mask.png", "overlay.png", "dynamics.png", "report.json"}
     for folder, more, space in (
         (tmp_path / "demo", {"latent"}, "latent"),
         (tmp_path / "demo" / "latent", set(), "latent"),
