@@ -89,18 +89,25 @@ def _farm(
     variables = {"OMP_NUM_THREADS": "1"}
     if address and COMFYUI in os.environ:  # local workers inherit it
         variables[COMFYUI] = os.environ[COMFYUI]
-    work = {start: (test_set, list(range(start, start + CHUNK)), names) for start, names in missing.items()}
     done_before = len(files) - sum(map(len, missing.values()))
     with (
         ray_cluster(address, ROOT, {"working_dir": str(ROOT), "excludes": EXCLUDED}, variables),
         tqdm(total=len(files), initial=done_before, desc=test_set, unit="file") as bar,
     ):
-        for start, outcome in spread(work, [partial(_same, task)] * min(resources("CPU"), len(work))):
+        parts = dict(enumerate(_parts(missing, resources("CPU"))))
+        work = {key: (test_set, list(range(start, start + CHUNK)), names) for key, (start, names) in parts.items()}
+        for key, outcome in spread(work, [partial(_same, task)] * min(resources("CPU"), len(work))):
             if isinstance(outcome, Failed):
                 raise RuntimeError(outcome.trace or outcome.reason)
             for name, data in outcome.value.items():
-                write(files[name, start], data)
+                write(files[name, parts[key][0]], data)
                 bar.update()
+
+
+def _parts(missing: dict[int, list[str]], workers: int) -> list[tuple[int, list[str]]]:
+    """Chunks with their methods. Where chunks are few, their methods are shared out so that no worker is idle."""
+    parts = -(-workers // len(missing))
+    return [(start, own) for start, names in missing.items() for i in range(parts) if (own := names[i::parts])]
 
 
 def _same(task: Task) -> Task:
