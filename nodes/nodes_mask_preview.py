@@ -14,7 +14,7 @@ from ..asced_core.draw.outlines import outline_path
 from ..asced_core.draw.timeline import change_strip, last_frame, thumbnail, timeline
 from ..asced_core.report.masks import parse_excluded, region_names
 from . import sockets
-from .images import masks_for, preview, to_pictures
+from .images import masks_for, preview, to_pictures, to_rgb
 from .inputs import image_input, report_input
 from .page import status
 
@@ -98,22 +98,25 @@ class ASCED_MaskPreview(io.ComfyNode):
         shown = preview(mask, cls, ui.PreviewMask).as_dict()
         shown["asced_report"] = [report.to_json(indent=None)]
         settings = {"grow_px": grow_px, "feather_px": feather_px, "min_score": min_score, "exclude": exclude}
-        shown["asced_panel"] = [{**panel(cls, report, image, (mask.shape[1], mask.shape[2])), "settings": settings}]
+        shown["asced_panel"] = [{**panel(cls, report, image, mask), "settings": settings}]
         mask_image = mask[..., None].expand(-1, -1, -1, 3).contiguous()
         return status.told(cls, report.summary() + lost, mask_image, mask, shown=shown)
 
 
-def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, mask: torch.Tensor) -> dict[str, Any]:
     """Data for the panel in the browser: plain values, and references to pictures in ComfyUI's temp folder.
 
     The ``picture`` of an image is the decoded image, or its last predicted frame; ``strip`` shows the change at every
-    traced step, side by side. Both may be None. Boxes are left, top, right and bottom as shares of the image; outlines
-    are SVG paths in pixels of the masks, whose height and width are ``size``. ``index`` counts from 0.
+    traced step, side by side; ``editable`` is the decoded image at its full size with its mask [B,H,W] as inverted
+    alpha, as Load Image reads it. All may be None. Boxes are left, top, right and bottom as shares of the image;
+    outlines are SVG paths in pixels of the masks, whose height and width are ``size``. ``index`` counts from 0.
     """
-    count, (height, width) = len(report.images), report.labels.shape[1:]
+    count, (height, width), size = len(report.images), report.labels.shape[1:], tuple(mask.shape[1:])
+    editable: dict[int, Any] = defaultdict(lambda: None)
     strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
     if image is not None and len(image) == count:
         pictures = _saved(cls, [thumbnail(picture) for picture in to_pictures(image)])
+        editable.update(enumerate(preview(torch.cat([to_rgb(image).cpu(), 1 - mask[..., None]], dim=-1), cls).values))
     else:
         pictures = _saved(cls, [last_frame(report, i) for i in range(count)] if report.frame_steps else [])
     images = [
@@ -124,6 +127,7 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, s
             "corrected": found.corrected,
             "picture": pictures[place],
             "strip": strips[place],
+            "editable": editable[place],
             "timeline": timeline(report, place),
             "regions": [
                 {

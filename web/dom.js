@@ -21,6 +21,18 @@ export function element(tag, style, attributes = {}) {
 }
 
 /**
+ * @param {string} style its class @param {string} label what it says, or for a sign what it means
+ * @param {() => void} onClick @param {string} [sign] shown in place of the label
+ * @returns {HTMLButtonElement}
+ */
+export function button(style, label, onClick, sign) {
+  const made = element("button", style, { type: "button", ...(sign ? { "aria-label": label } : {}) })
+  made.textContent = sign ?? label
+  made.addEventListener("click", onClick)
+  return made
+}
+
+/**
  * Shapes over a picture.
  * @param {string[]} paths SVG paths @param {number} width @param {number} height of the picture that they belong to
  */
@@ -118,12 +130,10 @@ export class Pager {
 
   /** @param {string} sign @param {string} label @param {number} by @param {(index: number) => void} onTurn */
   #arrow(sign, label, by, onTurn) {
-    const button = element("button", "asced-arrow", { type: "button", "aria-label": label })
-    button.textContent = sign
-    button.addEventListener("click", () => {
+    const turn = () => {
       this.index = (this.index + by + this.count) % this.count
       onTurn(this.index)
-    })
-    return button
+    }
+    return button("asced-arrow", label, turn, sign)
   }
 }

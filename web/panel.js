@@ -2,7 +2,9 @@
 /** The panel of ASCED_MaskPreview: regions to exclude from the mask, and the steps of the run. */
 
 import { app } from "../../scripts/app.js"
-import { element, fileUrl, Pager, placeOnNode, settle, shapes } from "./dom.js"
+import { button, element, fileUrl, Pager, placeOnNode, settle, shapes } from "./dom.js"
+import { editMask } from "./mask_editor.js"
+import { StepBar } from "./steps.js"
 import { text } from "./text.js"
 
 /**
@@ -12,8 +14,8 @@ import { text } from "./text.js"
  * @typedef {{box: number[], score: number, confidence: number | null, outline: string}} Region box: left, top, right, bottom
  *   as shares of the image; outline: an SVG path in pixels of the mask
  * @typedef {{index: number, score: number, state: State, corrected: boolean,
- *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null, timeline: Step[],
- *   regions: Region[]}} Picture
+ *   picture: import("./dom.js").FileRef | null, strip: import("./dom.js").FileRef | null,
+ *   editable: import("./dom.js").FileRef | null, timeline: Step[], regions: Region[]}} Picture
  * @typedef {{steps: number, window: number[], decision: number | null, corrected_steps: number[],
  *   aspect: number, size: number[], settings: Record<string, number | string>, images: Picture[]}} Run
  */
@@ -29,8 +31,6 @@ export class RegionPanel {
     this.node = node
     /** @type {Run | null} */
     this.run = null
-    /** @type {number | null} index in the timeline */
-    this.active = null
     this.root = element("div", "asced-panel", { role: "group", "aria-label": text("panel") })
     this.pager = new Pager(() => this.#draw())
     this.stage = element("div", "asced-stage")
@@ -41,20 +41,16 @@ export class RegionPanel {
     this.regions = element("div", "asced-regions")
     this.frame.append(this.picture, this.change, this.mask, this.regions)
     this.stage.append(this.frame)
-    this.steps = element("div", "asced-steps", {
-      role: "slider",
-      tabindex: "0",
-      "aria-label": text("steps"),
-    })
+    this.steps = new StepBar((place) => this.#goTo(place))
     this.label = element("div", "asced-text")
-    this.again = element("button", "asced-again", { type: "button" })
-    this.again.textContent = text("run_again")
-    this.again.addEventListener("click", () => app.extensionManager.command.execute("Comfy.QueuePrompt"))
-    this.root.append(this.pager.root, this.stage, this.steps, this.label, this.again)
+    const run = () => app.extensionManager.command.execute("Comfy.QueuePrompt")
+    this.again = button("asced-button asced-again", text("run_again"), run)
+    this.edit = button("asced-button", text("edit_mask"), () => this.#edit())
+    this.edit.title = text("edit_mask_hint")
+    this.root.append(this.pager.root, this.stage, this.steps.root, this.label, this.again, this.edit)
     this.picture.addEventListener("load", () =>
       this.frame.classList.toggle("asced-small", this.picture.naturalWidth < 256),
     )
-    this.#listenToSteps()
     this.#listenToWidgets()
     placeOnNode(node, this.root, "asced_panel", { getMinHeight: () => (this.run ? HEIGHT : EMPTY) })
     this.#draw()
@@ -69,7 +65,6 @@ export class RegionPanel {
       this.pager.index = scores.indexOf(Math.max(...scores)) // the image with the strongest region
     }
     this.run = run
-    this.active = null
     this.#draw()
     settle(this.node, this.root)
   }
@@ -79,7 +74,7 @@ export class RegionPanel {
     this.change.style.backgroundImage = ""
     this.mask.replaceChildren()
     this.regions.replaceChildren()
-    this.steps.replaceChildren()
+    this.steps.root.replaceChildren()
     this.run = null
   }
 
@@ -122,6 +117,15 @@ export class RegionPanel {
     app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.() // for undo and the unsaved marker
   }
 
+  async #edit() {
+    const { index, editable } = this.image ?? {}
+    if (index === undefined || !editable) return
+    this.edit.disabled = true // until the editor is open
+    const done = await editMask(this.node, editable, text("mask_of_image", { index: index + 1 }))
+    this.edit.disabled = false
+    if (!done) this.label.textContent = text("edit_mask_gone")
+  }
+
   #listenToWidgets() {
     for (const name of SHAPING) {
       const widget = this.#widget(name)
@@ -134,63 +138,22 @@ export class RegionPanel {
     }
   }
 
-  #listenToSteps() {
-    const at = (/** @type {PointerEvent} */ event) => {
-      const count = this.image?.timeline.length ?? 0
-      const { left, width } = this.steps.getBoundingClientRect()
-      return count ? Math.min(count - 1, Math.max(0, Math.floor(((event.clientX - left) / width) * count))) : null
-    }
-    this.steps.addEventListener("pointermove", (event) => this.#goTo(at(event)))
-    this.steps.addEventListener("pointerleave", () => this.#goTo(null))
-    this.steps.addEventListener("blur", () => this.#goTo(null))
-    this.steps.addEventListener("focus", () => {
-      if (this.active === null) this.#goTo(this.#firstWatched())
-    })
-    this.steps.addEventListener("keydown", (event) => {
-      const count = this.image?.timeline.length ?? 0
-      const here = this.active ?? this.#firstWatched() ?? 0
-      const places = /** @type {Record<string, number | null>} */ ({
-        ArrowLeft: Math.max(0, here - 1),
-        ArrowRight: Math.min(count - 1, here + 1),
-        Home: 0,
-        End: count - 1,
-        Escape: null,
-      })
-      if (!count || !(event.key in places)) return
-      event.preventDefault()
-      event.stopPropagation()
-      this.#goTo(places[event.key])
-    })
-  }
-
-  /** @returns {number | null} */
-  #firstWatched() {
-    const place = this.image?.timeline.findIndex((step) => step.share !== null) ?? -1
-    return place < 0 ? null : place
-  }
-
   /** Shows the change of a step instead of the picture. @param {number | null} place in the timeline; null: no step */
   #goTo(place) {
-    this.active = place
     const line = this.image?.timeline ?? []
-    const step = place === null ? undefined : line[place]
-    this.change.hidden = !step || !this.image?.strip
+    this.change.hidden = place === null || !line[place] || !this.image?.strip
     this.mask.hidden = !this.change.hidden
-    this.steps.querySelectorAll(".asced-step").forEach((bar, i) => bar.classList.toggle("asced-active", i === place))
     if (place !== null && line.length > 1) {
       this.change.style.backgroundPosition = `${(place / (line.length - 1)) * 100}% 0`
     }
-    const description = step ? describe(step) : ""
-    this.label.textContent = description || text("panel_hint")
-    this.steps.setAttribute("aria-valuenow", String(step ? step.step + 1 : 0))
-    this.steps.setAttribute("aria-valuetext", description || text("no_step"))
+    this.label.textContent = this.steps.goTo(place) || text("panel_hint")
   }
 
   #draw() {
     const { run, image } = this
     this.pager.reset(run?.images.length ?? 0)
-    for (const part of [this.stage, this.steps, this.label]) part.hidden = !image
-    this.again.hidden = !image || !this.outdated
+    for (const part of [this.stage, this.steps.root, this.label]) part.hidden = !image
+    this.#offer()
     if (!run || !image) {
       this.pager.label.textContent = text("panel_empty")
       return
@@ -207,7 +170,7 @@ export class RegionPanel {
     this.change.style.backgroundImage = strip && `url("${strip}")`
     this.change.style.backgroundSize = `${image.timeline.length * 100}% 100%`
     this.#drawRegions(image)
-    this.#drawSteps(run, image)
+    this.steps.draw(run, image)
     this.#goTo(null)
   }
 
@@ -246,9 +209,15 @@ export class RegionPanel {
     return made.some(([name, value]) => String(this.#widget(name)?.value ?? value) !== String(value))
   }
 
+  /** Shows the button that fits: a new mask has to be made before it can be edited. */
+  #offer() {
+    this.again.hidden = !this.image || !this.outdated
+    this.edit.hidden = !this.image?.editable || this.outdated
+  }
+
   /** Shows which regions are in the mask. */
   #mark() {
-    this.again.hidden = !this.outdated
+    this.#offer()
     const grow = Number(this.#widget("grow_px")?.value ?? 0)
     const drawn = this.mask.querySelectorAll("path")
     const names = this.#excluded()
@@ -268,32 +237,4 @@ export class RegionPanel {
       button.setAttribute("aria-label", button.title)
     })
   }
-
-  /** @param {Run} run @param {Picture} image */
-  #drawSteps(run, image) {
-    const largest = Math.max(...image.timeline.map((step) => step.mean ?? 0), 1e-9)
-    const bars = image.timeline.map((step) => {
-      const bar = element("span", "asced-step")
-      bar.style.setProperty("--asced-height", `${Math.max(2, ((step.mean ?? 0) / largest) * 100)}%`)
-      bar.classList.toggle("asced-watched", step.step >= run.window[0] && step.step <= run.window[1])
-      const decisions = run.corrected_steps.length ? run.corrected_steps : [run.decision]
-      bar.classList.toggle("asced-decision", decisions.includes(step.step))
-      return bar
-    })
-    this.steps.replaceChildren(...bars)
-    this.steps.setAttribute("aria-valuemin", "1")
-    this.steps.setAttribute("aria-valuemax", String(run.steps))
-    this.steps.hidden = !bars.length
-  }
-}
-
-/** @param {Step} step @returns {string} */
-function describe(step) {
-  const parts = [
-    text("step", { step: step.step + 1, phase: text(`phase_${step.phase}`) }),
-    step.mean === null ? text("not_measurable") : text("mean_change", { value: step.mean.toPrecision(2) }),
-  ]
-  if (step.threshold !== null) parts.push(text("threshold", { value: step.threshold.toPrecision(2) }))
-  if (step.share !== null) parts.push(text("abnormal", { percent: (step.share * 100).toFixed(1) }))
-  return parts.join(" · ")
 }

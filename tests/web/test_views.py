@@ -318,7 +318,8 @@ def test_the_scripts_are_small_and_served(server):
 
     files = [path for path in (ROOT / "web").iterdir() if path.suffix in (".js", ".css")]
     assert {path.name for path in files} == {
-        "asced.js", "dom.js", "panel.js", "replace.js", "result_text.js", "slider.js", "text.js", "asced.css",
+        "asced.js", "dom.js", "mask_editor.js", "panel.js", "replace.js", "result_text.js", "slider.js", "steps.js",
+        "text.js", "asced.css",
     }  # fmt: skip
     assert sum(path.stat().st_size for path in files) < 150_000
     for path in files:
