@@ -6,7 +6,7 @@ import { app } from "../../scripts/app.js"
 import { fileUrl } from "./dom.js"
 
 const COMMAND = "Comfy.MaskEditor.OpenMaskEditor" // for the one selected node
-const FOLDER = "clipspace" // of the input directory: where the editor saves, too
+const FOLDER = "clipspace" // of the input directory; Load Image does not list what is in folders
 const SOURCE = "asced_mask_of" // property of the Load Image node: id of the node whose mask it has
 const GAP = 40 // pixels between the nodes
 const PATIENCE = 10_000 // milliseconds until the page has loaded an image
