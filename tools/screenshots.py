@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HELP = ROOT / "web" / "docs" / "images"
 DOCS = ROOT / "docs" / "images"
 MAX_BYTES, MAX_SIDE = 60_000, 1200
-EDGE, TITLE, GAP = 12, 30, 40  # pixels: margin of a picture, height of a node's title, gap between nodes
+EDGE, TITLE = 12, 30  # pixels: margin of a picture and gap between nodes, height of a node's title
 WIDTH = 310  # minimum width of a node that the page laid out
 PLACE = (110, 190)  # position of the first node in the window
 WINDOW = (1900, 1300)
@@ -39,8 +39,9 @@ class Shot:
 
     Attributes:
         source: name of a template without "ASCED - ", or of one of ``graphs``.
-        nodes: by type or title, in a row; empty for the whole graph, or for a dialog over it.
-        moments: status texts of the only node; a picture is taken at each. Empty: one picture at the end of the run.
+        nodes: by type or title, one below the other: the help panel is narrow; empty for the whole graph, or for a dialog over it.
+        moments: status texts of the only node; a picture is taken at each, the earlier ones without the inputs. Empty:
+            one picture at the end of the run.
         run: False for nodes that need the user's files or server.
         then: called with the page before the picture is taken.
         vue: use Nodes 2.0.
@@ -105,15 +106,17 @@ SHOTS = {
     DOCS / "settings": Shot("first look", (), run=False, then=_open_settings),
 }
 
-# Keeps only some nodes of a graph, in a row.
-_ROW = """([names, gap]) => {
+# Keeps only some nodes of a graph, in a column of one width.
+_COLUMN = """([names, title]) => {
   const kept = names.map((name) => app.graph.nodes.find((n) => n.title === name || n.type === name))
   for (const n of [...app.graph.nodes]) if (!kept.includes(n)) app.graph.remove(n)
   for (const group of [...app.graph.groups]) app.graph.remove(group)
+  const width = Math.max(...kept.map((n) => n.size[0]))
   let [x, y] = kept[0].pos
   for (const n of kept) {
     n.pos = [x, y]
-    x += n.size[0] + gap
+    n.setSize([width, n.size[1]])
+    y += n.size[1] + title
   }
 }"""
 _LOOK_AT = """([name, left, top]) => {
@@ -131,6 +134,12 @@ _BOXES = """([names, title]) => names.map((name) => {
   const [x, y] = app.canvas.ds.convertOffsetToCanvas(n.pos)
   return [x, y - title, x + n.size[0], y + n.size[1]]
 })"""
+# Top of a node's status text in the window.
+_TEXT = """(name) => {
+  const n = app.graph.nodes.find((n) => n.title === name || n.type === name)
+  const widget = n.widgets.find((w) => w.name === 'asced_result_text')
+  return app.canvas.ds.convertOffsetToCanvas([n.pos[0], n.pos[1] + widget.y])[1]
+}"""
 _WIDEN = "(width) => app.graph.nodes.forEach((n) => n.setSize([Math.max(width, n.size[0]), n.size[1]]))"
 _ID = "(name) => String(app.graph.nodes.find((n) => n.title === name || n.type === name).id)"
 _SHOWS = "([id, text]) => ascedRun.texts[id]?.includes(text)"
@@ -211,7 +220,7 @@ def taken(page: ComfyPage, shot: Shot) -> Image.Image:
     if shot.run and (end := page.run()) != "success":
         raise SystemExit(f"{shot.source}: {end}")
     if shot.nodes:
-        page.page.evaluate(_ROW, [list(shot.nodes), GAP])
+        page.page.evaluate(_COLUMN, [list(shot.nodes), TITLE + EDGE])
         page.page.evaluate(_LOOK_AT, [shot.nodes[0], *PLACE])
         page.page.wait_for_timeout(1000)
     shot.then(page.page)
@@ -220,18 +229,23 @@ def taken(page: ComfyPage, shot: Shot) -> Image.Image:
 
 
 def in_the_run(page: ComfyPage, shot: Shot) -> Image.Image:
-    """The node at its moments, side by side."""
-    node_id = page.page.evaluate(_ID, shot.nodes[0])
+    """The node at its moments, one below the other; of the earlier ones, what is below the inputs."""
+    (name,) = shot.nodes
+    node_id = page.page.evaluate(_ID, name)
     seen, parts = page.start(), []
     for text in shot.moments:
         page.page.wait_for_function(_SHOWS, arg=[node_id, text])
-        parts.append(picture(page, shot.nodes))
+        part = picture(page, shot.nodes)
+        if text != shot.moments[-1]:
+            top = page.page.evaluate(_TEXT, name) - page.page.evaluate(_BOXES, [[name], TITLE])[0][1] + EDGE
+            part = part.crop((0, int(top), part.width, part.height))
+        parts.append(part)
     page.wait_for_end(seen)
-    sheet = Image.new("RGB", (sum(part.width for part in parts), max(part.height for part in parts)))
-    left = 0
+    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)))
+    top = 0
     for part in parts:
-        sheet.paste(part, (left, 0))
-        left += part.width
+        sheet.paste(part, (0, top))
+        top += part.height
     return sheet
 
 

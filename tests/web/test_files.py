@@ -8,6 +8,7 @@ import urllib.request
 from itertools import combinations
 
 import pytest
+from PIL import Image
 
 from .conftest import ROOT, TEMPLATES, read
 
@@ -16,6 +17,7 @@ PAGE_ONLY = {"MarkdownNote"}  # drawn by the page, unknown to the server
 TITLE = 30  # height of a node's title, above its position
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 MODEL_FILES = ("ckpt_name", "unet_name", "vae_name", "clip_name", "clip_name1", "clip_name2")
+WIDEST = 640  # pixels of a help page's picture: one node
 NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",
@@ -142,8 +144,23 @@ def test_help_page_names_all_inputs_and_outputs(server, node_info, node_id):
     assert text == (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
     info = node_info[node_id]
     assert text.startswith(f"# {info['display_name']}\n")
-    rows = re.findall(r"^\| `([^`]+)` \|", text, re.M)
-    assert rows == [*_inputs(info), *info["output_name"]]
+    named = [re.findall(r"^- `([^`]+)`: ", part, re.M) for part in (_part(text, "Inputs"), _part(text, "Outputs"))]
+    assert named == [list(_inputs(info)), info["output_name"]]
+
+
+def _part(text, heading):
+    """What is below a heading, up to the next one."""
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("node_id", ASCED_NODES)
+def test_help_page_fits_the_narrow_panel(node_id):
+    """Newer pages show help at 250 to 350 pixels: no room for three columns, or for nodes side by side."""
+    text = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+    assert not re.findall(r"^\|(?:[^|\n]+\|){3,}$", text, re.M)
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    width, height = Image.open(DOCS / picture).size
+    assert width <= WIDEST and height <= 1200
 
 
 def test_the_sampler_page_names_the_samplers_that_are_not_corrected():

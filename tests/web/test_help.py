@@ -1,0 +1,38 @@
+"""The help of a node as the page shows it: in a panel that is about 350 pixels wide."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import SHOTS
+
+SELECT = """(type) => {
+  app.graph.clear()
+  const node = LiteGraph.createNode(type)
+  node.pos = [600, 300]
+  app.graph.add(node)
+  app.canvas.selectItems([node])
+}"""
+BUTTON = "[data-testid=info-button], button[aria-label='Node Info'], button[aria-label=Info], .help-button"
+# What reaches beyond the panel; code may be scrolled.
+TOO_WIDE = """(root) => {
+  const edge = root.getBoundingClientRect().right + 1
+  return [...root.querySelectorAll('*')]
+    .filter((e) => !e.parentElement.closest('pre') && e.getBoundingClientRect().right > edge)
+    .map((e) => `${e.tagName}: ${e.textContent.slice(0, 60)}`)
+}"""
+PAGES = ("ASCED_KSampler", "ASCED_Detection", "ASCED_PALDetector", "ASCED_VLMVerdict")
+
+
+@pytest.mark.parametrize("node_id", PAGES)
+def test_nothing_is_cut_off_in_the_panel(page, node_id):
+    page.page.evaluate(SELECT, node_id)
+    page.page.locator(BUTTON).first.dispatch_event("click")
+    content = page.page.locator(".node-help-content")
+    content.get_by_role("heading", name="Inputs").wait_for()
+    content.locator("img").first.wait_for()
+    page.page.wait_for_function("() => document.querySelector('.node-help-content img').naturalWidth > 0")
+    page.screenshot(SHOTS / f"help of {node_id}.png", whole_graph=False)
+    assert content.bounding_box()["width"] < 450
+    assert content.evaluate(TOO_WIDE) == []
+    assert content.locator("li").count() > 5
