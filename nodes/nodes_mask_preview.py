@@ -30,7 +30,9 @@ class ASCED_MaskPreview(io.ComfyNode):
             category=sockets.VIEW,
             description="Shows the artifact regions in white on black, reports what was found, and shapes the mask for "
             "inpainting.",
-            **sockets.found_by("show mask", "grow mask", "feather mask", "inpaint mask", "detailer"),
+            **sockets.found_by(
+                "show mask", "edit mask", "mask editor", "segs", "grow mask", "feather mask", "inpaint mask", "detailer"
+            ),
             inputs=[
                 report_input(),
                 image_input(

@@ -77,7 +77,7 @@ def _open_settings(page: Page) -> None:
 WATCHED, CORRECTED = "Watching, step 11", "corrected at step"
 SHOTS = {
     HELP / "ASCED_KSampler": Shot("first look", ("ASCED_KSampler",), (WATCHED, CORRECTED)),
-    HELP / "ASCED_DraftAndPick": Shot("draft and pick", ("ASCED_DraftAndPick", "The best four, with their report")),
+    HELP / "ASCED_DraftAndPick": Shot("draft and pick", ("ASCED_DraftAndPick",)),
     HELP / "ASCED_DraftSheet": Shot("draft and pick", ("ASCED_DraftSheet",)),
     HELP / "ASCED_Drafts": Shot("drafts", ("ASCED_Drafts", "ASCED_KSampler")),
     HELP / "ASCED_KSamplerAdvanced": Shot("advanced", ("ASCED_KSamplerAdvanced",), (CORRECTED,)),
@@ -208,6 +208,7 @@ def main() -> None:
 def taken(page: ComfyPage, shot: Shot) -> Image.Image:
     """Runs a graph and returns the picture of some of its nodes."""
     page.set("Comfy.VueNodes.Enabled", shot.vue)
+    page.page.mouse.move(WINDOW[0] / 2, WINDOW[1] - 20)  # off the tabs, which show a preview
     if shot.source in (made := graphs()):
         page.load_prompt(made[shot.source])
         page.page.evaluate(_WIDEN, WIDTH)

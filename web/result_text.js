@@ -19,7 +19,7 @@ class ResultText {
   constructor(node) {
     this.node = node
     this.height = 0
-    this.status = "" // while the node runs
+    this.status = "" // while the node runs, and why it failed
     this.root = element("div", "asced-result", { role: "status", tabindex: "-1" })
     this.text = element("div", "asced-result-line")
     this.root.append(this.text)
@@ -107,4 +107,7 @@ export function followJobs() {
   for (const end of ["execution_success", "execution_error", "execution_interrupted"]) {
     api.addEventListener(end, () => running.forEach((shown) => shown.finish()))
   }
+  api.addEventListener("execution_error", (/** @type {any} */ { detail }) => {
+    find(String(detail?.node_id))?.[RESULT_TEXT]?.tell(String(detail.exception_message).trim()) // until the next run ends
+  })
 }

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -189,9 +190,12 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
     import folder_paths
     from PIL import Image
 
-    def size(file):
+    def opened(file):
         assert file["type"] == "temp"
-        with Image.open(os.path.join(folder_paths.get_temp_directory(), file["subfolder"], file["filename"])) as made:
+        return Image.open(os.path.join(folder_paths.get_temp_directory(), file["subfolder"], file["filename"]))
+
+    def size(file):
+        with opened(file) as made:
             return made.size
 
     latent, _, report = corrected(with_artifact(hands.eps), settings={"detection": detection()})
@@ -216,6 +220,14 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
         for shown in (flagged, clean):
             assert size(shown["picture"]) == expected
             assert size(shown["strip"]) == (32 * len(shown["timeline"]), 32)
+            assert (shown["editable"] is None) == (given is None)
+    masks = cls.execute(report=report, image=image).args[1]
+    (panel,) = cls.execute(report=report, image=image).ui["asced_panel"]
+    for place, shown in enumerate(panel["images"]):  # for the mask editor: as Load Image reads it
+        with opened(shown["editable"]) as made:
+            pixels = np.asarray(made)
+        assert pixels.shape == (600, 1200, 4) and (pixels[..., 3] == np.where(masks[place] > 0.5, 0, 255)).all()
+        assert np.array_equal(pixels[..., :3], (image[place] * 255).clamp(0, 255).byte().numpy())
     none = run_node("ASCED_KSampler", model=hands.eps, seed=1, steps=2, cfg=2.0, sampler_name="euler",
                     scheduler="normal", positive=hands.positive, negative=hands.negative,
                     latent_image={"samples": torch.zeros(1, 4, 16, 16)}, denoise=1.0)[2]  # fmt: skip

@@ -17,7 +17,7 @@ PAGE_ONLY = {"MarkdownNote"}  # drawn by the page, unknown to the server
 TITLE = 30  # height of a node's title, above its position
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 MODEL_FILES = ("ckpt_name", "unet_name", "vae_name", "clip_name", "clip_name1", "clip_name2")
-WIDEST = 640  # pixels of a help page's picture: one node
+WIDEST = 770  # pixels of a help page's picture: one node, or a figure
 NOT_CORRECTED = ("dpm_adaptive",)
 ASCED_NODES = (
     "ASCED_KSampler", "ASCED_KSamplerAdvanced", "ASCED_SamplerCustomAdvanced",

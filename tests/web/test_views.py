@@ -175,6 +175,22 @@ def test_the_result_stays_on_its_nodes(view):
 
 
 @pytest.mark.parametrize("view", RENDERERS, indirect=True)
+def test_an_error_is_read_on_the_node_that_has_it(view):
+    """Newer pages say no more than that a node threw an error; the sentence is in a dialog of its own."""
+    page = view.page
+    _build(view)
+    page.evaluate(SET, ["ASCED_MaskPreview", "exclude", "left hand"])
+    message = view.run().strip()
+    assert "left hand" in message
+    page.keyboard.press("Escape")  # the dialog of older pages
+    shown = page.locator(".asced-result", has_text=message).filter(visible=True)
+    assert shown.count() == 1
+    page.evaluate(SET, ["ASCED_MaskPreview", "exclude", ""])
+    assert view.run() == "success"
+    assert shown.count() == 0
+
+
+@pytest.mark.parametrize("view", RENDERERS, indirect=True)
 def test_regions_are_excluded_by_click_and_by_key_and_it_is_saved(view):
     page = view.page
     _build(view)
