@@ -39,8 +39,9 @@ class Shot:
 
     Attributes:
         source: name of a template without "ASCED - ", or of one of ``graphs``.
-        nodes: by type or title, one below the other: the help panel is narrow; empty for the whole graph, or for a dialog over it.
-        moments: status texts of the only node; a picture is taken at each, the earlier ones without the inputs. Empty:
+        nodes: by type or title, one below the other, because the help panel is narrow; empty for the whole graph, or
+            for a dialog over it.
+        moments: status texts of the only node; a picture is taken at each, the earlier without the inputs. Empty:
             one picture at the end of the run.
         run: False for nodes that need the user's files or server.
         then: called with the page before the picture is taken.
