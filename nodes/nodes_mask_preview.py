@@ -133,8 +133,8 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, m
             "timeline": timeline(report, place),
             "regions": [
                 {
-                    "box": [edge / size for edge, size in zip(r.box, (width, height) * 2, strict=True)],
-                    "score": r.score,
+                    "box": [round(edge / size, 4) for edge, size in zip(r.box, (width, height) * 2, strict=True)],
+                    "score": round(r.score, 4),
                     "confidence": r.confidence,
                     "outline": outline_path(report.labels[place] == number, *size),
                 }
@@ -145,6 +145,8 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, m
     ]
     return {
         "steps": report.steps,
+        "trace_steps": list(report.trace_steps),
+        "phases": [report.phase(step) for step in report.trace_steps],
         "window": list(report.window),
         "decision": report.decision,
         "corrected_steps": list(report.corrected_steps),

@@ -58,8 +58,9 @@ export class RegionPanel {
 
   /** @param {any} output what the node sent to the page */
   show(output) {
-    const run = output?.asced_panel?.[0]
-    if (!run) return settle(this.node, this.root)
+    const sent = output?.asced_panel?.[0]
+    if (!sent) return settle(this.node, this.root)
+    const run = { ...sent, images: sent.images.map((/** @type {any} */ image) => withSteps(sent, image)) }
     if (!this.run) {
       const scores = run.images.map((/** @type {Picture} */ image) => image.score)
       this.pager.index = scores.indexOf(Math.max(...scores)) // the image with the strongest region
@@ -237,4 +238,13 @@ export class RegionPanel {
       button.setAttribute("aria-label", button.title)
     })
   }
+}
+
+/** The numbers of an image, which are sent by column, as steps. @param {any} sent @param {any} image @returns {Picture} */
+function withSteps(sent, image) {
+  const { mean, threshold, share } = image.timeline
+  const timeline = sent.trace_steps.map((/** @type {number} */ step, /** @type {number} */ i) => {
+    return { step, phase: sent.phases[i], mean: mean[i], threshold: threshold[i], share: share[i] }
+  })
+  return { ...image, timeline }
 }

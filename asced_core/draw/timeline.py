@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..maps import Picture, without_nan
-from ..report.report import Report, plain
+from ..report.report import Report
 
 THUMBNAIL = 512  # pixels of the longer side
 BRIGHTEST = 0.995  # quantile of the changes that gets the brightest color
 
 
-def timeline(report: Report, image: int) -> list[dict[str, Any]]:
-    """The facts about each traced step of an image, in plain values.
+def timeline(report: Report, image: int) -> dict[str, list[float | None]]:
+    """The facts about the traced steps of an image, in plain numbers of four digits: a page gets those of all images.
 
     Returns:
-        For each step: ``step`` from 0, ``phase`` (paper Sec. 3.2), ``mean`` change, and ``threshold`` and ``share``
-        of abnormal cells (0 to 1, paper Fig. 7), None outside the window. All three are None where the change was not
-        finite.
+        For each step in ``report.trace_steps``: ``mean`` change, and ``threshold`` and ``share`` of abnormal cells
+        (0 to 1, paper Fig. 7), None outside the window. All three are None where the change was not finite.
     """
     first, last = report.window
-    maps, (thresholds, shares) = report.trace[image].astype(np.float32), report.single_steps(image)
-    out = []
-    for place, step in enumerate(report.trace_steps):
-        compared = first < step <= last  # the window's first prediction has no predecessor
-        out.append(
-            {
-                "step": step,
-                "phase": report.phase(step),
-                "mean": plain(float(maps[place].mean())),
-                "threshold": plain(float(thresholds[place])) if compared else None,
-                "share": plain(float(shares[place])) if compared else None,
-            }
-        )
-    return out
+    thresholds, shares = report.single_steps(image)
+    compared = [first < step <= last for step in report.trace_steps]  # the first prediction has no predecessor
+    return {
+        "mean": [_short(value) for value in report.trace[image].astype(np.float32).mean((1, 2))],
+        "threshold": [_short(value) if known else None for value, known in zip(thresholds, compared, strict=True)],
+        "share": [_short(value) if known else None for value, known in zip(shares, compared, strict=True)],
+    }
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 def change_strip(report: Report, image: int) -> Picture:

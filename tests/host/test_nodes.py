@@ -219,7 +219,7 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
             assert abs(ends[0] - near) < 0.01 and abs(ends[-1] - far) < 0.01
         for shown in (flagged, clean):
             assert size(shown["picture"]) == expected
-            assert size(shown["strip"]) == (32 * len(shown["timeline"]), 32)
+            assert size(shown["strip"]) == (32 * len(shown["timeline"]["mean"]), 32)
             assert (shown["editable"] is None) == (given is None)
     masks = cls.execute(report=report, image=image).args[1]
     (panel,) = cls.execute(report=report, image=image).ui["asced_panel"]
@@ -232,7 +232,7 @@ def test_mask_preview_sends_pictures_and_facts_to_its_panel(corrected, hands, ru
                     scheduler="normal", positive=hands.positive, negative=hands.negative,
                     latent_image={"samples": torch.zeros(1, 4, 16, 16)}, denoise=1.0)[2]  # fmt: skip
     (panel,) = cls.execute(report=none).ui["asced_panel"]
-    assert panel["decision"] is None and panel["images"][0]["strip"] is None and panel["images"][0]["timeline"] == []
+    assert panel["decision"] is None and panel["images"][0]["strip"] is None and panel["trace_steps"] == []
 
 
 def test_overlay_and_dynamics_are_images(corrected, hands, run_node, detection):
