@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..maps import BoolMap
+from ..maps import BoolMap, finite_images
 from ..settings import LASTING, LEARNED, DetectionSettings
 from .certainty import Certainty
 from .evidence import Detector, Evidence, Shape
@@ -94,7 +94,9 @@ def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]
     flat = np.split(packed, np.cumsum([part.numel() for part in parts])[:-1])
     values, levels, measured = (one.reshape(part.shape) for one, part in zip(flat, parts, strict=True))
     known = measured > 0
-    return np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0), known
+    if not known.all():
+        values, levels = np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0)
+    return values, levels, known
 
 
 def find_in(
@@ -157,16 +159,15 @@ def detect(
     if levels and settings.mode == "paper":
         raise ValueError("Mode paper needs weighted scores as float [N,C,H,W]; uint8 frames do not contain them.")
     if levels:
-        data = data.movedim(-1, 1).float()
-        data = data if settings.mode == "reference" else data / 127.5 - 1
+        data = data.movedim(-1, 1)
     _, channels, height, width = data.shape
     detector = make_detector(settings, (1, channels, height, width), data.device, learned=learned)
     for frame in data.split(1):
         if isinstance(detector, SingleSteps) and (levels or settings.mode == "paper"):
-            detector.push_value(frame.float())  # already in the units of the mode's signal
+            detector.push_value(frame.contiguous().float())  # already in the units of the mode's signal
         else:
             detector.push(frame)
-    finite = data.isfinite().all()[None]
+    finite = None if levels else finite_images(data).all()[None]
     evidence = detector.result()
     ratio, thresholds, known = to_cpu(replace(evidence, finite=finite))
     return find_in(ratio[0], thresholds[0], settings, bool(known[0]), certainty=evidence.certainty)

@@ -51,7 +51,8 @@ def find_regions(
         first. And how many components were dropped only because they are not smaller than ``max_area``.
     """
     f = settings.scale(*raw.shape)
-    found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
+    cells = np.ascontiguousarray(raw).view(np.uint8)
+    found = cv2.connectedComponentsWithStats(cells, connectivity=4)
     components, stats = np.asarray(found[1]), np.asarray(found[2])
     area = stats[:, cv2.CC_STAT_AREA]
     keep = area > settings.min_area * f * f
@@ -59,9 +60,9 @@ def find_regions(
     if width > 1:
         # A square of set cells is connected, so eroding the whole mask once finds the wide components.
         square = np.ones((width, width), np.uint8)
-        eroded = cv2.erode(raw.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        eroded = cv2.erode(cells, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         wide = np.zeros(len(stats), bool)
-        wide[np.unique(components[eroded > 0])] = True
+        wide[components[eroded > 0]] = True
         keep &= wide
     keep[0] = False  # the background
     small = area < settings.max_area * f * f

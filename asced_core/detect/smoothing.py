@@ -1,21 +1,25 @@
 """Gaussian smoothing and exact medians that run on any device without a device sync.
 
-A Gaussian wider than a few cells leaves only the low frequencies of an axis, so a few rows of its cosine transform
-smooth it, whatever the kernel's width. A narrow one is a matrix product on a short axis and a sum of shifted copies on
-a long one, both equal to ``scipy.ndimage``. On the CPU all of them beat a single-channel convolution.
+A Gaussian wider than a few cells leaves only the low frequencies of an image, so a few rows of its cosine transform
+smooth it, whatever the kernel's width. A narrow one equals ``scipy.ndimage``: on the CPU by OpenCV's separable filter,
+elsewhere by a matrix product on a short axis and a sum of shifted copies on a long one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in scipy.ndimage
+WIDE = 2.75  # cells; a wider sigma leaves less than half of the frequencies
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
+SMALL = 80  # cells; on the CPU, longer axes are filtered by OpenCV
 SMALLEST_GAIN = 1e-4  # frequencies that a Gaussian damps to less are left out; the kernel's cut is as large
 
 
@@ -45,17 +49,61 @@ def smoothing_matrix(length: int, sigma: float) -> NDArray[np.float64]:
 
 
 def cosine_rows(length: int, sigma: float) -> NDArray[np.float64]:
-    """The rows A [r,length] with which ``A.T @ A`` is the smoothing of an axis, up to SMALLEST_GAIN.
+    """The rows A [r,length] of an axis' cosine transform that a Gaussian damps to no less than SMALLEST_GAIN.
 
-    Symmetric padding makes the cosine transform (DCT-II) diagonalize the smoothing; a Gaussian's gain at frequency k is
-    ``exp(-(pi k sigma / length)^2 / 2)``.
+    Symmetric padding makes the cosine transform (DCT-II) diagonalize the smoothing: it is ``A.T @ diag(gain) @ A``.
     """
-    frequency = np.arange(length)
-    gain = np.exp(-0.5 * (math.pi * frequency * sigma / length) ** 2)
-    kept = frequency[gain > SMALLEST_GAIN]
+    kept = np.flatnonzero(cosine_gain(length, sigma) > SMALLEST_GAIN)
     rows = np.cos(math.pi * kept[:, None] * (np.arange(length) + 0.5) / length) * math.sqrt(2 / length)
     rows[0] /= math.sqrt(2)
-    return rows * np.sqrt(gain[kept])[:, None]
+    return rows
+
+
+def cosine_gain(length: int, sigma: float) -> NDArray[np.float64]:
+    """What a Gaussian leaves of each frequency k of an axis, ``exp(-(pi k sigma / length)^2 / 2)``, [length]."""
+    return np.exp(-0.5 * (math.pi * np.arange(length) * sigma / length) ** 2)
+
+
+class _Frequencies:
+    """Smooths both axes in the low frequencies of maps [...,H,W]; see GaussianSmoother."""
+
+    def __init__(self, size: tuple[int, int], sigma: float, minus: float | None, device: torch.device) -> None:
+        both = [cosine_rows(length, sigma) for length in size]
+        gain = np.outer(*(cosine_gain(length, sigma)[: len(rows)] for length, rows in zip(size, both, strict=True)))
+        if minus is not None:
+            gain -= np.outer(*(cosine_gain(n, minus)[: len(rows)] for n, rows in zip(size, both, strict=True)))
+        self.height, self.width, self.gain = (
+            torch.tensor(one, dtype=torch.float32, device=device) for one in (*both, gain)
+        )
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        left = self.height @ (maps @ self.width.mT)
+        return self.height.mT @ (left * self.gain) @ self.width
+
+
+class _Filter:
+    """Smooths both axes of maps [...,H,W] on the CPU by OpenCV."""
+
+    def __init__(self, sigma: float) -> None:
+        self.kernel = gaussian_kernel(sigma).astype(np.float32)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        maps = maps.detach().contiguous()
+        out = torch.empty_like(maps)
+        planes = (one.flatten(0, -3).numpy() for one in (maps, out))
+        for plane, smoothed in zip(*planes, strict=True):
+            cv2.sepFilter2D(plane, cv2.CV_32F, self.kernel, self.kernel, smoothed, borderType=cv2.BORDER_REFLECT)
+        return out
+
+
+class _Products:
+    """Smooths both axes of maps [...,H,W] by matrix products and sums."""
+
+    def __init__(self, size: tuple[int, int], sigma: float, device: torch.device) -> None:
+        self.height, self.width = (_Axis(length, sigma, device) for length in size)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        return self.height(self.width(maps, -1), -2)
 
 
 class _Axis:
@@ -63,10 +111,6 @@ class _Axis:
 
     def __init__(self, length: int, sigma: float, device: torch.device) -> None:
         self.length, self.matrix = length, None
-        rows = cosine_rows(length, sigma)
-        self.rows = torch.tensor(rows, dtype=torch.float32, device=device) if len(rows) <= length / 2 else None
-        if self.rows is not None:
-            return
         if length <= MATRIX_LENGTH:
             self.matrix = torch.tensor(smoothing_matrix(length, sigma), dtype=torch.float32, device=device)
             return
@@ -74,8 +118,6 @@ class _Axis:
         self.source = torch.tensor(mirrored(length, len(self.kernel) // 2), device=device)
 
     def __call__(self, maps: Tensor, axis: int) -> Tensor:
-        if self.rows is not None:
-            return self.rows.mT @ (self.rows @ maps) if axis == -2 else maps @ self.rows.mT @ self.rows
         if self.matrix is not None:
             return self.matrix @ maps if axis == -2 else maps @ self.matrix.mT
         radius, padded = len(self.kernel) // 2, maps.index_select(axis, self.source)
@@ -95,23 +137,38 @@ class GaussianSmoother:
         sigma: standard deviation in cells; below 0.5 the kernel is a single weight, and the maps are left alone.
         channels: number of channels to mix with the same kernel (the authors' code), or None for not.
         device: where the maps live.
+        minus: sigma of a wider Gaussian whose average is subtracted, in cells; None subtracts nothing.
     """
 
-    def __init__(self, size: tuple[int, int], sigma: float, channels: int | None, device: torch.device) -> None:
-        self._active, self._mix = sigma >= 0.5, None
-        if not self._active:
-            return
-        self._height, self._width = (_Axis(length, sigma, device) for length in size)
-        if channels is not None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        sigma: float,
+        channels: int | None,
+        device: torch.device,
+        minus: float | None = None,
+    ) -> None:
+        self._mix: Tensor | None = None
+        self._smooth: Callable[[Tensor], Tensor] | None = None
+        self._minus: GaussianSmoother | None = None
+        if sigma >= WIDE:
+            self._smooth = _Frequencies(size, sigma, minus, device)
+        elif minus is not None:
+            self._minus = GaussianSmoother(size, minus, None, device)
+        if 0.5 <= sigma < WIDE:
+            filtered = device.type == "cpu" and max(size) > SMALL
+            self._smooth = _Filter(sigma) if filtered else _Products(size, sigma, device)
+        if sigma >= 0.5 and channels is not None:
             self._mix = torch.tensor(smoothing_matrix(channels, sigma), dtype=torch.float32, device=device)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B,C,H,W]."""
-        if not self._active:
-            return maps
+        smoothed = maps
         if self._mix is not None:
-            maps = (self._mix @ maps.flatten(2)).view_as(maps)
-        return self._height(self._width(maps, -1), -2)
+            smoothed = (self._mix @ smoothed.flatten(2)).view_as(maps)
+        if self._smooth is not None:
+            smoothed = self._smooth(smoothed)
+        return smoothed if self._minus is None else smoothed - self._minus(maps)
 
 
 class FrameSmoother:
@@ -140,15 +197,20 @@ def median(values: Tensor) -> Tensor:
 
     Equal to ``numpy.median``.
     """
-    if values.device.type == "cpu" and values.shape[-1] > 1:
-        return _median_by_partition(values)
-    return _median_by_counting(values)
+    return _median_by_selection(values.clone()) if values.device.type == "cpu" else _median_by_counting(values)
 
 
-def _median_by_partition(values: Tensor) -> Tensor:
-    """By numpy, which selects one value more than ten times as fast as torch on a CPU."""
-    middle = values.shape[-1] // 2
-    parted = np.partition(values.detach().numpy(), middle, axis=-1)
+def median_and_mad(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Median over the last axis and median absolute deviation from it; ``values`` [..., N] are overwritten."""
+    select = _median_by_selection if values.device.type == "cpu" else _median_by_counting
+    middle = select(values)
+    return middle, select(values.sub_(middle[..., None]).abs_())
+
+
+def _median_by_selection(values: Tensor) -> Tensor:
+    """By numpy, which selects one value more than ten times as fast as torch on a CPU; reorders the values."""
+    middle, parted = values.shape[-1] // 2, values.detach().numpy()
+    parted.partition(middle, axis=-1)
     upper = torch.from_numpy(parted[..., middle].copy())
     if values.shape[-1] % 2:
         return upper
