@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,14 +90,20 @@ def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]
     """
     ratio, thresholds = evidence.ratio, evidence.thresholds
     finite = ratio.new_ones(len(ratio)) if evidence.finite is None else evidence.finite.to(ratio)
-    parts = (ratio, thresholds, finite)
-    packed = torch.cat([part.flatten() for part in parts]).detach().cpu().numpy()
-    flat = np.split(packed, np.cumsum([part.numel() for part in parts])[:-1])
-    values, levels, measured = (one.reshape(part.shape) for one, part in zip(flat, parts, strict=True))
+    values, levels, measured = (part.numpy() for part in _in_one_copy(ratio, thresholds, finite))
     known = measured > 0
     if not known.all():
         values, levels = np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0)
     return values, levels, known
+
+
+def _in_one_copy(*parts: Tensor) -> Sequence[Tensor]:
+    """Tensors of one device on the CPU; those that are there are not copied."""
+    if all(part.device.type == "cpu" for part in parts):
+        return [part.detach() for part in parts]
+    packed = torch.cat([part.flatten() for part in parts]).detach().cpu()
+    flat = packed.split([part.numel() for part in parts])
+    return [one.view(part.shape) for one, part in zip(flat, parts, strict=True)]
 
 
 def find_in(
@@ -116,9 +123,7 @@ def find_in(
         measurable, looked_at: see Detection.
         certainty: see Evidence.
     """
-    labels, regions, too_large = find_regions(ratio > 0, ratio, settings)
-    if certainty is not None:
-        regions = [replace(region, confidence=round(certainty(region.score), 3)) for region in regions]
+    labels, regions, too_large = find_regions(ratio > 0, ratio, settings, certainty)
     grown = grow_labels(labels, round(settings.expand * settings.scale(*labels.shape)))
     return Detection(grown, ratio, regions, thresholds, measurable, looked_at, too_large)
 

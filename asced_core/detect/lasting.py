@@ -109,7 +109,7 @@ class LastingChange:
         """
         first, middle, last = self._memory.three()
         centered = about_mean(last)
-        precision = inverse_covariance(centered)
+        precision = _precision(centered)
         since = (squared_distance(self._outstanding(last - earlier), precision) for earlier in (first, middle))
         contrast = squared_distance(centered, precision)
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
@@ -130,27 +130,29 @@ def about_mean(value: Tensor) -> Tensor:
 
 def inverse_covariance(value: Tensor) -> Tensor:
     """Inverse [B,C,C] of the shrunk covariance of the channels over each image of ``value`` [B,C,H,W]."""
-    channels = value.shape[1]
-    flat = value.flatten(2)
-    mean = flat.mean(2, keepdim=True)
-    covariance = flat @ flat.mT / flat.shape[2] - mean @ mean.mT
+    return _precision(about_mean(value))
+
+
+def _precision(centered: Tensor) -> Tensor:
+    flat = centered.flatten(2)
+    covariance = flat @ flat.mT / flat.shape[2]
     spread = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp(min=TINY)
-    one = torch.eye(channels, device=value.device)
-    scaled = ((1 - SHRINKAGE) * covariance / spread + SHRINKAGE * one) / channels  # eigenvalues in (0, 1]
-    inverse = torch.linalg.inv_ex(scaled).inverse if value.device.type == "cpu" else newton_inverse(scaled)
-    return inverse / (channels * spread)
+    one = torch.eye(len(flat[0]), device=centered.device)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * one
+    return torch.linalg.inv_ex(shrunk).inverse if shrunk.device.type == "cpu" else newton_inverse(shrunk)
 
 
 def newton_inverse(matrix: Tensor) -> Tensor:
-    """Inverse of symmetric matrices [B,C,C] with eigenvalues in (0, 1].
+    """Inverse of positive definite matrices [B,C,C] whose condition the shrinkage bounds.
 
     By Newton's iteration (Schulz 1933): matrix products only, which run on every device without a device sync.
     """
-    one = torch.eye(matrix.shape[-1], device=matrix.device)
-    inverse = one.expand_as(matrix)
+    bound = matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    scaled, one = matrix / bound, torch.eye(matrix.shape[-1], device=matrix.device)  # eigenvalues in (0, 1]
+    inverse = one.expand_as(scaled)
     for _ in range(ITERATIONS):
-        inverse = inverse @ (2 * one - matrix @ inverse)
-    return inverse
+        inverse = inverse @ (2 * one - scaled @ inverse)
+    return inverse / bound
 
 
 def squared_distance(change: Tensor, precision: Tensor) -> Tensor:
