@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,22 +87,24 @@ def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
     The ratio of an image that is not finite is 0, and so are its thresholds.
     """
-    ratio, thresholds = evidence.ratio, evidence.thresholds
-    finite = ratio.new_ones(len(ratio)) if evidence.finite is None else evidence.finite.to(ratio)
-    values, levels, measured = (part.numpy() for part in _in_one_copy(ratio, thresholds, finite))
+    ratio, thresholds, finite = evidence.ratio, evidence.thresholds, evidence.finite
+    if finite is None:
+        values, levels = _in_one_copy(ratio, thresholds)
+        return values, levels, np.ones(len(values), bool)
+    values, levels, measured = _in_one_copy(ratio, thresholds, finite.to(ratio))
     known = measured > 0
     if not known.all():
         values, levels = np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0)
     return values, levels, known
 
 
-def _in_one_copy(*parts: Tensor) -> Sequence[Tensor]:
-    """Tensors of one device on the CPU; those that are there are not copied."""
+def _in_one_copy(*parts: Tensor) -> list[NDArray[np.float32]]:
+    """Float32 tensors of one device on the CPU; those that are there are not copied."""
     if all(part.device.type == "cpu" for part in parts):
-        return [part.detach() for part in parts]
+        return [part.detach().numpy() for part in parts]
     packed = torch.cat([part.flatten() for part in parts]).detach().cpu()
     flat = packed.split([part.numel() for part in parts])
-    return [one.view(part.shape) for one, part in zip(flat, parts, strict=True)]
+    return [one.view(part.shape).numpy() for one, part in zip(flat, parts, strict=True)]
 
 
 def find_in(

@@ -136,9 +136,9 @@ def inverse_covariance(value: Tensor) -> Tensor:
 def _precision(centered: Tensor) -> Tensor:
     flat = centered.flatten(2)
     covariance = flat @ flat.mT / flat.shape[2]
-    spread = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp(min=TINY)
-    one = torch.eye(len(flat[0]), device=centered.device)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * one
+    spread = covariance.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp(min=TINY)
+    shrunk = (1 - SHRINKAGE) * covariance
+    shrunk.diagonal(dim1=1, dim2=2).add_(spread, alpha=SHRINKAGE)
     return torch.linalg.inv_ex(shrunk).inverse if shrunk.device.type == "cpu" else newton_inverse(shrunk)
 
 

@@ -44,7 +44,7 @@ class WindowMemory:
         self._last = denoised
         self.seen += 1
 
-    def three(self) -> tuple[Tensor, Tensor, Tensor]:
+    def three(self) -> tuple[Tensor, ...]:
         """The first, a middle and the last prediction, float32 [B,C,H,W] each.
 
         Raises:
@@ -53,11 +53,11 @@ class WindowMemory:
         if self._last is None:
             raise ValueError("Detection needs at least one prediction in the window.")
         middle = self._kept[(self.seen - 1) // 2 // self._interval]
-        return _as_floats(self._kept[0]), _as_floats(middle), _as_floats(self._last)
+        return _as_floats(self._kept[0], middle, self._last)
 
 
-def _as_floats(prediction: Tensor) -> Tensor:
-    """In float32, [-1, 1]; only of the three that are asked for, which on the CPU saves most of a detector's time."""
-    if prediction.dtype == torch.uint8:
-        return prediction.contiguous().float().div_(127.5).sub_(1)
-    return prediction.float()
+def _as_floats(*predictions: Tensor) -> tuple[Tensor, ...]:
+    """In float32, [-1, 1]; only of those that are asked for, which on the CPU saves most of a detector's time."""
+    if predictions[0].dtype == torch.uint8:
+        return torch.stack(predictions).contiguous().float().div_(127.5).sub_(1).unbind()
+    return tuple(one.float() for one in predictions)

@@ -75,7 +75,7 @@ def find_regions(
     kept, scores = kept[order], scores[order]
     label_of = np.zeros(len(stats), np.uint16)
     label_of[kept] = np.arange(1, len(kept) + 1)
-    return label_of[components], _regions(stats[kept], scores, certainty), too_large
+    return label_of.take(components), _regions(stats[kept], scores, certainty), too_large
 
 
 def _mean_of_each(
