@@ -54,7 +54,7 @@ def find_regions(
     f = settings.scale(*raw.shape)
     cells = np.ascontiguousarray(raw).view(np.uint8)
     found = cv2.connectedComponentsWithStats(cells, connectivity=4)
-    components, stats = np.asarray(found[1]), np.asarray(found[2])
+    components, stats = np.asarray(found[1], np.int32), np.asarray(found[2], np.int32)
     area = stats[:, cv2.CC_STAT_AREA]
     keep = area > settings.min_area * f * f
     width = round(settings.min_width * f)
