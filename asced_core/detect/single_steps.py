@@ -126,7 +126,7 @@ class SingleSteps:
         self._compare(strongest, threshold[:, None, None])
 
     def _compare(self, strongest: Tensor, threshold: Tensor) -> None:
-        above = (strongest > threshold) & (strongest > self._peak)
+        above = strongest > torch.maximum(threshold, self._peak)
         self._peak = torch.where(above, strongest, self._peak)
         self._level = torch.where(above, threshold, self._level)
 
