@@ -23,7 +23,6 @@ WIDE = 2.75  # cells; a wider sigma leaves less than half of the frequencies
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
 SMALL = 80  # cells; on the CPU, longer axes are filtered by OpenCV
 SMALLEST_GAIN = 1e-4  # frequencies that a Gaussian damps to less are left out; the kernel's cut is as large
-
 CACHED = 16  # matrices that are kept from run to run
 
 
