@@ -3,8 +3,8 @@
 The measure is a plain scipy version of mode ``reference``, the authors' arithmetic as one would write it with scipy and
 numpy: ``gaussian_filter`` over the differences of the frames, ``numpy.median`` twice, one pass over the image per
 region. It must give the same mask as ``reference``, or there is no timing. Every round calls everything once, in
-alternating order; ratios are taken within a round, and all figures are medians over the rounds. Time is that of the CPU,
-so other programs disturb it less; a quiet machine is still better. ``--write`` writes docs/benchmarks/speed.md and
+alternating order; ratios are taken within a round, and all figures are medians over the rounds. Time is CPU time, which
+other programs disturb less; a quiet machine is still better. ``--write`` writes docs/benchmarks/speed.md and
 speed.json. ``--against PATH`` also times ``asced_core`` of another checkout in the same rounds, such as a git worktree
 of an earlier commit.
 """

@@ -45,7 +45,7 @@ def test_the_average_of_a_wider_gaussian_is_subtracted(size, sigma, rng):
     maps = torch.randn(2, 3, *size, generator=rng)
     narrow, wide = (GaussianSmoother(size, one, None, maps.device)(maps) for one in (sigma, 16 * sigma))
     both = GaussianSmoother(size, sigma, None, maps.device, minus=16 * sigma)(maps)
-    assert narrow.std() > 5 * wide.std() > 0
+    assert narrow.std() > 2 * wide.std() > 0
     torch.testing.assert_close(both, narrow - wide, atol=5e-6, rtol=1e-5)
 
 
