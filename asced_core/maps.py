@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,8 +34,12 @@ def frames_of(shape: tuple[int, ...]) -> int:
 
 
 def finite_images(images: Tensor) -> Tensor:
-    """Which of the images [B,C,H,W] hold neither NaN nor infinity, bool [B] on their device, without a device sync."""
-    return images.flatten(1).abs().amax(1).isfinite()  # several times as fast on the CPU as isfinite().all()
+    """Which of the images [B,C,H,W] hold neither NaN nor infinity, bool [B] on their device, without a device sync.
+
+    Neither survives in a sum, which is many times as fast as a look at each value; values whose sum leaves float32
+    could not be measured either.
+    """
+    return images.flatten(1).sum(1, dtype=torch.float32).isfinite()
 
 
 def without_nan(values: NDArray[np.floating], instead: float = 0.0) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 FEWEST = 10  # marks that a level of certainty is averaged over
 
@@ -31,7 +32,11 @@ class Certainty:
 
     def __call__(self, score: float) -> float:
         """The share for a region's score, see Region."""
-        return float(np.interp(score * self.unit, self.strengths, self.shares))
+        return float(self.of_all(np.array([score]))[0])
+
+    def of_all(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The shares for the scores of regions."""
+        return np.interp(scores * self.unit, self.strengths, self.shares)
 
     def at(self, unit: float) -> Certainty:
         """The same for scores in another unit."""

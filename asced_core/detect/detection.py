@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..maps import BoolMap
+from ..maps import BoolMap, finite_images
 from ..settings import LASTING, LEARNED, DetectionSettings
 from .certainty import Certainty
 from .evidence import Detector, Evidence, Shape
@@ -87,14 +87,24 @@ def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
     The ratio of an image that is not finite is 0, and so are its thresholds.
     """
-    ratio, thresholds = evidence.ratio, evidence.thresholds
-    finite = ratio.new_ones(len(ratio)) if evidence.finite is None else evidence.finite.to(ratio)
-    parts = (ratio, thresholds, finite)
-    packed = torch.cat([part.flatten() for part in parts]).detach().cpu().numpy()
-    flat = np.split(packed, np.cumsum([part.numel() for part in parts])[:-1])
-    values, levels, measured = (one.reshape(part.shape) for one, part in zip(flat, parts, strict=True))
+    ratio, thresholds, finite = evidence.ratio, evidence.thresholds, evidence.finite
+    if finite is None:
+        values, levels = _in_one_copy(ratio, thresholds)
+        return values, levels, np.ones(len(values), bool)
+    values, levels, measured = _in_one_copy(ratio, thresholds, finite.to(ratio))
     known = measured > 0
-    return np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0), known
+    if not known.all():
+        values, levels = np.where(known[:, None, None], values, 0), np.where(known[:, None], levels, 0)
+    return values, levels, known
+
+
+def _in_one_copy(*parts: Tensor) -> list[NDArray[np.float32]]:
+    """Float32 tensors of one device on the CPU; those that are there are not copied."""
+    if all(part.device.type == "cpu" for part in parts):
+        return [part.detach().numpy() for part in parts]
+    packed = torch.cat([part.flatten() for part in parts]).detach().cpu()
+    flat = packed.split([part.numel() for part in parts])
+    return [one.view(part.shape).numpy() for one, part in zip(flat, parts, strict=True)]
 
 
 def find_in(
@@ -114,9 +124,7 @@ def find_in(
         measurable, looked_at: see Detection.
         certainty: see Evidence.
     """
-    labels, regions, too_large = find_regions(ratio > 0, ratio, settings)
-    if certainty is not None:
-        regions = [replace(region, confidence=round(certainty(region.score), 3)) for region in regions]
+    labels, regions, too_large = find_regions(ratio > 0, ratio, settings, certainty)
     grown = grow_labels(labels, round(settings.expand * settings.scale(*labels.shape)))
     return Detection(grown, ratio, regions, thresholds, measurable, looked_at, too_large)
 
@@ -157,16 +165,15 @@ def detect(
     if levels and settings.mode == "paper":
         raise ValueError("Mode paper needs weighted scores as float [N,C,H,W]; uint8 frames do not contain them.")
     if levels:
-        data = data.movedim(-1, 1).float()
-        data = data if settings.mode == "reference" else data / 127.5 - 1
+        data = data.movedim(-1, 1)
     _, channels, height, width = data.shape
     detector = make_detector(settings, (1, channels, height, width), data.device, learned=learned)
     for frame in data.split(1):
         if isinstance(detector, SingleSteps) and (levels or settings.mode == "paper"):
-            detector.push_value(frame.float())  # already in the units of the mode's signal
+            detector.push_value(frame.contiguous().float())  # already in the units of the mode's signal
         else:
             detector.push(frame)
-    finite = data.isfinite().all()[None]
+    finite = None if levels else finite_images(data).all()[None]
     evidence = detector.result()
     ratio, thresholds, known = to_cpu(replace(evidence, finite=finite))
     return find_in(ratio[0], thresholds[0], settings, bool(known[0]), certainty=evidence.certainty)

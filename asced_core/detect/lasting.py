@@ -58,10 +58,11 @@ class LastingChange:
         self.settings = settings
         size = shape[2:]
         scale = settings.scale(*size)
-        self._fine, self._around = (GaussianSmoother(size, sigma * scale, None, device) for sigma in (fine, around))
+        minus = None if wide is None else wide * scale
+        self._outstanding = GaussianSmoother(size, fine * scale, None, device, minus)
+        self._around = GaussianSmoother(size, around * scale, None, device)
         # of one cell or more, or small latents would have no contrast
         self._near = GaussianSmoother(size, max(1.0, fine * scale), None, device)
-        self._wide = None if wide is None else GaussianSmoother(size, wide * scale, None, device)
         self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
         self._memory, self._strict = WindowMemory(shape), settings.mode == "strict"
 
@@ -107,44 +108,54 @@ class LastingChange:
             ValueError: there is no value yet.
         """
         first, middle, last = self._memory.three()
-        precision = inverse_covariance(last)
-        since = [mahalanobis(self._outstanding(last - earlier), precision) for earlier in (first, middle)]
-        contrast = mahalanobis(last - last.mean((2, 3), keepdim=True), precision).square()
+        centered = about_mean(last)
+        precision = _precision(centered)
+        since = (squared_distance(self._outstanding(last - earlier), precision) for earlier in (first, middle))
+        contrast = squared_distance(centered, precision)
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
-        return torch.minimum(*since) / there.clamp(min=TINY)
+        return torch.minimum(*since).sqrt() / there.clamp(min=TINY)
 
     def contrast(self) -> Tensor:
         """Contrast of the last value around each cell as a share of the whole image's, [B,H,W], 0 or more."""
         last = self._memory.three()[2]
         near = self._near((last - self._near(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
-        whole = (last - last.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
+        whole = about_mean(last).square().mean((1, 2, 3)).sqrt()
         return near / whole.clamp(min=TINY)[:, None, None]
 
-    def _outstanding(self, change: Tensor) -> Tensor:
-        own = self._fine(change)
-        return own if self._wide is None else own - self._wide(change)
+
+def about_mean(value: Tensor) -> Tensor:
+    """Values [B,C,H,W] minus the mean of their channel and image."""
+    return value - value.mean((2, 3), keepdim=True)
 
 
 def inverse_covariance(value: Tensor) -> Tensor:
-    """Inverse [B,C,C] of the shrunk covariance of the channels over each image of ``value`` [B,C,H,W].
+    """Inverse [B,C,C] of the shrunk covariance of the channels over each image of ``value`` [B,C,H,W]."""
+    return _precision(about_mean(value))
+
+
+def _precision(centered: Tensor) -> Tensor:
+    flat = centered.flatten(2)
+    covariance = flat @ flat.mT / flat.shape[2]
+    spread = covariance.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp(min=TINY)
+    shrunk = (1 - SHRINKAGE) * covariance
+    shrunk.diagonal(dim1=1, dim2=2).add_(spread, alpha=SHRINKAGE)
+    return torch.linalg.inv_ex(shrunk).inverse if shrunk.device.type == "cpu" else newton_inverse(shrunk)
+
+
+def newton_inverse(matrix: Tensor) -> Tensor:
+    """Inverse of positive definite matrices [B,C,C] whose condition the shrinkage bounds.
 
     By Newton's iteration (Schulz 1933): matrix products only, which run on every device without a device sync.
     """
-    channels = value.shape[1]
-    flat = value.flatten(2)
-    flat = flat - flat.mean(2, keepdim=True)
-    covariance = flat @ flat.mT / flat.shape[2]
-    spread = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp(min=TINY)
-    one = torch.eye(channels, device=value.device)
-    scaled = ((1 - SHRINKAGE) * covariance / spread + SHRINKAGE * one) / channels  # eigenvalues in (0, 1]
+    bound = matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    scaled, one = matrix / bound, torch.eye(matrix.shape[-1], device=matrix.device)  # eigenvalues in (0, 1]
     inverse = one.expand_as(scaled)
     for _ in range(ITERATIONS):
         inverse = inverse @ (2 * one - scaled @ inverse)
-    return inverse / (channels * spread)
+    return inverse / bound
 
 
-def mahalanobis(change: Tensor, precision: Tensor) -> Tensor:
-    """Distance [B,H,W] of changes [B,C,H,W], root mean square over the channels."""
+def squared_distance(change: Tensor, precision: Tensor) -> Tensor:
+    """Square of the Mahalanobis distance of changes [B,C,H,W], mean over the channels, [B,H,W]."""
     flat = change.flatten(2)
-    square = ((precision @ flat) * flat).mean(1).clamp(min=0)
-    return square.sqrt().view(len(change), *change.shape[2:])
+    return (precision @ flat).mul_(flat).mean(1).clamp_(min=0).view(len(change), *change.shape[2:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..maps import BoolMap, dilate, resize_mask
 from ..settings import DetectionSettings
+from .certainty import Certainty
 
 LabelMap = NDArray[np.uint16]  # [H,W]: n in the n-th region, 0 elsewhere
 MOST_REGIONS = int(np.iinfo(np.uint16).max)
@@ -34,7 +34,7 @@ class Region:
 
 
 def find_regions(
-    raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings
+    raw: BoolMap, ratio: NDArray[np.float32], settings: DetectionSettings, certainty: Certainty | None = None
 ) -> tuple[LabelMap, list[Region], int]:
     """Keeps the components of a raw mask that pass the size and width filters.
 
@@ -45,40 +45,54 @@ def find_regions(
         raw: bool [H,W].
         ratio: float32 [H,W], averaged for the scores; see Evidence.
         settings: size filters.
+        certainty: gives the regions' confidence; None leaves it unknown.
 
     Returns:
         Labels, uint16 [H,W]: n in the n-th region, counted from 1, 0 elsewhere, not dilated. The regions, strongest
         first. And how many components were dropped only because they are not smaller than ``max_area``.
     """
     f = settings.scale(*raw.shape)
-    found = cv2.connectedComponentsWithStats(raw.astype(np.uint8), connectivity=4)
-    components, stats = np.asarray(found[1]), np.asarray(found[2])
+    cells = np.ascontiguousarray(raw).view(np.uint8)
+    found = cv2.connectedComponentsWithStats(cells, connectivity=4)
+    components, stats = np.asarray(found[1], np.int32), np.asarray(found[2], np.int32)
     area = stats[:, cv2.CC_STAT_AREA]
     keep = area > settings.min_area * f * f
     width = round(settings.min_width * f)
     if width > 1:
         # A square of set cells is connected, so eroding the whole mask once finds the wide components.
         square = np.ones((width, width), np.uint8)
-        eroded = cv2.erode(raw.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        eroded = cv2.erode(cells, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         wide = np.zeros(len(stats), bool)
-        wide[np.unique(components[eroded > 0])] = True
+        wide[components[eroded > 0]] = True
         keep &= wide
     keep[0] = False  # the background
     small = area < settings.max_area * f * f
     too_large = int((keep & ~small).sum())
     keep &= small
-    regions = {int(c): _region(components, stats, ratio, int(c)) for c in np.flatnonzero(keep)}
-    order = sorted(regions, key=lambda component: -regions[component].score)[:MOST_REGIONS]
+    kept = np.flatnonzero(keep)
+    scores = _mean_of_each(components, raw, ratio, len(stats))[kept]
+    order = np.argsort(-scores, kind="stable")[:MOST_REGIONS]
+    kept, scores = kept[order], scores[order]
     label_of = np.zeros(len(stats), np.uint16)
-    label_of[order] = np.arange(1, len(order) + 1)
-    return label_of[components], [regions[component] for component in order], too_large
+    label_of[kept] = np.arange(1, len(kept) + 1)
+    return label_of.take(components), _regions(stats[kept], scores, certainty), too_large
 
 
-def _region(components: NDArray[Any], stats: NDArray[Any], ratio: NDArray[np.float32], component: int) -> Region:
-    left, top, width, height, area = (int(v) for v in stats[component])
-    window = np.s_[top : top + height, left : left + width]
-    inside = components[window] == component
-    return Region((left, top, left + width, top + height), area, float(ratio[window][inside].mean()))
+def _mean_of_each(
+    components: NDArray[np.int32], raw: BoolMap, values: NDArray[np.float32], count: int
+) -> NDArray[np.float64]:
+    """Mean of the values over each component; that of the background is 0."""
+    marked = np.flatnonzero(raw)
+    of = components.ravel()[marked]
+    return np.bincount(of, values.ravel()[marked], count) / np.maximum(np.bincount(of, minlength=count), 1)
+
+
+def _regions(stats: NDArray[np.int32], scores: NDArray[np.float64], certainty: Certainty | None) -> list[Region]:
+    shares = [None] * len(scores) if certainty is None else certainty.of_all(scores).round(3).tolist()
+    return [
+        Region((left, top, left + width, top + height), area, score, share)
+        for (left, top, width, height, area), score, share in zip(stats.tolist(), scores.tolist(), shares, strict=True)
+    ]
 
 
 def grow_labels(labels: LabelMap, cells: int) -> LabelMap:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..noise import NoiseLevel, score
 from ..settings import DetectionSettings
 from .evidence import MAX_RATIO, Evidence, Shape
-from .smoothing import FrameSmoother, GaussianSmoother, median
+from .smoothing import FrameSmoother, GaussianSmoother, median_and_mad
 
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution divided by its MAD
 SMOOTHING = 2.0  # Gaussian sigma, px of a 256-px image
@@ -102,7 +102,7 @@ class SingleSteps:
     def push_value(self, value: Tensor) -> None:
         """Adds a value that is already in the units of the rule's signal, float32 [B,C,H,W]."""
         if self._last is not None:
-            self._add(self._over_frames(self._smooth((value - self._last).abs())))
+            self._add(self._over_frames(self._smooth((value - self._last).abs_())))
         self._last = value
 
     def _value(self, denoised: Tensor, x: Tensor | None, level: NoiseLevel | None) -> Tensor:
@@ -115,19 +115,18 @@ class SingleSteps:
         return level.weight * score(x.float(), denoised.float(), level)
 
     def _add(self, dynamics: Tensor) -> None:
-        flat = dynamics.flatten(1)
-        middle = median(flat)
-        mad = median((flat - middle[:, None]).abs())
+        strongest, flat = dynamics.amax(1), dynamics.flatten(1)
+        if self._rule.mean_floor:
+            self._mean_sum += flat.mean(1)
+        middle, mad = median_and_mad(flat)  # from here on the changes are overwritten
         threshold = middle + self.settings.mad_scale * MAD_TO_SIGMA * mad if self._rule.median_based else mad
-        self._mean_sum += flat.mean(1)
         self._thresholds.append(threshold)
         # The floor is only known at the end. A cell is marked if one of its changes exceeds both that step's threshold
         # and the floor, so the largest change above its own threshold decides.
-        strongest = dynamics.amax(1)
         self._compare(strongest, threshold[:, None, None])
 
     def _compare(self, strongest: Tensor, threshold: Tensor) -> None:
-        above = (strongest > threshold) & (strongest > self._peak)
+        above = strongest > torch.maximum(threshold, self._peak)
         self._peak = torch.where(above, strongest, self._peak)
         self._level = torch.where(above, threshold, self._level)
 

@@ -1,22 +1,29 @@
 """Gaussian smoothing and exact medians that run on any device without a device sync.
 
-A Gaussian wider than a few cells leaves only the low frequencies of an axis, so a few rows of its cosine transform
-smooth it, whatever the kernel's width. A narrow one is a matrix product on a short axis and a sum of shifted copies on
-a long one, both equal to ``scipy.ndimage``. On the CPU all of them beat a single-channel convolution.
+A Gaussian wider than a few cells leaves only the low frequencies of an image, so a few rows of its cosine transform
+smooth it, whatever the kernel's width. A narrow one equals ``scipy.ndimage``: on the CPU by OpenCV's separable filter,
+elsewhere by a matrix product on a short axis and a sum of shifted copies on a long one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in scipy.ndimage
+WIDE = 2.75  # cells; a wider sigma leaves less than half of the frequencies
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
+SMALL = 80  # cells; on the CPU, longer axes are filtered by OpenCV
 SMALLEST_GAIN = 1e-4  # frequencies that a Gaussian damps to less are left out; the kernel's cut is as large
+CACHED = 16  # matrices that are kept from run to run
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float64]:
@@ -45,17 +52,74 @@ def smoothing_matrix(length: int, sigma: float) -> NDArray[np.float64]:
 
 
 def cosine_rows(length: int, sigma: float) -> NDArray[np.float64]:
-    """The rows A [r,length] with which ``A.T @ A`` is the smoothing of an axis, up to SMALLEST_GAIN.
+    """The rows A [r,length] of an axis' cosine transform that a Gaussian damps to no less than SMALLEST_GAIN.
 
-    Symmetric padding makes the cosine transform (DCT-II) diagonalize the smoothing; a Gaussian's gain at frequency k is
-    ``exp(-(pi k sigma / length)^2 / 2)``.
+    Symmetric padding makes the cosine transform (DCT-II) diagonalize the smoothing: it is ``A.T @ diag(gain) @ A``.
     """
-    frequency = np.arange(length)
-    gain = np.exp(-0.5 * (math.pi * frequency * sigma / length) ** 2)
-    kept = frequency[gain > SMALLEST_GAIN]
+    kept = np.flatnonzero(cosine_gain(length, sigma) > SMALLEST_GAIN)
     rows = np.cos(math.pi * kept[:, None] * (np.arange(length) + 0.5) / length) * math.sqrt(2 / length)
     rows[0] /= math.sqrt(2)
-    return rows * np.sqrt(gain[kept])[:, None]
+    return rows
+
+
+def cosine_gain(length: int, sigma: float) -> NDArray[np.float64]:
+    """What a Gaussian leaves of each frequency k of an axis, ``exp(-(pi k sigma / length)^2 / 2)``, [length]."""
+    return np.exp(-0.5 * (math.pi * np.arange(length) * sigma / length) ** 2)
+
+
+@lru_cache(CACHED)
+def _low_frequencies(size: tuple[int, int], sigma: float, minus: float | None) -> list[NDArray[np.float32]]:
+    """Cosine rows of both axes, [h,H] and [w,W], and what is left of each pair of frequencies, [h,w]."""
+    rows = [cosine_rows(length, sigma) for length in size]
+
+    def gain(sigma: float) -> NDArray[np.float64]:
+        return np.outer(*(cosine_gain(length, sigma)[: len(kept)] for length, kept in zip(size, rows, strict=True)))
+
+    left = gain(sigma) if minus is None else gain(sigma) - gain(minus)
+    return [one.astype(np.float32) for one in (*rows, left)]
+
+
+@lru_cache(CACHED)
+def _matrix(length: int, sigma: float) -> NDArray[np.float32]:
+    return smoothing_matrix(length, sigma).astype(np.float32)
+
+
+class _Frequencies:
+    """Smooths both axes in the low frequencies of maps [...,H,W]; see GaussianSmoother."""
+
+    def __init__(self, size: tuple[int, int], sigma: float, minus: float | None, device: torch.device) -> None:
+        self.height, self.width, self.gain = (
+            torch.from_numpy(one).to(device) for one in _low_frequencies(size, sigma, minus)
+        )
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        left = self.height @ (maps @ self.width.mT)
+        return self.height.mT @ (left * self.gain) @ self.width
+
+
+class _Filter:
+    """Smooths both axes of maps [...,H,W] on the CPU by OpenCV."""
+
+    def __init__(self, sigma: float) -> None:
+        self.kernel = gaussian_kernel(sigma).astype(np.float32)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        maps = maps.detach().contiguous()
+        out = torch.empty_like(maps)
+        planes = (one.flatten(0, -3).numpy() for one in (maps, out))
+        for plane, smoothed in zip(*planes, strict=True):
+            cv2.sepFilter2D(plane, cv2.CV_32F, self.kernel, self.kernel, smoothed, borderType=cv2.BORDER_REFLECT)
+        return out
+
+
+class _Products:
+    """Smooths both axes of maps [...,H,W] by matrix products and sums."""
+
+    def __init__(self, size: tuple[int, int], sigma: float, device: torch.device) -> None:
+        self.height, self.width = (_Axis(length, sigma, device) for length in size)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        return self.height(self.width(maps, -1), -2)
 
 
 class _Axis:
@@ -63,19 +127,13 @@ class _Axis:
 
     def __init__(self, length: int, sigma: float, device: torch.device) -> None:
         self.length, self.matrix = length, None
-        rows = cosine_rows(length, sigma)
-        self.rows = torch.tensor(rows, dtype=torch.float32, device=device) if len(rows) <= length / 2 else None
-        if self.rows is not None:
-            return
         if length <= MATRIX_LENGTH:
-            self.matrix = torch.tensor(smoothing_matrix(length, sigma), dtype=torch.float32, device=device)
+            self.matrix = torch.from_numpy(_matrix(length, sigma)).to(device)
             return
         self.kernel = gaussian_kernel(sigma).tolist()
         self.source = torch.tensor(mirrored(length, len(self.kernel) // 2), device=device)
 
     def __call__(self, maps: Tensor, axis: int) -> Tensor:
-        if self.rows is not None:
-            return self.rows.mT @ (self.rows @ maps) if axis == -2 else maps @ self.rows.mT @ self.rows
         if self.matrix is not None:
             return self.matrix @ maps if axis == -2 else maps @ self.matrix.mT
         radius, padded = len(self.kernel) // 2, maps.index_select(axis, self.source)
@@ -88,30 +146,45 @@ class _Axis:
 
 
 class GaussianSmoother:
-    """Smooths maps of one size on one device; builds its matrices once per run.
+    """Smooths maps of one size on one device.
 
     Args:
         size: height and width in cells.
         sigma: standard deviation in cells; below 0.5 the kernel is a single weight, and the maps are left alone.
         channels: number of channels to mix with the same kernel (the authors' code), or None for not.
         device: where the maps live.
+        minus: sigma of a wider Gaussian whose average is subtracted, in cells; None subtracts nothing.
     """
 
-    def __init__(self, size: tuple[int, int], sigma: float, channels: int | None, device: torch.device) -> None:
-        self._active, self._mix = sigma >= 0.5, None
-        if not self._active:
-            return
-        self._height, self._width = (_Axis(length, sigma, device) for length in size)
-        if channels is not None:
-            self._mix = torch.tensor(smoothing_matrix(channels, sigma), dtype=torch.float32, device=device)
+    def __init__(
+        self,
+        size: tuple[int, int],
+        sigma: float,
+        channels: int | None,
+        device: torch.device,
+        minus: float | None = None,
+    ) -> None:
+        self._mix: Tensor | None = None
+        self._smooth: Callable[[Tensor], Tensor] | None = None
+        self._minus: GaussianSmoother | None = None
+        if sigma >= WIDE:
+            self._smooth = _Frequencies(size, sigma, minus, device)
+        elif minus is not None:
+            self._minus = GaussianSmoother(size, minus, None, device)
+        if 0.5 <= sigma < WIDE:
+            filtered = device.type == "cpu" and max(size) > SMALL
+            self._smooth = _Filter(sigma) if filtered else _Products(size, sigma, device)
+        if sigma >= 0.5 and channels is not None:
+            self._mix = torch.from_numpy(_matrix(channels, sigma)).to(device)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B,C,H,W]."""
-        if not self._active:
-            return maps
+        smoothed = maps
         if self._mix is not None:
-            maps = (self._mix @ maps.flatten(2)).view_as(maps)
-        return self._height(self._width(maps, -1), -2)
+            smoothed = (self._mix @ smoothed.flatten(2)).view_as(maps)
+        if self._smooth is not None:
+            smoothed = self._smooth(smoothed)
+        return smoothed if self._minus is None else smoothed - self._minus(maps)
 
 
 class FrameSmoother:
@@ -126,7 +199,7 @@ class FrameSmoother:
     def __init__(self, frames: int, sigma: float, device: torch.device) -> None:
         self._matrix: Tensor | None = None
         if frames > 1 and sigma > 0:
-            self._matrix = torch.tensor(smoothing_matrix(frames, sigma), dtype=torch.float32, device=device)
+            self._matrix = torch.from_numpy(_matrix(frames, sigma)).to(device)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B*T,...]."""
@@ -140,21 +213,40 @@ def median(values: Tensor) -> Tensor:
 
     Equal to ``numpy.median``.
     """
-    if values.device.type == "cpu" and values.shape[-1] > 1:
-        return _median_by_partition(values)
-    return _median_by_counting(values)
+    if values.device.type != "cpu":
+        return _median_by_counting(values)
+    return _mean(*_middle_two(values.detach().numpy().copy()))
 
 
-def _median_by_partition(values: Tensor) -> Tensor:
-    """By numpy, which selects one value more than ten times as fast as torch on a CPU."""
+def median_and_mad(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Median over the last axis, and the median absolute deviation from it, of values >= 0 [..., N].
+
+    The values are overwritten.
+    """
+    select = _median_by_bits if values.device.type == "cpu" else _median_by_counting
+    middle = select(values)
+    return middle, select(values.sub_(middle[..., None]).abs_())
+
+
+def _median_by_bits(values: Tensor) -> Tensor:
+    """Of values >= 0, whose bits have the order of the numbers: integers are selected in less than half the time."""
+    return _mean(*(bits.view(np.float32) for bits in _middle_two(values.detach().numpy().view(np.int32))))
+
+
+def _middle_two(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The two middle values over the last axis, the same one twice where their number is odd; reorders the values.
+
+    By numpy, which selects one value more than ten times as fast as torch on a CPU.
+    """
     middle = values.shape[-1] // 2
-    parted = np.partition(values.detach().numpy(), middle, axis=-1)
-    upper = torch.from_numpy(parted[..., middle].copy())
-    if values.shape[-1] % 2:
-        return upper
+    values.partition(middle, axis=-1)
+    upper = values[..., middle].copy()
     # the other middle value is the largest below; a second selected place would cost several times as much
-    lower = torch.from_numpy(parted[..., :middle].max(-1))
-    return torch.stack((lower, upper), -1).mean(-1)
+    return upper if values.shape[-1] % 2 else values[..., :middle].max(-1), upper
+
+
+def _mean(lower: NDArray[np.float32], upper: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy((lower + upper) / 2)
 
 
 def _median_by_counting(values: Tensor) -> Tensor:

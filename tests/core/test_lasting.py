@@ -8,12 +8,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from asced_core import DetectionSettings, detect
-from asced_core.detect.lasting import CHANGE, SHRINKAGE, LastingChange, inverse_covariance
+from asced_core.detect.lasting import CHANGE, SHRINKAGE, LastingChange, inverse_covariance, newton_inverse
 from asced_core.detect.memory import MOST, WindowMemory
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])
-def test_newtons_method_inverts_the_shrunk_covariance(channels, rng):
+def test_the_shrunk_covariance_is_inverted(channels, rng):
     mixing = torch.randn(channels, channels, generator=rng)
     value = (mixing @ torch.randn(2, channels, 30 * 30, generator=rng)).view(2, channels, 30, 30)
     for image, found in zip(value.double().numpy(), inverse_covariance(value).numpy(), strict=True):
@@ -22,6 +22,14 @@ def test_newtons_method_inverts_the_shrunk_covariance(channels, rng):
         spread = np.trace(covariance) / channels
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * np.eye(channels)
         np.testing.assert_allclose(found @ shrunk, np.eye(channels), atol=5e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16, 128])
+def test_newtons_method_inverts_what_the_shrinkage_bounds(channels, rng):
+    """As on devices where an inverse by elimination would wait."""
+    one_direction = torch.ones(channels, channels) / channels  # the worst case: all channels equal
+    matrix = 5.0 * ((1 - SHRINKAGE) * channels * one_direction + SHRINKAGE * torch.eye(channels))[None]
+    torch.testing.assert_close(newton_inverse(matrix) @ matrix, torch.eye(channels)[None], atol=5e-3, rtol=0)
 
 
 def _lasting(side=12, scale=0.25, channels=3, **settings):
@@ -60,6 +68,16 @@ def test_few_values_are_kept_including_one_near_the_middle(count):
     first, middle, last = (int(v[0, 0, 0, 0]) for v in memory.three())
     assert (first, last) == (0, count - 1) and len(memory._kept) <= MOST
     assert abs(middle - (count - 1) // 2) <= (0 if count <= MOST else count // 4)
+
+
+@pytest.mark.parametrize("mode", ["strict", "robust"])
+def test_pictures_of_whole_numbers_are_measured_like_the_same_pictures_from_minus_1_to_1(mode):
+    _, patch = _patch()
+    levels = ((_moving_object(patch, LASTS) + 1) * 127.5).clamp(0, 255).byte()
+    settings = DetectionSettings(mode=mode, mad_scale=2)
+    whole, same = (detect(one, settings) for one in (levels.movedim(1, -1), levels.float() / 127.5 - 1))
+    assert whole.mask.any() and np.array_equal(whole.labels, same.labels)
+    np.testing.assert_allclose(whole.ratio, same.ratio, rtol=1e-5)
 
 
 def test_the_share_needs_a_value():

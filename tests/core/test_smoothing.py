@@ -7,10 +7,15 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from asced_core.detect.smoothing import (
     MATRIX_LENGTH,
+    SMALL,
     GaussianSmoother,
+    _Filter,
+    _median_by_bits,
     _median_by_counting,
+    _Products,
     cosine_rows,
     median,
+    median_and_mad,
     smoothing_matrix,
 )
 
@@ -22,6 +27,26 @@ def test_a_narrow_kernel_equals_scipy(size, sigma, rng):
     ours = GaussianSmoother(size, sigma, None, maps.device)(maps)
     theirs = gaussian_filter(maps.numpy().astype(np.float64), (0, 0, sigma, sigma))
     np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(SMALL, SMALL), (7, 5), (MATRIX_LENGTH + 9, 30), (1, SMALL + 1), (2, 3)])
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.7])
+def test_a_narrow_kernel_equals_scipy_on_the_cpu_and_elsewhere(size, sigma, rng):
+    """Also where a run on the CPU takes the other way, and on maps that are not contiguous."""
+    maps = torch.rand(2, *size, 3, generator=rng).movedim(-1, 1)
+    theirs = gaussian_filter(maps.numpy().astype(np.float64), (0, 0, sigma, sigma))
+    for ours in (_Filter(sigma)(maps), _Products(size, sigma, maps.device)(maps)):
+        np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("size", [(64, 64), (90, 120)])
+def test_the_average_of_a_wider_gaussian_is_subtracted(size, sigma, rng):
+    maps = torch.randn(2, 3, *size, generator=rng)
+    narrow, wide = (GaussianSmoother(size, one, None, maps.device)(maps) for one in (sigma, 16 * sigma))
+    both = GaussianSmoother(size, sigma, None, maps.device, minus=16 * sigma)(maps)
+    assert narrow.std() > 2 * wide.std() > 0
+    torch.testing.assert_close(both, narrow - wide, atol=5e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (9, 12), (300, 310), (512, 40)])
@@ -67,7 +92,24 @@ def test_without_smoothing_the_maps_are_returned(rng):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 4096])
 @pytest.mark.parametrize("levels", [2, 7, 100000])
-@pytest.mark.parametrize("way", [median, _median_by_counting], ids=["cpu", "other devices"])
+@pytest.mark.parametrize("way", [median, _median_by_bits, _median_by_counting], ids=["cpu", "bits", "other devices"])
 def test_median_equals_numpy(count, levels, way, rng):
     values = torch.randint(levels, (5, count), generator=rng).float()  # few levels: many ties
-    np.testing.assert_array_equal(way(values).numpy(), np.median(values.numpy(), axis=1))
+    np.testing.assert_array_equal(way(values.clone()).numpy(), np.median(values.numpy(), axis=1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 4096])
+def test_median_and_deviation_equal_numpy(count, rng):
+    values = torch.rand(5, count, generator=rng)
+    expected = np.median(values.numpy(), axis=1)
+    deviation = np.median(np.abs(values.numpy() - expected[:, None]), axis=1)
+    middle, mad = median_and_mad(values)
+    np.testing.assert_array_equal(middle.numpy(), expected)
+    np.testing.assert_array_equal(mad.numpy(), deviation)
+
+
+def test_median_leaves_the_values_in_their_places(rng):
+    values = torch.rand(3, 50, generator=rng)
+    before = values.clone()
+    median(values)
+    assert torch.equal(values, before)
