@@ -17,6 +17,7 @@ from torch import Tensor
 from .detect.detection import Detection, find_in, to_cpu
 from .detect.evidence import Evidence
 from .maps import BoolMap, dilate, touched_cells
+from .report.outcome import capitalized, listed
 from .settings import CorrectionSettings, DetectionSettings
 
 
@@ -91,17 +92,25 @@ def decide(
     size = labels.shape[1:]
     grow = round(correction.expand * detection.scale(*size))
     grown = [dilate(d.mask, grow) if d.regions and correction.acts else np.zeros(size, bool) for d in detections]
-    masks, notes = clear(np.stack(grown)), []
-    for image, mask in enumerate(masks):
-        if mask.mean() > correction.max_corrected_share:
-            notes.append(
-                f"Image {image + 1} is not corrected: its mask covers {mask.mean():.0%} of the image, more than "
-                f"max_corrected_share ({correction.max_corrected_share:.0%}); re-noising that much does not lower the "
-                "artifact rate."
-            )
-            mask[...] = False
+    masks = clear(np.stack(grown))
+    shares = masks.mean((1, 2))
+    too_wide = shares > correction.max_corrected_share
+    masks[too_wide] = False
     cells = clear(np.stack([touched_cells(mask, *state_size) for mask in masks]))
-    return Decision(step, detections, masks, cells, tuple(notes))
+    notes = _on_too_wide(shares, too_wide, correction.max_corrected_share) if too_wide.any() else ()
+    return Decision(step, detections, masks, cells, notes)
+
+
+def _on_too_wide(shares: NDArray[np.float64], too_wide: NDArray[np.bool_], limit: float) -> tuple[str]:
+    """A note on the images whose masks cover more than ``max_corrected_share``."""
+    places = np.flatnonzero(too_wide).tolist()
+    low, high = shares[too_wide].min(), shares[too_wide].max()
+    one = len(places) == 1
+    covers = f"its mask covers {low:.0%}" if one else f"their masks cover {low:.0%} to {high:.0%}"
+    return (
+        f"{capitalized(listed(places, 'image'))} {'is' if one else 'are'} not corrected: {covers} of the image, more "
+        f"than max_corrected_share ({limit:.0%}); re-noising that much does not lower the artifact rate.",
+    )
 
 
 def _clearing(forbidden: BoolMap | None) -> Callable[[NDArray[Any]], NDArray[Any]]:

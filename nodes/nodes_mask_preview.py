@@ -18,6 +18,8 @@ from .images import masks_for, preview, to_pictures, to_rgb
 from .inputs import image_input, report_input
 from .page import status
 
+ALL_EDITABLE = 8  # images; writing the full-size files of a larger batch takes too long
+
 
 class ASCED_MaskPreview(io.ComfyNode):
     """Shows the artifact mask on the node."""
@@ -110,15 +112,19 @@ def panel(cls: type[io.ComfyNode], report: Report, image: torch.Tensor | None, m
 
     The ``picture`` of an image is the decoded image, or its last predicted frame; ``strip`` shows the change at every
     traced step, side by side; ``editable`` is the decoded image at its full size with its mask [B,H,W] as inverted
-    alpha, as Load Image reads it. All may be None. Boxes are left, top, right and bottom as shares of the image;
-    outlines are SVG paths in pixels of the masks, whose height and width are ``size``. ``index`` counts from 0.
+    alpha, as Load Image reads it; in a large batch, only marked images have one. All may be None. Boxes are left, top,
+    right and bottom as shares of the image; outlines are SVG paths in pixels of the masks, whose height and width are
+    ``size``. The timelines hold a value for each of the ``trace_steps``. ``index`` counts from 0.
     """
     count, (height, width), size = len(report.images), report.labels.shape[1:], tuple(mask.shape[1:])
     editable: dict[int, Any] = defaultdict(lambda: None)
     strips = _saved(cls, [change_strip(report, i) for i in range(count)] if report.trace_steps else [])
     if image is not None and len(image) == count:
         pictures = _saved(cls, [thumbnail(picture) for picture in to_pictures(image)])
-        editable.update(enumerate(preview(torch.cat([to_rgb(image).cpu(), 1 - mask[..., None]], dim=-1), cls).values))
+        wanted = [i for i, found in enumerate(report.images) if found.flagged or count <= ALL_EDITABLE]
+        if wanted:
+            pixels = torch.cat([to_rgb(image[wanted]).cpu(), 1 - mask[wanted, ..., None]], dim=-1)
+            editable.update(zip(wanted, preview(pixels, cls).values, strict=True))
     else:
         pictures = _saved(cls, [last_frame(report, i) for i in range(count)] if report.frame_steps else [])
     images = [

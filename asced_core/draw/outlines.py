@@ -10,7 +10,7 @@ import numpy as np
 from ..maps import BoolMap
 
 FINE = 256  # pixels: smaller masks are enlarged first, so that the outline follows the sides of the cells
-TOLERANCE = 0.5  # pixels of the enlarged mask
+TOLERANCE = 1.0  # pixel of the enlarged mask: one point for each corner of a cell, in place of two
 
 
 def outline_path(mask: BoolMap, height: int, width: int) -> str:
@@ -27,5 +27,9 @@ def outline_path(mask: BoolMap, height: int, width: int) -> str:
     paths = []
     for contour in found:
         points = (cv2.approxPolyDP(contour, TOLERANCE, closed=True)[:, 0] + 0.5) * (across, down)
-        paths.append("M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points) + "Z")
+        paths.append("M" + "L".join(f"{_short(x)},{_short(y)}" for x, y in points) + "Z")
     return "".join(paths)
+
+
+def _short(pixels: float) -> str:
+    return f"{pixels:.1f}".removesuffix(".0")

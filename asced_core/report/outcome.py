@@ -65,7 +65,7 @@ def remarks(images: Sequence[Outcome], what: str = "image") -> list[str]:
     if unseen:
         were, them = ("was", "it") if len(unseen) == 1 else ("were", "them")
         every = len(unseen) == len(images)
-        subject = "Nothing was" if every else f"{_capitalized(listed(unseen, what))} {were} not"
+        subject = "Nothing was" if every else f"{capitalized(listed(unseen, what))} {were} not"
         left = "" if every else f" of {them}"
         sentences.append(f"{subject} looked at: the masks only_here and protect leave nothing{left}.")
     if large:
@@ -80,8 +80,9 @@ def _who_could(places: Sequence[int], images: Sequence[Outcome], what: str) -> s
         return f"The {what} could not"
     if len(places) == len(images):
         return f"None of the {plural(len(images), what)} could"
-    return f"{_capitalized(listed(places, what))} could not"
+    return f"{capitalized(listed(places, what))} could not"
 
 
-def _capitalized(text: str) -> str:
+def capitalized(text: str) -> str:
+    """Starts with a capital letter."""
     return text[0].upper() + text[1:]

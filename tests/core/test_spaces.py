@@ -117,6 +117,16 @@ def test_a_mask_that_is_too_large_is_not_corrected_and_noted(planted):
     assert len(trajectory.decision.notes) == 1 and "max_corrected_share" in trajectory.decision.notes[0]
 
 
+def test_many_masks_that_are_too_large_get_one_note(planted):
+    frames = [frame.repeat(9, 1, 1, 1) for frame in planted()]
+    for count, words in ((1, "Image 1 is"), (2, "Images 1 and 2 are"), (9, "9 images are")):
+        trajectory = trajectory_of(correction=CorrectionSettings(max_corrected_share=0.02))
+        feed(trajectory, [frame[:count] for frame in frames])
+        (note,) = trajectory.decision.notes
+        assert note.startswith(f"{words} not corrected: {'its mask covers' if count == 1 else 'their masks cover'}")
+        assert trajectory.decision.corrected == [False] * count
+
+
 class _Halving:
     """A lossy codec: images at twice the size, and a round trip that darkens."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -63,3 +64,29 @@ def test_settings_say_on_the_node_what_they_are(pack):
     cls = pack["ASCED_Detection"]
     cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
     assert cls.execute(threshold=4.0).ui == {"asced_text": ["Mode strict, threshold 4."]}
+
+
+def test_the_panel_of_a_large_batch_gets_a_small_message(pack):
+    from asced.asced_core import DetectionSettings, DiscreteSchedule, RunFacts, Trajectory, vp_level
+
+    alphas = torch.linspace(0.9999, 0.005, 1000, dtype=torch.float64).tolist()
+    levels = [vp_level(alphas[place]) for place in range(999, -1, -20)] + [vp_level(1.0)]
+    settings = DetectionSettings(mode="reference", base_size=64, min_area=20, min_width=4)
+    trajectory = Trajectory.begin(levels, DiscreteSchedule.from_alphas_cumprod(alphas), settings)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(50):
+        denoised = 0.01 * torch.randn(64, 3, 64, 64, generator=generator)
+        if step > trajectory.schedule.window.first:
+            for top in range(4, 60, 14):
+                denoised[:, :, top : top + 8, 10:20] += 0.8
+                denoised[:, :, top : top + 8, 40:52] += 0.5
+        trajectory.observe(step, denoised, denoised)
+        if trajectory.is_due(step):
+            trajectory.decide()
+    report = trajectory.report(RunFacts("euler", image_size=(1024, 1024)))
+    assert min(len(image.regions) for image in report.images) >= 2
+    cls = pack["ASCED_MaskPreview"]
+    cls.hidden = SimpleNamespace(unique_id="1", prompt=None, extra_pnginfo=None)
+    ui = cls.execute(report=report).ui
+    sizes = {name: len(json.dumps(part)) for name, part in ui.items()}
+    assert sizes["asced_panel"] < 200_000 and sum(sizes.values()) < 400_000
