@@ -18,26 +18,26 @@ from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 BY_SCREENSHOT = {  # need models that are not shipped; the left part of the graph is shown, up to this x
-    "ASCED - any checkpoint": 1450, "ASCED - SDXL and hires": 1850, "ASCED - Flux": 1560, "ASCED - video": 1210,
+    "02 Any checkpoint": 1450, "05 SDXL with hires fix": 1850, "06 Flux and other guiders": 1560, "07 Video": 1210,
 }  # fmt: skip
 PICTURES = {  # titles of the nodes that show them
-    "ASCED - first look": ("Before", "What was found", "Mask", "After"),
-    "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
-    "ASCED - inpaint the mask": ("Before", "Mask", "After"),
-    "ASCED - detailer": ("Before", "Mask", "After"),
-    "ASCED - baselines": ("Before", "TTC", "State replacement", "Score clipping"),
+    "01 Start here - before and after": ("Before", "What was found", "Mask", "After"),
+    "12 Latent models - where to look": ("Before", "What was found", "Mask", "After"),
+    "08 Inpaint what is marked": ("Before", "Mask", "After"),
+    "09 Detailer for what is marked": ("Before", "Mask", "After"),
+    "15 Research - compare the corrections": ("Before", "TTC", "State replacement", "Score clipping"),
 }
 # node, index among its pictures, label; a wide picture fills a row, a single one the sheet
 SHEETS = {
-    "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
-    "ASCED - draft and pick": (("ASCED_DraftSheet", 0, ""),),
-    "ASCED - best of batch": (
+    "04 Before and after with a slider": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
+    "03 Many drafts - finish the best": (("ASCED_DraftSheet", 0, ""),),
+    "10 Best of a batch": (
         ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
     ),
-    "ASCED - calibrate": tuple(("One in five is marked", place, "") for place in range(4)),
-    "ASCED - teach your checkpoint": tuple(("One in five is marked", place, "") for place in range(4)),
-    "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
+    "13 Calibrate - set the share of marked images": tuple(("One in five is marked", place, "") for place in range(4)),
+    "14 Teach a detector for your checkpoint": tuple(("One in five is marked", place, "") for place in range(4)),
+    "11 Tiled upscale": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
 }  # fmt: skip
 SIDE = 512  # the template browser shows squares
 MAX_BYTES = 100_000

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import SHOTS, TEMPLATES, read
+from .conftest import FIRST, SHOTS, TEMPLATES, read
 
-FIRST_LOOK = "ASCED - first look"
 # By the titles of the nodes that show pictures, and how many of which widths.
 RUNS = {
-    "ASCED - detailer": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
-    "ASCED - inpaint the mask": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
-    "ASCED - latent space": {"Before": [256] * 4, "After": [256] * 4},
-    "ASCED - baselines": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
-    "ASCED - compare": {"ASCED Compare": [], "Heat map": [256] * 4, "Side by side": [516] * 4},
-    "ASCED - best of batch": {"The best two": [256] * 2},
-    "ASCED - draft and pick": {
+    "09 Detailer for what is marked": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
+    "08 Inpaint what is marked": {"Before": [256] * 4, "After": [256] * 4, "ASCED Mask Preview": [64] * 4},
+    "12 Latent models - where to look": {"Before": [256] * 4, "After": [256] * 4},
+    "15 Research - compare the corrections": {"Before": [256] * 4, "TTC": [256] * 4, "SARGD": [256] * 4},
+    "04 Before and after with a slider": {"ASCED Compare": [], "Heat map": [256] * 4, "Side by side": [516] * 4},
+    "10 Best of a batch": {"The best two": [256] * 2},
+    "03 Many drafts - finish the best": {
         "ASCED Draft and Pick": [828],
         "ASCED Draft Sheet": [1100],
         "The best four, with their report": [256] * 4,
     },
-    "ASCED - calibrate": {"One in five is marked": [256] * 8},
-    "ASCED - teach your checkpoint": {"One in five is marked": [256] * 8},
-    "ASCED - tiles": {"All tiles": [256], "ASCED Mask Preview": [128]},
+    "13 Calibrate - set the share of marked images": {"One in five is marked": [256] * 8},
+    "14 Teach a detector for your checkpoint": {"One in five is marked": [256] * 8},
+    "11 Tiled upscale": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
 SET_WIDGET = """([type, name, value]) => {
   app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name).value = value
@@ -92,23 +91,23 @@ def test_a_template_loads_and_keeps_its_values(page, name):
     assert page.errors == []
 
 
-def test_first_look_opens_and_runs_by_hand(page):
-    _open_by_hand(page, FIRST_LOOK)
+def test_the_first_template_opens_and_runs_by_hand(page):
+    _open_by_hand(page, FIRST)
     assert page.run() == "success"
-    page.screenshot(SHOTS / f"{FIRST_LOOK}, run.png")
+    page.screenshot(SHOTS / f"{FIRST}, run.png")
     assert page.page.evaluate(OVERLAPS, TITLE) == []
     widths = dict(page.page.evaluate(PICTURES))
     for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
         assert widths[title] == [256] * 4, title
     assert len(widths["How it formed"]) == 1
-    types = {str(node["id"]): node["type"] for node in read(FIRST_LOOK)["nodes"]}
+    types = {str(node["id"]): node["type"] for node in read(FIRST)["nodes"]}
     texts = {types[node]: text for node, text in page.texts().items()}
     assert set(texts) == {"ASCED_KSampler", "ASCED_MaskPreview"}
     assert "of 4 images" in texts["ASCED_KSampler"]
     shown = """() => app.graph.nodes.find((n) => n.type === 'ASCED_KSampler').widgets.find(
       (w) => w.name === 'asced_result_text').element.innerText"""
     assert page.page.evaluate(shown) == texts["ASCED_KSampler"]  # stays on the node after the run has ended
-    before, after = _values(read(FIRST_LOOK)), _values(page.graph())
+    before, after = _values(read(FIRST)), _values(page.graph())
     for node, values in before.items():  # the page saves the status text after a node's own values
         assert after[node][: len(values)] == values
     assert page.errors == []
@@ -129,7 +128,7 @@ def test_a_template_of_the_demo_models_runs(page, name):
 
 
 def test_the_gate_of_best_of_batch_splits_the_batch(page):
-    page.load(read("ASCED - best of batch"))
+    page.load(read("10 Best of a batch"))
     for share, kept in ((0.0, 8), (50.0, 4)):
         page.page.evaluate(SET_WIDGET, ["ASCED_Gate", "drop_worst_percent", share])
         assert page.run() == "success"
@@ -142,7 +141,7 @@ def test_the_gate_of_best_of_batch_splits_the_batch(page):
 
 
 def test_the_drafts_stay_on_the_node_when_nothing_is_computed_again(page):
-    page.load(read("ASCED - draft and pick"))
+    page.load(read("03 Many drafts - finish the best"))
     page.page.evaluate(SET_WIDGET, ["ASCED_DraftAndPick", "seed", 8])  # not in the server's cache yet
     for _ in range(2):
         assert page.run() == "success"
@@ -151,7 +150,7 @@ def test_the_drafts_stay_on_the_node_when_nothing_is_computed_again(page):
 
 def test_an_invalid_setting_gets_one_clear_error_and_the_next_run_works(page):
     page.errors.clear()
-    page.load(read(FIRST_LOOK))
+    page.load(read(FIRST))
     page.page.evaluate(ADD_DETECTION)
     page.page.evaluate(SET_WIDGET, ["ASCED_Detection", "start_percent", 0.7])
     sentence = "start_percent (0.7) must be smaller than end_percent (0.5): watching must start before it ends."
@@ -174,7 +173,7 @@ def test_an_invalid_setting_gets_one_clear_error_and_the_next_run_works(page):
 
 def test_a_node_shows_its_help_page(page):
     page.errors.clear()
-    page.load(read(FIRST_LOOK))
+    page.load(read(FIRST))
     page.page.evaluate("() => app.canvas.selectItems([app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')])")
     page.page.get_by_test_id("info-button").click()
     page.page.get_by_role("heading", name="ASCED KSampler").first.wait_for()
