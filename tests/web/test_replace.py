@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import SHOTS, read
+from .conftest import FIRST, SHOTS, read
 
 RENDERERS = ("canvas", "nodes 2.0")
 # What the page's context menu of a node offers, and its entry.
