@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pytest
 
-from .conftest import FIRST, SHOTS, TEMPLATES, read
+from .conftest import FIRST, SHOTS, TEMPLATES, WORKFLOWS, read
 
 # By the titles of the nodes that show pictures, and how many of which widths.
 RUNS = {
@@ -45,26 +48,50 @@ FAULTY = """() => app.graph.nodes.filter(
   (n) => n.has_errors && !n.widgets?.some((w) => /^(ckpt|unet|vae|clip)_name/.test(w.name))).map((n) => n.type)"""
 TOO_SMALL = "() => app.graph.nodes.filter((n) => n.computeSize()[1] > n.size[1] + 1).map((n) => n.title)"
 
-OVERLAPS = """(title) => {
-  const boxes = app.graph.nodes.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y - title, x + w, y + h])
-  const groups = app.graph.groups.map(({ title: name, pos: [x, y], size: [w, h] }) => [name, x, y, x + w, y + h])
-  const meet = (a, b) => a[1] < b[3] && b[1] < a[3] && a[2] < b[4] && b[2] < a[4]
-  const within = (a, b) => a[1] >= b[1] && a[2] >= b[2] && a[3] <= b[3] && a[4] <= b[4]
-  return [
-    ...boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => meet(a, b)).map((b) => [a[0], b[0]])),
-    ...boxes.flatMap((a) => groups.filter((b) => meet(a, b) && !within(a, b)).map((b) => [a[0], b[0]])),
-  ]
+# Title, left, top, right and bottom of each node, title bar included, and of each group.
+BOXES = """() => app.graph.nodes.map(({ title, pos: [x, y], size: [w, h] }) => [title, x, y - 30, x + w, y + h])"""
+BOXES_IN_NODES_2 = """() => {
+  const { scale, offset: [left, top] } = app.canvas.ds
+  const canvas = app.canvas.canvas.getBoundingClientRect()
+  return [...document.querySelectorAll('.lg-node[data-node-id]')].map((element) => {
+    const box = element.getBoundingClientRect()
+    const [x, y] = [(box.left - canvas.left) / scale - left, (box.top - canvas.top) / scale - top]
+    return [app.graph.getNodeById(element.dataset.nodeId).title, x, y, x + box.width / scale, y + box.height / scale]
+  })
 }"""
-TITLE = 30  # height of a node's title, above its position
+GROUPS = "() => app.graph.groups.map(({ title, pos: [x, y], size: [w, h] }) => [title, x, y, x + w, y + h])"
+SLACK = 1  # rounding of the page, in units of the graph
 
 
 def _values(graph):
     return {node["id"]: node.get("widgets_values") or [] for node in graph["nodes"]}
 
 
+def _overlaps(page, count, nodes_2=False):
+    """Titles of boxes that meet; a node may lie inside of a group."""
+    if nodes_2:
+        page.fit()  # the page draws only what can be seen
+    boxes = page.page.evaluate(BOXES_IN_NODES_2 if nodes_2 else BOXES)
+    groups = page.page.evaluate(GROUPS)
+    assert len(boxes) == count
+    pairs = [*itertools.combinations(boxes, 2), *itertools.combinations(groups, 2)]
+    pairs += [(box, group) for box in boxes for group in groups if not _within(box, group)]
+    return [(one[0], other[0]) for one, other in pairs if _meet(one, other)]
+
+
+def _meet(one, other):
+    (_, left, top, right, bottom), (_, x, y, far, low) = one, other
+    return left < far - SLACK and x < right - SLACK and top < low - SLACK and y < bottom - SLACK
+
+
+def _within(one, other):
+    (_, left, top, right, bottom), (_, x, y, far, low) = one, other
+    return left >= x - SLACK and top >= y - SLACK and right <= far + SLACK and bottom <= low + SLACK
+
+
 def _open_by_hand(page, name):
     page.page.get_by_role("button", name="Templates").first.click()
-    page.page.get_by_role("dialog").get_by_text("asced", exact=True).click()  # below Extensions
+    page.page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()  # below Extensions
     page.page.get_by_test_id(f"template-workflow-{name}").wait_for()
     page.page.wait_for_timeout(500)  # the images on the cards
     page.screenshot(SHOTS / "templates.png", whole_graph=False)
@@ -72,6 +99,14 @@ def _open_by_hand(page, name):
     page.page.get_by_test_id(f"template-workflow-{name}").click()
     page.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=len(read(name)["nodes"]))
     page.page.wait_for_timeout(500)
+
+
+def test_the_names_are_in_the_order_of_a_tour_and_safe_everywhere():
+    numbers = [name[:3] for name in TEMPLATES]
+    assert numbers == [f"{number:02d} " for number in range(1, len(TEMPLATES) + 1)]
+    for name in TEMPLATES:  # no character that Windows or a URL treats in its own way
+        assert re.fullmatch(r"\d\d [A-Z][A-Za-z]*( (- )?[A-Za-z]+)*", name), name
+        assert (WORKFLOWS / f"{name}.jpg").is_file()
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -83,7 +118,7 @@ def test_a_template_loads_and_keeps_its_values(page, name):
     assert page.page.evaluate(FAULTY) == []
     assert page.page.get_by_text("missing node", exact=False).count() == 0
     assert page.page.evaluate(TOO_SMALL) == []
-    assert page.page.evaluate(OVERLAPS, TITLE) == []
+    assert _overlaps(page, len(template["nodes"])) == []
     saved = page.graph()
     assert [(n["id"], n["type"]) for n in saved["nodes"]] == [(n["id"], n["type"]) for n in template["nodes"]]
     assert _values(saved) == _values(template)
@@ -95,7 +130,7 @@ def test_the_first_template_opens_and_runs_by_hand(page):
     _open_by_hand(page, FIRST)
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{FIRST}, run.png")
-    assert page.page.evaluate(OVERLAPS, TITLE) == []
+    assert _overlaps(page, len(read(FIRST)["nodes"])) == []
     widths = dict(page.page.evaluate(PICTURES))
     for title in ("Before", "What was found", "After", "ASCED Mask Preview"):
         assert widths[title] == [256] * 4, title
@@ -113,18 +148,33 @@ def test_the_first_template_opens_and_runs_by_hand(page):
     assert page.errors == []
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_nothing_overlaps_in_nodes_2(page, name):
+    page.set("Comfy.VueNodes.Enabled", True)
+    template = read(name)
+    page.load(template)
+    page.page.wait_for_timeout(500)
+    assert _overlaps(page, len(template["nodes"]), nodes_2=True) == []
+    page.screenshot(SHOTS / f"{name}, nodes 2.0.png")
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_a_template_of_the_demo_models_runs(page, name):
     page.errors.clear()
     page.load(read(name))
     assert page.run() == "success"
     page.screenshot(SHOTS / f"{name}, run.png")
-    assert page.page.evaluate(OVERLAPS, TITLE) == []  # a node grows with its status text and its preview
+    count = len(read(name)["nodes"])
+    assert _overlaps(page, count) == []  # a node grows with its status text and its preview
     widths = dict(page.page.evaluate(PICTURES))
     for title, expected in RUNS[name].items():
         assert widths[title] == expected, title
     assert " image" in " ".join(page.texts().values())
     assert page.errors == []
+    page.set("Comfy.VueNodes.Enabled", True)
+    page.page.wait_for_timeout(1000)
+    assert _overlaps(page, count, nodes_2=True) == []
+    page.screenshot(SHOTS / f"{name}, run in nodes 2.0.png")
 
 
 def test_the_gate_of_best_of_batch_splits_the_batch(page):
