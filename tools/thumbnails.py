@@ -44,6 +44,10 @@ class Sheet:
     label: str = ""
 
 
+def _four(title: str) -> tuple[tuple[str, int, str], ...]:
+    return tuple((title, place, "") for place in range(4))
+
+
 def _pair(place: int = 0) -> tuple[tuple[str, int, str], ...]:
     return (("Before", place, "Before"), ("After", place, "After"))
 
@@ -51,38 +55,28 @@ def _pair(place: int = 0) -> tuple[tuple[str, int, str], ...]:
 SHEETS = {
     "01": Sheet(_pair()),
     "02": Sheet((("What was found", 0, ""),), "01", label=DEMO),
-    "03": Sheet(
-        tuple(("The best four, with their report", place, "") for place in range(4)), label="Best 4 of 16 drafts"
-    ),
-    "04": Sheet(
-        (("Original", 0, "Before"), ("Corrected", 0, "After"), ("Side by side", 0, "Marked"), ("Heat map", 0, "Heat"))
-    ),
-    "05": Sheet(_pair(), "09", label=DEMO),
-    "06": Sheet(_pair(), "01", label=DEMO),
-    "07": Sheet(_pair(), "01", label=DEMO),
+    "03": Sheet(_four("The best four, with their report"), label="Best 4 of 16 drafts"),
+    "04": Sheet((
+        ("Original", 0, "Before"), ("Corrected", 0, "After"), ("Side by side", 0, "Marked"),
+        ("Heat map", 0, "Heat map"),
+    )),
+    "05": Sheet((("Before", 0, "Before"), ("TTC", 0, "After")), "15", label=DEMO),
+    "06": Sheet(_four("The best four, with their report"), "03", {"seed": 40, "digit": "9"}, DEMO),
+    "07": Sheet(_four("What was found"), "01", {"value": 710057}, DEMO),
     "08": Sheet(_pair()),
-    "09": Sheet(_pair()),
-    "10": Sheet(
-        (
-            ("Kept: saved with their report", 0, "Kept"),
-            ("Kept: saved with their report", 1, "Kept"),
-            ("Rejected", 0, "Rejected"),
-            ("Rejected", 1, "Rejected"),
-        )
-    ),
+    "09": Sheet(_pair(1)),
+    "10": Sheet((
+        ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
+        ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
+    )),
     "11": Sheet((("All tiles", 0, ""),), label="Two tiles, one report"),
     "12": Sheet(_pair()),
-    "13": Sheet(tuple(("One in five is marked", place, "") for place in range(4)), label="One in five is marked"),
-    "14": Sheet(tuple(("One in five is marked", place, "") for place in range(4)), label="One in five is marked"),
-    "15": Sheet(
-        (
-            ("Before", 0, "Before"),
-            ("TTC", 0, "TTC"),
-            ("State replacement", 0, "Replaced"),
-            ("Score clipping", 0, "Clipped"),
-        )
-    ),
-}
+    "13": Sheet(_four("One in five is marked"), label="One in five is marked"),
+    "14": Sheet(_four("One in five is marked"), label="One in five is marked"),
+    "15": Sheet((
+        ("Before", 0, "Before"), ("TTC", 0, "TTC"), ("State replacement", 0, "Replaced"), ("SARGD", 0, "SARGD"),
+    )),
+}  # fmt: skip
 
 
 def read(name: str) -> dict[str, Any]:
@@ -115,7 +109,8 @@ def pictures(server: ComfyServer, sheet: Sheet, prompt: dict[str, Any], titles: 
         one["inputs"] |= {name: value for name, value in own.items() if not isinstance(one["inputs"][name], list)}
     for title, _, _ in sheet.tiles:
         shown = titles[title]
-        source = prompt[shown]["inputs"].get("images", [shown, 0])
+        inputs = prompt[shown]["inputs"]
+        source = inputs.get("images") or (inputs["image"] if "Save" in prompt[shown]["class_type"] else [shown, 0])
         prompt[f"show {title}"] = node("PreviewImage", images=source)
     outputs = server.run(prompt)
     files = [outputs[f"show {title}"]["images"][place] for title, place, _ in sheet.tiles]
