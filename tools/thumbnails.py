@@ -44,8 +44,8 @@ class Sheet:
     label: str = ""
 
 
-def _four(title: str) -> tuple[tuple[str, int, str], ...]:
-    return tuple((title, place, "") for place in range(4))
+def _four(title: str, first: int = 0) -> tuple[tuple[str, int, str], ...]:
+    return tuple((title, place, "") for place in range(first, first + 4))
 
 
 def _pair(place: int = 0) -> tuple[tuple[str, int, str], ...]:
@@ -61,18 +61,18 @@ SHEETS = {
         ("Heat map", 0, "Heat map"),
     )),
     "05": Sheet((("Before", 0, "Before"), ("TTC", 0, "After")), "15", label=DEMO),
-    "06": Sheet(_four("The best four, with their report"), "03", {"seed": 40, "digit": "9"}, DEMO),
-    "07": Sheet(_four("What was found"), "01", {"value": 710057}, DEMO),
+    "06": Sheet(_four("The best four, with their report"), "03", {"seed": 40, "digit": "5"}, DEMO),
+    "07": Sheet(_four("What was found"), "01", {"value": 38, "digit": "each in turn", "cfg": 2}, DEMO),
     "08": Sheet(_pair()),
-    "09": Sheet(_pair(1)),
+    "09": Sheet(_four("After"), label="Detailed where marked"),
     "10": Sheet((
         ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
     )),
     "11": Sheet((("All tiles", 0, ""),), label="Two tiles, one report"),
-    "12": Sheet(_pair()),
+    "12": Sheet(_four("What was found"), label="Found on latent cells"),
     "13": Sheet(_four("One in five is marked"), label="One in five is marked"),
-    "14": Sheet(_four("One in five is marked"), label="One in five is marked"),
+    "14": Sheet(_four("One in five is marked", 4), label="One in five is marked"),
     "15": Sheet((
         ("Before", 0, "Before"), ("TTC", 0, "TTC"), ("State replacement", 0, "Replaced"), ("SARGD", 0, "SARGD"),
     )),
