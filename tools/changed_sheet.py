@@ -28,19 +28,46 @@ def verdicts(before: Pictures, after: Pictures, digits: Sequence[int]) -> list[s
         before, after: RGB uint8 [64,64,3] each.
         digits: what each image should show.
     """
+    return [_verdict(*gain) for gain in gains(before, after, digits)] or [UNKNOWN] * len(before)
+
+
+def gains(before: Pictures, after: Pictures, digits: Sequence[int]) -> list[tuple[int, float]]:
+    """Stray pieces lost, and probability of the right digit gained; empty in a download without the judges."""
     if not (ROOT / "benchmarks").is_dir():
-        return [UNKNOWN] * len(before)  # a download without git leaves the judges out
+        return []
     from benchmarks.judges import right_digit, stray_components
 
     chances = [right_digit(np.stack(images), digits) for images in (before, after)]
     strays = [[len(stray_components(image)) for image in images] for images in (before, after)]
-    return [_verdict(later - earlier, now - then) for earlier, later, then, now in zip(*chances, *strays, strict=True)]
+    return [(then - now, later - earlier) for earlier, later, then, now in zip(*chances, *strays, strict=True)]
 
 
-def _verdict(gain: float, more_strays: int) -> str:
-    if more_strays:
-        return WORSE if more_strays > 0 else BETTER
+def _verdict(strays_lost: int, gain: float) -> str:
+    if strays_lost:
+        return BETTER if strays_lost > 0 else WORSE
     return SAME if abs(gain) < CLEAR else BETTER if gain > 0 else WORSE
+
+
+def best_and_worst(before: Pictures, marked: Pictures, after: Pictures, digits: Sequence[int]) -> NDArray[np.uint8]:
+    """The changed image that gained most, above the one that lost most: stock, marked, corrected; RGB uint8.
+
+    Args:
+        before, marked, after: of the changed images.
+        digits: what each image should show.
+
+    Raises:
+        ValueError: the judges are not here.
+    """
+    found = gains(before, after, digits)
+    if not found:
+        raise ValueError("The best and the worst image need the judges in benchmarks/: use a git checkout.")
+    order = sorted(range(len(found)), key=lambda place: found[place])
+    rows = []
+    for word, place in (("Best", order[-1]), ("Worst", order[0])):
+        names = (f"{word} of {len(found)}: stock", "marked", f"corrected: {_verdict(*found[place])}")
+        images = (before[place], marked[place], after[place])
+        rows += [_captioned(name, [image]) for name, image in zip(names, images, strict=True)]
+    return contact_sheet(rows, columns=3)
 
 
 def sheet_of(
@@ -55,11 +82,16 @@ def sheet_of(
     """
     tiles = []
     for images, place, word in zip(zip(before, marked, after, strict=True), places, said, strict=True):
-        bar = np.full((BAR, SIDE, 3), 255, np.uint8)
-        cv2.putText(bar, f"{place}: {word}", (4, BAR - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-        shown = [cv2.resize(enlarge(image, SIDE), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images]
-        tiles.append(np.concatenate([bar, *shown]))
+        tiles.append(_captioned(f"{place}: {word}", images))
     return contact_sheet(tiles, columns=min(COLUMNS, len(tiles)))
+
+
+def _captioned(text: str, images: Pictures) -> NDArray[np.uint8]:
+    """Images in a column, enlarged, below a line of text."""
+    bar = np.full((BAR, SIDE, 3), 255, np.uint8)
+    cv2.putText(bar, text, (4, BAR - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    shown = [cv2.resize(enlarge(image, SIDE), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images]
+    return np.concatenate([bar, *shown])
 
 
 def counted(said: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from changed_sheet import counted, sheet_of, verdicts
+from changed_sheet import best_and_worst, counted, sheet_of, verdicts
 from graphs import DETECTION, STEPS, TAUGHT, demo_model, node, sampling
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,12 +26,11 @@ from server import ROOT, ComfyServer, PromptError
 from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT))
-from asced_core.draw.overlay import contact_sheet, enlarge, split_sheet
+from asced_core.draw.overlay import contact_sheet, enlarge
 
 MARKED = 40  # percent
 DIGITS = 10  # each in turn
 SHOWN = 192  # minimum side of one image on a sheet
-PICTURED = (2, 8, 9, 12)  # images in the README's picture: chosen by eye, a gain and a loss among them
 
 
 def graph(space: str, seed: int, batch: int) -> dict[str, Any]:
@@ -82,8 +81,8 @@ def identical(server: ComfyServer, outputs: dict[str, Any]) -> list[bool]:
     return [bool(np.array_equal(a, b)) for a, b in zip(stock, asced, strict=True)]
 
 
-def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[str, Any]:
-    """Fetches the server's outputs and writes the demo's files; returns the report."""
+def write(folder: Path, server: ComfyServer, outputs: dict[str, Any], picture: Path | None = None) -> dict[str, Any]:
+    """Fetches the server's outputs and writes the demo's files, and the README's picture; returns the report."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = {name: pictures(server, outputs[name]["images"]) for name in ("before", "after", "mask", "overlay")}
     for name, images in shown.items():
@@ -92,32 +91,25 @@ def write(folder: Path, server: ComfyServer, outputs: dict[str, Any]) -> dict[st
     report: dict[str, Any] = json.loads(outputs["mask preview"]["asced_report"][0])
     for image, same in zip(report["images"], identical(server, outputs), strict=True):
         image["identical_to_stock"] = same
-    report["verdicts"] = _write_changed(folder / "changed.png", shown, report["images"])
+    report["verdicts"] = _write_changed(folder / "changed.png", shown, report["images"], picture)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
-def _write_changed(path: Path, shown: dict[str, list[NDArray[np.uint8]]], images: list[dict[str, Any]]) -> str:
-    """Writes the changed images on a sheet of their own; returns the number of each verdict."""
+def _write_changed(
+    path: Path, shown: dict[str, list[NDArray[np.uint8]]], images: list[dict[str, Any]], picture: Path | None
+) -> str:
+    """Writes the changed images on a sheet of their own, the best and the worst to ``picture``; counts the verdicts."""
     places = [image["index"] for image in images if not image["identical_to_stock"]]
     if not places:
         return ""
     before, marked, after = ([shown[name][place] for place in places] for name in ("before", "overlay", "after"))
-    said = verdicts(before, after, [place % DIGITS for place in places])
+    digits = [place % DIGITS for place in places]
+    said = verdicts(before, after, digits)
+    if picture:
+        Image.fromarray(best_and_worst(before, marked, after, digits)).save(picture, quality=90)
     Image.fromarray(sheet_of(before, marked, after, [place + 1 for place in places], said)).save(path)
     return counted(said)
-
-
-def write_picture(path: Path, folder: Path, count: int) -> None:
-    """Writes some images for the README: stock, marked, corrected."""
-    sheets = [np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) for name in ("before", "overlay", "after")]
-    parts = [split_sheet(sheet, count) for sheet in sheets]
-    side = parts[0][0].shape[:2]
-    tiles = [
-        np.asarray(Image.fromarray(part[row]).resize(side, Image.Resampling.BOX)) for part in parts for row in PICTURED
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(tiles, columns=len(PICTURED))).save(path, quality=88)
 
 
 def check(report: dict[str, Any], folder: Path) -> None:
@@ -154,13 +146,12 @@ def main() -> int:
             print(f"ComfyUI is up after {time.monotonic() - start:.0f} s.", flush=True)
             reports = {}
             for space, folder in (("pixel", args.out), ("latent", args.out / "latent")):
-                reports[space] = write(folder, server, run(server, space, args.seed, args.batch))
+                picture = args.picture if space == "pixel" else None
+                reports[space] = write(folder, server, run(server, space, args.seed, args.batch), picture)
                 check(reports[space], folder)
         images = [image for report in reports.values() for image in report["images"]]
         if not any(not image["flagged"] and image["identical_to_stock"] for image in images):
             raise ValueError("No image was left unchanged. Try another --seed.")
-        if args.picture:
-            write_picture(args.picture, args.out, args.batch)
     except KeyboardInterrupt:
         return 130
     except (PromptError, RuntimeError, ValueError, OSError) as error:

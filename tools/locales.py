@@ -20,6 +20,9 @@ LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "zh-TW", "ja", "ko", "ru", "fr", "es", "pt-BR")  # all of them offered by ComfyUI's page
 FILES = ("nodeDefs", "main", "settings")  # .json each, as ComfyUI names them
 HEADING = "Artifact map"  # of the settings
+PACK = "ASCED"  # title of the templates; the page looks it up by the pack's folder, which depends on how it came there
+PACK_FOLDERS = ("asced", "ASCED", *(f"{name}{end}" for name in ("comfyui-asced", "ComfyUI-ASCED", "comfyui_asced",
+                "ComfyUI_ASCED") for end in ("", "-main")))  # fmt: skip
 Texts = dict[str, Any]
 
 
@@ -48,7 +51,11 @@ def english(node_info: dict[str, Any]) -> Texts:
     entries = re.findall(r'^  "([\w.]+)": \{(.*?)^  \},', settings, re.S | re.M)
     return {
         "nodeDefs": {name: texts_of(info) for name, info in sorted(node_info.items()) if name.startswith("ASCED_")},
-        "main": {"settingsCategories": {HEADING: HEADING}, "asced": _table(texts)},
+        "main": {
+            "settingsCategories": {HEADING: HEADING},
+            "templateWorkflows": {"category": dict.fromkeys(PACK_FOLDERS, PACK)},
+            "asced": _table(texts),
+        },
         "settings": {setting.replace(".", "_"): _table(entry) for setting, entry in entries},
     }
 

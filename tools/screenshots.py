@@ -18,7 +18,7 @@ from browser import ComfyPage, chromium, missing
 from graphs import demo_model, node, sampling
 from PIL import Image
 from server import ROOT, ComfyServer
-from thumbnails import read, write_jpeg
+from thumbnails import WORKFLOWS, read, write_jpeg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -38,7 +38,7 @@ class Shot:
     """What a picture shows.
 
     Attributes:
-        source: name of a template without "ASCED - ", or of one of ``graphs``.
+        source: beginning of a template's name, after its number; or one of ``graphs``.
         nodes: by type or title, one below the other, because the help panel is narrow; empty for the whole graph, or
             for a dialog over it.
         moments: status texts of the only node; a picture is taken at each, the earlier without the inputs. Empty:
@@ -77,34 +77,34 @@ def _open_settings(page: Page) -> None:
 
 WATCHED, CORRECTED = "Watching, step 11", "corrected at step"
 SHOTS = {
-    HELP / "ASCED_KSampler": Shot("first look", ("ASCED_KSampler",), (WATCHED, CORRECTED)),
-    HELP / "ASCED_DraftAndPick": Shot("draft and pick", ("ASCED_DraftAndPick",)),
-    HELP / "ASCED_DraftSheet": Shot("draft and pick", ("ASCED_DraftSheet",)),
+    HELP / "ASCED_KSampler": Shot("Start here", ("ASCED_KSampler",), (WATCHED, CORRECTED)),
+    HELP / "ASCED_DraftAndPick": Shot("Many drafts", ("ASCED_DraftAndPick",)),
+    HELP / "ASCED_DraftSheet": Shot("Many drafts", ("ASCED_DraftSheet",)),
     HELP / "ASCED_Drafts": Shot("drafts", ("ASCED_Drafts", "ASCED_KSampler")),
     HELP / "ASCED_KSamplerAdvanced": Shot("advanced", ("ASCED_KSamplerAdvanced",), (CORRECTED,)),
     HELP / "ASCED_SamplerCustomAdvanced": Shot("custom", ("ASCED_SamplerCustomAdvanced",), (CORRECTED,)),
     HELP / "ASCED_ApplyToModel": Shot("patched", ("ASCED_ApplyToModel", "KSampler")),
     HELP / "ASCED_CollectRun": Shot("patched", ("ASCED_ApplyToModel", "KSampler", "ASCED_CollectRun")),
-    HELP / "ASCED_StitchRuns": Shot("tiles", ("ASCED_StitchRuns", "ASCED_Overlay", "All tiles")),
-    HELP / "ASCED_Detection": Shot("any checkpoint", ("ASCED_Detection",), run=False),
-    HELP / "ASCED_Calibrate": Shot("calibrate", ("ASCED_Calibrate", "What was learned")),
-    HELP / "ASCED_Teach": Shot("teach your checkpoint", ("ASCED_Teach", "What was taught")),
-    HELP / "ASCED_Correction": Shot("any checkpoint", ("ASCED_Correction",), run=False),
-    HELP / "ASCED_MaskPreview": Shot("first look", ("ASCED_MaskPreview",)),
-    HELP / "ASCED_Overlay": Shot("first look", ("ASCED_Overlay", "What was found")),
-    HELP / "ASCED_Dynamics": Shot("first look", ("ASCED_Dynamics", "How it formed")),
-    HELP / "ASCED_Compare": Shot("compare", ("ASCED_Compare",), then=_slide),
-    HELP / "ASCED_Gate": Shot("best of batch", ("ASCED_Gate", "What was found", "Rejected")),
-    HELP / "ASCED_BestOfBatch": Shot("best of batch", ("ASCED_BestOfBatch", "The best two")),
-    HELP / "ASCED_SaveReport": Shot("best of batch", ("Kept: saved with their report",)),
-    HELP / "ASCED_DemoModel": Shot("first look", ("ASCED_DemoModel", "Before")),
-    HELP / "ASCED_BayesDiff": Shot("baselines", ("ASCED_BayesDiff", "BayesDiff: uncertainty")),
-    HELP / "ASCED_PALDetector": Shot("baselines", ("ASCED_PALDetector",), run=False),
-    HELP / "ASCED_VLMVerdict": Shot("baselines", ("ASCED_VLMVerdict",), run=False),
-    DOCS / "panel": Shot("first look", ("ASCED_MaskPreview",), then=_walk_along, vue=True),
-    DOCS / "slider": Shot("compare", ("ASCED_Compare",), then=_slide, vue=True),
-    DOCS / "first-look": Shot("first look", ()),
-    DOCS / "settings": Shot("first look", (), run=False, then=_open_settings),
+    HELP / "ASCED_StitchRuns": Shot("Tiled upscale", ("ASCED_StitchRuns", "ASCED_Overlay", "All tiles")),
+    HELP / "ASCED_Detection": Shot("Any checkpoint", ("ASCED_Detection",), run=False),
+    HELP / "ASCED_Calibrate": Shot("Calibrate", ("ASCED_Calibrate", "What was learned")),
+    HELP / "ASCED_Teach": Shot("Teach a detector for your checkpoint", ("ASCED_Teach", "What was taught")),
+    HELP / "ASCED_Correction": Shot("Any checkpoint", ("ASCED_Correction",), run=False),
+    HELP / "ASCED_MaskPreview": Shot("Start here", ("ASCED_MaskPreview",)),
+    HELP / "ASCED_Overlay": Shot("Start here", ("ASCED_Overlay", "What was found")),
+    HELP / "ASCED_Dynamics": Shot("Start here", ("ASCED_Dynamics", "How it formed")),
+    HELP / "ASCED_Compare": Shot("Before and after with a slider", ("ASCED_Compare",), then=_slide),
+    HELP / "ASCED_Gate": Shot("Best of a batch", ("ASCED_Gate", "What was found", "Rejected")),
+    HELP / "ASCED_BestOfBatch": Shot("Best of a batch", ("ASCED_BestOfBatch", "The best two")),
+    HELP / "ASCED_SaveReport": Shot("Best of a batch", ("Kept: saved with their report",)),
+    HELP / "ASCED_DemoModel": Shot("Start here", ("ASCED_DemoModel", "Before")),
+    HELP / "ASCED_BayesDiff": Shot("Research", ("ASCED_BayesDiff", "BayesDiff: uncertainty")),
+    HELP / "ASCED_PALDetector": Shot("Research", ("ASCED_PALDetector",), run=False),
+    HELP / "ASCED_VLMVerdict": Shot("Research", ("ASCED_VLMVerdict",), run=False),
+    DOCS / "panel": Shot("Start here", ("ASCED_MaskPreview",), then=_walk_along, vue=True),
+    DOCS / "slider": Shot("Before and after with a slider", ("ASCED_Compare",), then=_slide, vue=True),
+    DOCS / "start-here": Shot("Start here", ()),
+    DOCS / "settings": Shot("Start here", (), run=False, then=_open_settings),
 }
 
 # Keeps only some nodes of a graph, in a column of one width.
@@ -214,7 +214,7 @@ def taken(page: ComfyPage, shot: Shot) -> Image.Image:
         page.load_prompt(made[shot.source])
         page.page.evaluate(_WIDEN, WIDTH)
     else:
-        page.load(read(f"ASCED - {shot.source}"))
+        page.load(read(next(WORKFLOWS.glob(f"?? {shot.source}*.json")).stem))
     page.page.evaluate(_NOT_MUTED, list(shot.nodes))
     if shot.moments:
         page.page.evaluate(_LOOK_AT, [shot.nodes[0], *PLACE])

@@ -1,5 +1,7 @@
 """Runs the templates and makes their pictures for ComfyUI's template browser: ``python tools/thumbnails.py``.
 
+Each shows results. Templates for models that are not shipped show the demo model's, and say so.
+
 Needs ASCED_COMFYUI, Chromium and playwright, like the browser tests.
 """
 
@@ -9,43 +11,82 @@ import io
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from browser import ComfyPage, chromium, missing
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from graphs import node
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 from server import ComfyServer
 
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
-BY_SCREENSHOT = {  # need models that are not shipped; the left part of the graph is shown, up to this x
-    "ASCED - any checkpoint": 1450, "ASCED - SDXL and hires": 1850, "ASCED - Flux": 1560, "ASCED - video": 1210,
-}  # fmt: skip
-PICTURES = {  # titles of the nodes that show them
-    "ASCED - first look": ("Before", "What was found", "Mask", "After"),
-    "ASCED - latent space": ("Before", "What was found", "Mask", "After"),
-    "ASCED - inpaint the mask": ("Before", "Mask", "After"),
-    "ASCED - detailer": ("Before", "Mask", "After"),
-    "ASCED - baselines": ("Before", "TTC", "State replacement", "Score clipping"),
-}
-# node, index among its pictures, label; a wide picture fills a row, a single one the sheet
+SIDE = 512  # the template browser shows squares
+GAP = 4
+MAX_BYTES = 100_000
+DEMO = "Made with the demo model"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a picture shows.
+
+    Attributes:
+        tiles: title of a node with an image, place in its batch, label; two fill a row each, four make a square.
+        run: number of the template that is run; empty: the template itself.
+        values: inputs that are set differently, by name, wherever they are no links.
+        label: at the bottom of the sheet.
+    """
+
+    tiles: tuple[tuple[str, int, str], ...]
+    run: str = ""
+    values: dict[str, Any] | None = None
+    label: str = ""
+
+
+def _four(title: str, first: int = 0) -> tuple[tuple[str, int, str], ...]:
+    return tuple((title, place, "") for place in range(first, first + 4))
+
+
+def _pair(place: int = 0) -> tuple[tuple[str, int, str], ...]:
+    return (("Before", place, "Before"), ("After", place, "After"))
+
+
 SHEETS = {
-    "ASCED - compare": (("ASCED_Compare", 3, ""), ("Side by side", 3, "")),
-    "ASCED - draft and pick": (("ASCED_DraftSheet", 0, ""),),
-    "ASCED - best of batch": (
+    "01": Sheet(_pair()),
+    "02": Sheet((("What was found", 0, ""),), "01", label=DEMO),
+    "03": Sheet(_four("The best four, with their report"), label="Best 4 of 16 drafts"),
+    "04": Sheet((
+        ("Original", 0, "Before"), ("Corrected", 0, "After"), ("Side by side", 0, "Marked"),
+        ("Heat map", 0, "Heat map"),
+    )),
+    "05": Sheet((("Before", 0, "Before"), ("TTC", 0, "After")), "15", label=DEMO),
+    "06": Sheet(_four("The best four, with their report"), "03", {"seed": 40, "digit": "5"}, DEMO),
+    "07": Sheet(_four("What was found"), "01", {"value": 38, "digit": "each in turn", "cfg": 2}, DEMO),
+    "08": Sheet(_pair()),
+    "09": Sheet(_four("After"), label="Detailed where marked"),
+    "10": Sheet((
         ("Kept: saved with their report", 0, "Kept"), ("Kept: saved with their report", 1, "Kept"),
         ("Rejected", 0, "Rejected"), ("Rejected", 1, "Rejected"),
-    ),
-    "ASCED - calibrate": tuple(("One in five is marked", place, "") for place in range(4)),
-    "ASCED - teach your checkpoint": tuple(("One in five is marked", place, "") for place in range(4)),
-    "ASCED - tiles": (("All tiles", 0, "All tiles"), ("ASCED_MaskPreview", 0, "One mask")),
+    )),
+    "11": Sheet((("All tiles", 0, ""),), label="Two tiles, one report"),
+    "12": Sheet(_four("What was found"), label="Found on latent cells"),
+    "13": Sheet(_four("One in five is marked"), label="One in five is marked"),
+    "14": Sheet(_four("One in five is marked", 4), label="One in five is marked"),
+    "15": Sheet((
+        ("Before", 0, "Before"), ("TTC", 0, "TTC"), ("State replacement", 0, "Replaced"), ("SARGD", 0, "SARGD"),
+    )),
 }  # fmt: skip
-SIDE = 512  # the template browser shows squares
-MAX_BYTES = 100_000
 
 
 def read(name: str) -> dict[str, Any]:
     """Reads a template by name."""
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def name_of(number: str) -> str:
+    """A template's name, by its number."""
+    return next(WORKFLOWS.glob(f"{number} *.json")).stem
 
 
 def write_jpeg(picture: Image.Image, path: Path, most: int) -> None:
@@ -61,92 +102,83 @@ def write_jpeg(picture: Image.Image, path: Path, most: int) -> None:
     raise SystemExit(f"{path.name} does not fit into {most} bytes.")
 
 
-def save(picture: Image.Image, name: str) -> None:
-    """Writes a template's picture."""
-    write_jpeg(picture, WORKFLOWS / f"{name}.jpg", MAX_BYTES)
-
-
-def compare(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
-    """A sheet of the pictures for the image with the highest score."""
+def pictures(server: ComfyServer, sheet: Sheet, prompt: dict[str, Any], titles: dict[str, str]) -> list[Image.Image]:
+    """Runs a template and returns the images of a sheet's tiles; ``titles`` are node ids by title."""
+    for one in prompt.values():
+        own = {name: value for name, value in (sheet.values or {}).items() if name in one["inputs"]}
+        one["inputs"] |= {name: value for name, value in own.items() if not isinstance(one["inputs"][name], list)}
+    for title, _, _ in sheet.tiles:
+        shown = titles[title]
+        inputs = prompt[shown]["inputs"]
+        source = inputs.get("images") or (inputs["image"] if "Save" in prompt[shown]["class_type"] else [shown, 0])
+        prompt[f"show {title}"] = node("PreviewImage", images=source)
     outputs = server.run(prompt)
-    by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
-    by_title["Mask"] = next(i for i, node in prompt.items() if node["class_type"] == "ASCED_MaskPreview")
-    report = json.loads(outputs[by_title["Mask"]]["asced_report"][0])
-    scores = [image["score"] for image in report["images"]]
-    place = scores.index(max(scores))
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    half = SIDE // 2 - 2
-    for i, title in enumerate(PICTURES[name]):
-        data = server.view(outputs[by_title[title]]["images"][place])
-        picture = Image.open(io.BytesIO(data)).convert("RGB").resize((half, half), Image.Resampling.LANCZOS)
-        _label(picture, title)
-        sheet.paste(picture, (i % 2 * (half + 4), i // 2 * (half + 4)))
-    return sheet
+    files = [outputs[f"show {title}"]["images"][place] for title, place, _ in sheet.tiles]
+    return [Image.open(io.BytesIO(server.view(file))).convert("RGB") for file in files]
 
 
-def sheet_of(server: ComfyServer, name: str, prompt: dict[str, Any]) -> Image.Image:
-    """A sheet of some pictures that a template shows."""
-    outputs = server.run(prompt)
-    by_title = {node.get("title", node["type"]): str(node["id"]) for node in read(name)["nodes"]}
-    sheet = Image.new("RGB", (SIDE, SIDE), "white")
-    half, left, top = SIDE // 2 - 2, 0, 0
-    for title, place, label in SHEETS[name]:
-        picture = Image.open(io.BytesIO(server.view(outputs[by_title[title]]["images"][place]))).convert("RGB")
-        if len(SHEETS[name]) == 1:
-            return ImageOps.pad(picture, (SIDE, SIDE), Image.Resampling.LANCZOS, color="white")
-        wide = picture.width > 1.5 * picture.height
-        picture = picture.resize((SIDE if wide else half, half), Image.Resampling.LANCZOS)
+def sheet_of(sheet: Sheet, images: list[Image.Image]) -> Image.Image:
+    """The tiles on one square, labels at the bottom: newer pages draw a badge over the upper left corner."""
+    if len(images) == 2:
+        top = _changed_rows(*images)
+        images = [image.crop((0, top, image.width, top + image.height // 2)) for image in images]
+    half = (SIDE - GAP) // 2
+    size = {1: (SIDE, SIDE), 2: (SIDE, half), 4: (half, half)}[len(images)]
+    out = Image.new("RGB", (SIDE, SIDE), (120, 120, 120))
+    left = top = 0
+    for image, (_, _, label) in zip(images, sheet.tiles, strict=True):
+        if image.width > 1.5 * image.height:  # side by side: the marked copy is on the right
+            image = (
+                image.crop((image.width - image.height, 0, image.width, image.height)) if len(images) != 2 else image
+            )
+        tile = image.resize(size, Image.Resampling.BICUBIC)
         if label:
-            _label(picture, label)
-        sheet.paste(picture, (left, top))
-        left = (left + half + 4) % (SIDE + 4) if not wide else 0
-        top += (half + 4) * (left == 0)
-    return sheet.crop((0, 0, SIDE, max(half, top - 4 if left == 0 else top + half)))
+            _label(tile, label, 8)
+        out.paste(tile, (left, top))
+        left += size[0] + GAP
+        if left >= SIDE:
+            left, top = 0, top + size[1] + GAP
+    if sheet.label:
+        _label(out, sheet.label, None)
+    return out
 
 
-def _label(picture: Image.Image, text: str) -> None:
+def _changed_rows(before: Image.Image, after: Image.Image) -> int:
+    """First row of that half of the image in which most has changed."""
+    half, step = before.height // 2, before.height // 16
+    change = ImageChops.difference(before, after).convert("L")
+    sums = {
+        top: ImageStat.Stat(change.crop((0, top, change.width, top + half))).sum[0] for top in range(0, half + 1, step)
+    }
+    return max(sums, key=lambda top: (sums[top], -abs(top - half // 2)))
+
+
+def _label(picture: Image.Image, text: str, left: int | None) -> None:
+    """Writes into the lower left corner, or right-aligned for ``left`` None."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=20)
-    box = draw.textbbox((10, 8), text, font=font)
-    draw.rounded_rectangle((box[0] - 6, box[1] - 5, box[2] + 6, box[3] + 5), 5, fill=(20, 20, 20))
-    draw.text((10, 8), text, fill="white", font=font)
-
-
-def left_part(page: ComfyPage, name: str, edge: int, work: Path) -> Image.Image:
-    """A screenshot of the graph without its note and its empty picture nodes."""
-    graph = read(name)
-    graph["nodes"] = [node for node in graph["nodes"] if node["type"] != "MarkdownNote" and node["pos"][0] < edge]
-    graph["groups"] = [group for group in graph["groups"] if group["bounding"][0] < edge]
-    kept = {node["id"] for node in graph["nodes"]}
-    graph["links"] = [link for link in graph["links"] if link[1] in kept and link[3] in kept]
-    for node in graph["nodes"]:
-        for output in node.get("outputs", []):
-            output["links"] = [n for n in output.get("links") or [] if n in {link[0] for link in graph["links"]}]
-    page.load(graph)
-    left, top, width, height = page.screenshot(work / "graph.png")
-    shot = (
-        Image.open(work / "graph.png").convert("RGB").crop((int(left), int(top), int(left + width), int(top + height)))
-    )
-    shot.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    square = Image.new("RGB", (SIDE, SIDE), (20, 20, 20))
-    square.paste(shot, ((SIDE - shot.width) // 2, (SIDE - shot.height) // 2))
-    return square
+    width = draw.textlength(text, font=font)
+    x, y = picture.width - width - 14 if left is None else left + 6, picture.height - 34
+    draw.rounded_rectangle((x - 6, y - 4, x + width + 6, y + 26), 5, fill=(20, 20, 20))
+    draw.text((x, y), text, fill="white", font=font)
 
 
 def main() -> None:
-    """Makes the pictures of all templates, or of those named on the command line."""
+    """Makes the pictures of all templates, or of those whose numbers are on the command line."""
     if reason := missing():
         sys.exit(f"Thumbnails need a browser: {reason}.")
-    names = sys.argv[1:] or [*BY_SCREENSHOT, *PICTURES, *SHEETS]
+    numbers = sys.argv[1:] or list(SHEETS)
+    prompts, titles = {}, {}
     with tempfile.TemporaryDirectory() as folder, ComfyServer(Path(folder)) as server:
         with chromium() as browser, ComfyPage(browser, server.url, (1500, 1700)) as page:
-            prompts = {}
-            for name in (name for name in names if name not in BY_SCREENSHOT):
-                page.load(read(name))
-                prompts[name] = page.prompt()
-            for name in (name for name in names if name in BY_SCREENSHOT):
-                save(left_part(page, name, BY_SCREENSHOT[name], Path(folder)), name)
-        for name, prompt in prompts.items():  # only now: the browser's event loop has to end first
-            save((sheet_of if name in SHEETS else compare)(server, name, prompt), name)
+            for number in numbers:
+                graph = read(name_of(SHEETS[number].run or number))
+                page.load(graph)
+                prompts[number] = page.prompt()
+                titles[number] = {one.get("title", one["type"]): str(one["id"]) for one in graph["nodes"]}
+        for number, prompt in prompts.items():  # only now: the browser's event loop has to end first
+            sheet = SHEETS[number]
+            images = pictures(server, sheet, prompt, titles[number])
+            write_jpeg(sheet_of(sheet, images), WORKFLOWS / f"{name_of(number)}.jpg", MAX_BYTES)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+FIRST = TEMPLATES[0]
 SHOTS = ROOT / "output" / "web"  # screenshots of the tests, to look at
 
 

@@ -97,7 +97,7 @@ def test_every_node_appears_in_a_template(node_info):
 
 
 def test_any_checkpoint_holds_the_defaults(node_info):
-    for node in read("ASCED - any checkpoint")["nodes"]:
+    for node in read("02 Any checkpoint")["nodes"]:
         if node["type"] in ("ASCED_Detection", "ASCED_Correction"):
             widgets = _widget_values(node_info[node["type"]])
             assert node["widgets_values"] == [options["default"] for _, _, options in widgets]

@@ -25,13 +25,13 @@ CHECKPOINT = {"ckpt_name": "tiny_sd15.safetensors"}
 SMALL = {"width": 128, "height": 128, "length": 9}
 # By template: files, and sizes of the images that its nodes save or show; the frames of a video are in one file.
 CASES = {
-    "ASCED - any checkpoint": (CHECKPOINT, {"SaveImage": 128, "PreviewImage": 256, "ASCED_MaskPreview": 128}),
-    "ASCED - SDXL and hires": (CHECKPOINT, {"SaveImage": 192, "PreviewImage": 256}),
-    "ASCED - Flux": (
+    "02 Any checkpoint": (CHECKPOINT, {"SaveImage": 128, "PreviewImage": 256, "ASCED_MaskPreview": 128}),
+    "05 SDXL with hires fix": (CHECKPOINT, {"SaveImage": 192, "PreviewImage": 256}),
+    "06 Flux and other guiders": (
         {"unet_name": "tiny_sd3.safetensors", "vae_name": "tiny_16.safetensors"},
         {"SaveImage": 128, "PreviewImage": 256, "ASCED_MaskPreview": 128},
     ),
-    "ASCED - video": (
+    "07 Video": (
         {"unet_name": "tiny_wan.safetensors", "vae_name": "tiny_wan.safetensors"},
         {"SaveAnimatedWEBP": 128, "ASCED_MaskPreview": 128},
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import SHOTS, read
+from .conftest import FIRST, SHOTS, read
 
 RENDERERS = ("canvas", "nodes 2.0")
 # What the page's context menu of a node offers, and its entry.
@@ -33,7 +33,7 @@ def _ends(graph):
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_button_above_a_selected_sampler_replaces_it(page, renderer):
     page.set("Comfy.VueNodes.Enabled", renderer == "nodes 2.0")
-    page.load(read("ASCED - first look"))
+    page.load(read(FIRST))
     node_id = next(node["id"] for node in page.graph()["nodes"] if node["type"] == "KSampler")
     page.page.evaluate("(id) => app.canvas.selectItems([app.graph.getNodeById(id)])", node_id)
     button = page.page.locator(".selection-toolbox").locator("button:has(.pi-sync)")
@@ -49,7 +49,7 @@ def test_the_button_above_a_selected_sampler_replaces_it(page, renderer):
 def test_a_ksampler_becomes_an_asced_ksampler_and_back(page, renderer):
     page.errors.clear()
     page.set("Comfy.VueNodes.Enabled", renderer == "nodes 2.0")
-    template = read("ASCED - detailer")
+    template = read("09 Detailer for what is marked")
     old = next(node for node in template["nodes"] if node["type"] == "KSampler")
     old["title"] = "My second pass"
     page.load(template)
@@ -101,6 +101,6 @@ def test_the_other_samplers_have_it_too_and_keep_their_values(page, theirs, ours
 
 
 def test_other_nodes_are_not_offered_a_replacement(page):
-    page.load(read("ASCED - first look"))
-    others = [node["id"] for node in read("ASCED - first look")["nodes"] if "KSampler" not in node["type"]]
+    page.load(read(FIRST))
+    others = [node["id"] for node in read(FIRST)["nodes"] if "KSampler" not in node["type"]]
     assert [page.page.evaluate(OFFERED, node_id) for node_id in others] == [[]] * len(others)
