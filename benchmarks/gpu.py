@@ -1,4 +1,4 @@
-"""Speed and memory on a GPU: ``make bench-gpu``, or ``python -m benchmarks.gpu`` with ComfyUI's folder in ASCED_COMFYUI.
+"""Speed and memory on a GPU: ``make bench-gpu``, or ``python -m benchmarks.gpu`` with ASCED_COMFYUI set.
 
 Real architectures with random weights in the real ComfyUI: stock KSampler against a watched run, a corrected run and
 drafts, in paired rounds; peak memory; and how often a run waits for the device. Each model and form of its weights has
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_runs import MODELS
+from benchmarks.gpu_models import MODELS
+from benchmarks.gpu_report import as_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, OUTPUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench-gpu"
@@ -33,10 +34,10 @@ OTHERS = ("runs", "waits")  # of its other forms
 NOT_QUICK = ("drafts with previews",)
 ROUNDS, QUICK_ROUNDS, QUICK_MINUTES = 16, 6, 9.0
 SECONDS, QUICK_SECONDS = 150.0, 25.0  # of one part; at least LEAST_ROUNDS are made
-PROCESS_MINUTES = 60.0
+PROCESS_MINUTES, LEAST_SECONDS = 60.0, 20.0  # of a process
 CANNOT, NOTHING, INTERRUPTED = 2, 1, 130  # exit codes
 PROBE = (
-    "import json, platform, sys, torch\n"
+    "import platform, sys, torch\n"
     "if sys.argv[1] == 'cpu': name = f'CPU ({platform.machine()})'\n"
     "elif not torch.cuda.is_available(): sys.exit(3)\n"
     "else:\n"
@@ -69,6 +70,10 @@ class Store:
         self.all: dict[str, dict[str, Any]] = json.loads(self._file.read_text("utf-8")) if self._file.exists() else {}
         self.rows = self.all.setdefault(machine, {})
 
+    def has(self, key: str) -> bool:
+        """True if a row has figures."""
+        return "error" not in self.rows.get(key, {"error": ""})
+
     def put(self, key: str, row: dict[str, Any]) -> None:
         """Stores a row: to a new file first, so that an interruption leaves the old one."""
         self.rows[key] = row
@@ -83,14 +88,15 @@ class Store:
         return text
 
 
-def groups(models: Sequence[str], forms: Sequence[str] | None, quick: bool) -> list[Group]:
+def groups(args: argparse.Namespace, models: Sequence[str]) -> list[Group]:
     """What there is to measure: first the usual form of each model, because the time may run out."""
     found = []
     for model in models:
         for turn, form in enumerate(MODELS[model].forms):
-            if forms is None or form in forms:
-                parts = tuple(part for part in (OTHERS if turn else FIRST) if not (quick and part in NOT_QUICK))
-                found.append((turn, Group(model, form, parts)))
+            if args.forms is None or form in args.forms:
+                wanted = args.parts or [part for part in FIRST if not (args.quick and part in NOT_QUICK)]
+                parts = tuple(part for part in (OTHERS if turn else FIRST) if part in wanted)
+                found += [(turn, Group(model, form, parts))] * bool(parts)
     return [group for _, group in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -124,10 +130,10 @@ def answers(job: dict[str, Any], log: Path, seconds: float) -> Iterator[dict[str
 
 def measure(group: Group, store: Store, job: dict[str, Any], log: Path, until: float) -> None:
     """Measures the missing parts of a group; what follows a failure gets a new process."""
-    missing = [part for part in group.parts if "error" in store.rows.get(group.key(part), {"error": ""})]
+    missing = [part for part in group.parts if not store.has(group.key(part))]
     while missing:
         seconds = min(60 * PROCESS_MINUTES, until - time.monotonic())
-        if seconds <= 0:
+        if seconds < LEAST_SECONDS:
             break
         begun = len(missing)
         for answer in answers({**job, "form": group.form, "parts": missing}, log, seconds):
@@ -154,8 +160,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), help="only these; tiny is for a try-out")
     forms = list(dict.fromkeys(form for spec in MODELS.values() for form in spec.forms))
     parser.add_argument("--forms", nargs="+", choices=forms, help="only these kinds of weights and compilers")
-    parser.add_argument("--quick", action="store_true",
-                        help=f"sd15 and sdxl, few rounds, {QUICK_MINUTES:g} minutes; leaves docs unchanged")  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=FIRST, help="only these comparisons")
+    quick = f"sd15 and sdxl, few rounds, at most {QUICK_MINUTES:g} minutes; leaves docs unchanged"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--minutes", type=float, help="begin nothing, and stop what runs, after this time")
     parser.add_argument("--rounds", type=int, help="of each comparison, 1 or more")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu measures the model tiny only")
@@ -172,8 +179,8 @@ def _obstacle(args: argparse.Namespace, models: Sequence[str]) -> str:
         return "On the CPU only the tiny model is measured: add --models tiny, or leave --device cpu out."
     if args.rounds is not None and args.rounds < 1:
         return f"--rounds must be 1 or more, got {args.rounds}."
-    if not groups(models, args.forms, args.quick):
-        return f"None of these models has weights in {', '.join(args.forms)}: leave --forms out to measure all of them."
+    if not groups(args, models):
+        return "These models have no such forms or parts: leave --forms and --parts out to measure all there are."
     return ""
 
 
@@ -191,15 +198,20 @@ def main() -> int:
         )
         return CANNOT
     store = Store(args.out or (OUTPUT if args.quick or args.device == "cpu" else DOCS), machine)
+    chosen, code = groups(args, models), 0
+    keys = [group.key(part) for group in chosen for part in group.parts]
     if args.again:
-        store.rows.clear()
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+        for key in keys:
+            store.rows.pop(key, None)
     log = (args.out or OUTPUT) / f"{NAME}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
     minutes = args.minutes or (QUICK_MINUTES if args.quick else float("inf"))
     until = time.monotonic() + 60 * minutes
     rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
     limits = {"rounds": rounds, "seconds": QUICK_SECONDS if args.quick else SECONDS, "device": args.device}
-    chosen, code = groups(models, args.forms, args.quick), 0
+    if known := sum(store.has(key) for key in keys):
+        print(f"{known} of {len(keys)} rows are measured already; --again measures them once more.", flush=True)
     try:
         for group in chosen:
             measure(group, store, {**limits, "model": group.model}, log, until)
@@ -207,9 +219,7 @@ def main() -> int:
         print("Interrupted: what was measured is kept, and the next call goes on from there.")
         code = INTERRUPTED
     print(store.write_table(list(MODELS)))
-    measured = [group for group in chosen for part in group.parts
-                if "error" not in store.rows.get(group.key(part), {"error": ""})]  # fmt: skip
-    return code or (0 if measured else NOTHING)
+    return code or (0 if any(map(store.has, keys)) else NOTHING)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn"}  # torch's names of weights
+BACKENDS = ("inductor", "cudagraphs")  # of torch.compile
+ONSET, SIDE, STRENGTH = 0.4, 0.2, 4.0  # of the planted square: share of the schedule, of the width, and of the contrast
+MIXED = 0.02  # share of the network's prediction in the scene
+MARK = "model answered"  # in a profiler's record, once for each model call
+WEIGHT, STRIDE = 0.02, 997  # standard deviation of weights; distance of their starts in the random tensor
 
 _UNET = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
@@ -81,3 +91,77 @@ MODELS = {
         blocks=("num_layers",),
     ),
 }  # fmt: skip
+
+
+def shapes_of(spec: Spec, share: float) -> dict[str, tuple[int, ...]]:
+    """The weights of a network with this share of its blocks, by name."""
+    import comfy.supported_models
+
+    fewer = {name: max(1, round(share * spec.unet[name])) for name in spec.blocks}
+    config = getattr(comfy.supported_models, spec.config)({**spec.unet, **fewer})
+    network = config.get_model({}, device="meta").diffusion_model
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def load(shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> Any:
+    """ComfyUI's ModelPatcher, from its own loader of diffusion models; the weights are parts of one random tensor.
+
+    Args:
+        shapes: of the weights, by name.
+        dtype: torch's.
+
+    Raises:
+        RuntimeError: the loader does not know the network.
+    """
+    import comfy.sd
+    import torch
+
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    whole = max(sizes.values())
+    stored = torch.float16 if dtype.itemsize == 1 else dtype  # the loader makes fp8 of it
+    values = torch.randn(whole, generator=torch.Generator().manual_seed(0)).mul_(WEIGHT).to(stored)
+    weights = {
+        name: values[(start := index * STRIDE % (whole - sizes[name] + 1)) : start + sizes[name]].view(shape)
+        for index, (name, shape) in enumerate(shapes.items())
+    }
+    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": dtype})
+    if model is None:
+        raise RuntimeError("ComfyUI's loader does not know this network")
+    return model
+
+
+def compiled(model: Any, backend: str) -> Any:
+    """The model behind ComfyUI's node TorchCompileModel."""
+    import nodes
+
+    asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))  # type: ignore[attr-defined]
+    node = nodes.NODE_CLASS_MAPPINGS["TorchCompileModel"]  # type: ignore[attr-defined]
+    out = getattr(node(), node.FUNCTION)(model=model, backend=backend)
+    return getattr(out, "args", out)[0]
+
+
+def painted(model: Any, faulty: bool) -> Any:
+    """A clone that sees a still scene and a little of what the network predicts; with an artifact or without.
+
+    The scene is computed at each call: what a patch keeps would count as the memory of a corrected run.
+    """
+    import torch
+
+    level = float(model.get_model_object("model_sampling").percent_to_sigma(ONSET if faulty else 1.0))
+
+    def paint(args: dict[str, Any]) -> Any:
+        with torch.profiler.record_function(MARK):
+            denoised = args["denoised"]
+            shape = (1, *denoised.shape[1:])
+            scene = torch.arange(math.prod(shape), device=denoised.device, dtype=torch.float32)
+            scene = scene.mul_(12.9898).sin_().mul_(43758.5453).frac_().view(shape)  # looks random
+            side, top = max(2, round(SIDE * shape[-1])), shape[-2] // 3
+            signs = torch.arange(shape[1], device=denoised.device).remainder_(2).mul_(2).sub_(1)
+            torn = scene.clone()
+            torn[..., top : top + side, top : top + side] = STRENGTH * signs.view(-1, *[1] * (len(shape) - 2))
+            seen = torch.where(args["sigma"].flatten()[0] <= level, torn, scene)  # decided on the device
+            return seen + denoised.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1).mul_(MIXED)
+
+    clone = model.clone()
+    clone.set_model_sampler_post_cfg_function(paint)
+    return clone

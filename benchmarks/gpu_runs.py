@@ -7,43 +7,34 @@ that random weights give a calm run, and one artifact appears where it is plante
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import sys
 import time
 import traceback
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 
-from benchmarks.draft_cost import DECIDE_AT, load_nodes, run
-from benchmarks.gpu_models import MODELS, Spec
+from benchmarks.draft_cost import DECIDE_AT, ROOT, load_nodes, run
+from benchmarks.gpu_models import BACKENDS, DTYPES, MARK, MODELS, Spec, compiled, load, painted, shapes_of
 
-ONSET, SIDE, STRENGTH = 0.4, 0.2, 4.0  # of the planted square: share of the schedule, of the width, and of the contrast
-MIXED = 0.02  # share of the network's prediction in the scene
-SEED, WEIGHT, STRIDE = 3, 0.02, 997  # of the noise; standard deviation of weights; distance of their starts
-SHARES = (1.0, 0.5, 0.25, 0.125)  # of the blocks
+SEED = 3  # of the noise
+SHARES = (1.0, 0.5, 0.25, 0.1)  # of the blocks
 GPU_ROOM, HOST_ROOM = 0.6, 0.8  # share of the free memory that weights may take
 LEAST_ROUNDS = 3
-MARK = "model answered"  # in the profiler's record, once for each model call
 PROFILED = 12  # steps
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
-BACKENDS = ("inductor", "cudagraphs")
-WAITS = ("StreamSynchronize", "DeviceSynchronize", "EventSynchronize")  # of CUDA or HIP
-COPIES = "Memcpy DtoH"
-READS = (
-    "aten::_local_scalar_dense",
-    "aten::nonzero",
-    "aten::equal",
-    "aten::masked_select",
-)  # on the CPU, in their place
+WAITS = ("StreamSynchronize", "DeviceSynchronize", "EventSynchronize")  # after cuda or hip
+READS = ("_local_scalar_dense", "nonzero", "equal", "masked_select")  # on the CPU, in their place
 
 
 @dataclass(frozen=True)
@@ -79,16 +70,15 @@ class Bench:
         import comfy.model_management as management
 
         self.spec, self.device, self.steps = spec, management.get_torch_device(), spec.steps
-        weights = DTYPES[spec.forms[0] if form in BACKENDS else form]
-        bytes_each = torch.empty((), dtype=weights).element_size()
+        weights: torch.dtype = getattr(torch, DTYPES[spec.forms[0] if form in BACKENDS else form])
         room = HOST_ROOM * psutil.virtual_memory().available
         if self.device.type == "cuda":
             room = min(room, GPU_ROOM * management.get_free_memory(self.device))
-        for share in SHARES:
+        for share in SHARES if spec.blocks else (1.0,):
             shapes = shapes_of(spec, share)
-            if bytes_each * sum(map(math.prod, shapes.values())) <= room:
+            if weights.itemsize * sum(map(math.prod, shapes.values())) <= room:
                 break
-        self.title = spec.title if share == 1 else f"{spec.title}, {share:g} of its blocks"
+        self.title = spec.title if share == 1 else f"{spec.title}, {share:.0%} of its blocks"
         self._model = load(shapes, weights)
         model = compiled(self._model, form) if form in BACKENDS else self._model
         self.plain, self.faulty = (painted(model, faulty) for faulty in (False, True))
@@ -134,7 +124,7 @@ class Bench:
         return bool(self._model.loaded_size() < self._model.model_size())
 
     def timed(self, call: Call) -> tuple[float, int, Done]:
-        """Seconds and peak memory (bytes, 0 on the CPU) of a run, with what ComfyUI cleans up after it; and what it gave."""
+        """Seconds of a run and of cleaning up after it, its peak memory in bytes (0 on the CPU), and what it gave."""
         import comfy.model_management as management
 
         on_gpu = self.device.type == "cuda"
@@ -148,69 +138,6 @@ class Bench:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
         return seconds, torch.cuda.max_memory_allocated() if on_gpu else 0, done
-
-
-def shapes_of(spec: Spec, share: float) -> dict[str, tuple[int, ...]]:
-    """The weights of a network with this share of its blocks, by name."""
-    import comfy.supported_models
-
-    fewer = {name: max(1, round(share * spec.unet[name])) for name in spec.blocks}
-    config = getattr(comfy.supported_models, spec.config)({**spec.unet, **fewer})
-    network = config.get_model({}, device="meta").diffusion_model
-    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-
-
-def load(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> Any:
-    """ComfyUI's ModelPatcher, from its own loader of diffusion models; the weights are parts of one random tensor."""
-    import comfy.sd
-
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    whole = max(sizes.values())
-    stored = torch.float16 if dtype.itemsize == 1 else dtype  # the loader makes fp8 of it
-    values = torch.randn(whole, generator=torch.Generator().manual_seed(0)).mul_(WEIGHT).to(stored)
-    weights = {
-        name: values[(start := index * STRIDE % (whole - sizes[name] + 1)) : start + sizes[name]].view(shape)
-        for index, (name, shape) in enumerate(shapes.items())
-    }
-    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": dtype})
-    if model is None:
-        raise RuntimeError("ComfyUI's loader does not know this network")
-    return model
-
-
-def compiled(model: Any, backend: str) -> Any:
-    """The model behind ComfyUI's node TorchCompileModel."""
-    import nodes
-
-    asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))  # type: ignore[attr-defined]
-    node = nodes.NODE_CLASS_MAPPINGS["TorchCompileModel"]  # type: ignore[attr-defined]
-    out = getattr(node(), node.FUNCTION)(model=model, backend=backend)
-    return getattr(out, "args", out)[0]
-
-
-def painted(model: Any, faulty: bool) -> Any:
-    """A clone that sees a still scene and a little of what the network predicts; with an artifact or without.
-
-    The scene is computed at each call: what a patch keeps would count as the memory of a corrected run.
-    """
-    level = float(model.get_model_object("model_sampling").percent_to_sigma(ONSET if faulty else 1.0))
-
-    def paint(args: dict[str, Any]) -> Tensor:
-        with torch.profiler.record_function(MARK):
-            denoised: Tensor = args["denoised"]
-            shape = (1, *denoised.shape[1:])
-            scene = torch.arange(math.prod(shape), device=denoised.device, dtype=torch.float32)
-            scene = scene.mul_(12.9898).sin_().mul_(43758.5453).frac_().view(shape)  # looks random
-            side, top = max(2, round(SIDE * shape[-1])), shape[-2] // 3
-            signs = torch.arange(shape[1], device=denoised.device).remainder_(2).mul_(2).sub_(1)
-            torn = scene.clone()
-            torn[..., top : top + side, top : top + side] = STRENGTH * signs.view(-1, *[1] * (len(shape) - 2))
-            seen = torch.where(args["sigma"].flatten()[0] <= level, torn, scene)  # decided on the device
-            return seen + denoised.nan_to_num(0.0, 1.0, -1.0).clamp(-1, 1).mul_(MIXED)
-
-    clone = model.clone()
-    clone.set_model_sampler_post_cfg_function(paint)
-    return clone
 
 
 @contextmanager
@@ -298,30 +225,49 @@ def waits(bench: Bench, _: Mapping[str, Any]) -> dict[str, Any]:
     bench.stock()
     report = bench.ours(bench.plain).report
     calls: dict[str, Call] = {"stock": bench.stock, "watched": partial(bench.ours, bench.plain)}
-    found = {name: waits_of(call, bench.device.type == "cuda") for name, call in calls.items()}
+    on_gpu = bench.device.type == "cuda"
+    found = {name: waits_of(call, on_gpu) for name, call in calls.items()}
+    places = places_of_waits(calls["watched"]) if on_gpu else {}
     bench.steps = bench.spec.steps
-    return {**found, "decision": report.decision}
+    return {**found, "decision": report.decision, "places": places}
 
 
 def waits_of(call: Call, on_gpu: bool) -> list[int]:
     """Waits in each interval between two model calls; the last one ends with the run.
 
     On the CPU nothing is waited for: what is counted are the reads that would wait on a GPU.
+
+    Raises:
+        RuntimeError: the profiler may not look at the device.
     """
     kinds = [torch.profiler.ProfilerActivity.CPU, *[torch.profiler.ProfilerActivity.CUDA] * on_gpu]
     with torch.profiler.profile(activities=kinds) as record:
         call()
     host = [e for e in record.events() or () if e.device_type == torch.autograd.DeviceType.CPU]
+    if on_gpu and not any("LaunchKernel" in event.name for event in host):
+        raise RuntimeError("the profiler sees no calls of the device's runtime here, so waits cannot be counted")
     starts = sorted(event.time_range.start for event in host if event.name == MARK)
-    counted = WAITS if on_gpu else READS
+    counted = [kind + name for kind in ("cuda", "hip") for name in WAITS] if on_gpu else [f"aten::{n}" for n in READS]
     times = [event.time_range.start for event in host if event.name in counted]
     ends = [*starts[1:], math.inf]
     return [sum(start <= time < end for time in times) for start, end in zip(starts, ends, strict=True)]
 
 
-PARTS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]] = {
-    "runs": compare, "waits": waits, "drafts": drafts,
-}  # fmt: skip
+def places_of_waits(call: Call) -> dict[str, int]:
+    """Where the pack's own lines wait in a run on CUDA, by torch's warnings: how often, by file and line."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    own = [f"{Path(one.filename).relative_to(ROOT)}:{one.lineno}" for one in said if one.filename.startswith(str(ROOT))]
+    return dict(Counter(own))
+
+
+PARTS: dict[str, Callable[[Bench, Mapping[str, Any]], dict[str, Any]]]
+PARTS = {"runs": compare, "waits": waits, "drafts": drafts}
 PREVIEWS = " with previews"
 
 
