@@ -102,11 +102,14 @@ def groups(args: argparse.Namespace, models: Sequence[str]) -> list[Group]:
 
 def answers(job: dict[str, Any], log: Path, seconds: float) -> Iterator[dict[str, Any]]:
     """What a process measures, row by row; the last answer is an error if it stopped early."""
+    surroundings = {**os.environ, "PYTHONUTF8": "1"}
+    if job["device"] == "cuda":  # tools/dev.py sets it to one for the tests; a user's server has all threads
+        surroundings.pop("OMP_NUM_THREADS", None)
     with log.open("a", encoding="utf-8") as errors:
         start, place = time.monotonic(), errors.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu_runs", json.dumps(job)], cwd=ROOT, text=True, encoding="utf-8",
-            stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONUTF8": "1"},
+            stdout=subprocess.PIPE, stderr=errors, env=surroundings,
         )  # fmt: skip
         clock = threading.Timer(seconds, child.kill)
         clock.start()
@@ -138,9 +141,8 @@ def measure(group: Group, store: Store, job: dict[str, Any], log: Path, until: f
         begun = len(missing)
         for answer in answers({**job, "form": group.form, "parts": missing}, log, seconds):
             if missing:
-                row = {name: value for name, value in answer.items() if name != "part"}
-                print(f"{group.key(missing[0])}: {row.get('error') or 'measured'}", flush=True)
-                store.put(group.key(missing.pop(0)), row)
+                print(f"{group.key(missing[0])}: {answer.get('error') or 'measured'}", flush=True)
+                store.put(group.key(missing.pop(0)), answer)
         if len(missing) == begun:  # it ended well, but said nothing
             store.put(group.key(missing.pop(0)), {"error": "gave no figures"})
     if missing:
