@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def test_one_try_on_a_new_machine_gives_figures_and_the_next_goes_on(tmp_path):
 
 
 def test_a_row_that_fails_is_named_with_its_reason(tmp_path):
-    """Here the compiler is missing; figures that are there are kept, and the exit code says that there are no others."""
+    """Here the compiler is missing; stored figures are kept, and the exit code says that there are no others."""
     kept = {"CPU": {"tiny | fp32 | waits": {"error": "of another machine"}}}
     (tmp_path / "speed-gpu.json").write_text(json.dumps(kept))
     options = ("--device", "cpu", "--models", "tiny", "--rounds", 1, "--out", tmp_path)
@@ -90,3 +91,18 @@ def test_the_quick_form_on_a_gpu(tmp_path):
     assert rows and not [row["error"] for row in rows.values() if "error" in row]
     waits = rows["sd15 | fp16 | waits"]
     assert waits["watched"][: waits["decision"]] == waits["stock"][: waits["decision"]]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([1.001, 1.002, 1.003, 1.001, 1.002, 1.004], "met"),
+        ([1.010, 1.012, 1.013, 1.011, 1.012, 1.014], "missed"),
+        ([1.001, 1.012, 1.003, 1.011, 1.002, 1.004], "open"),
+        ([1.010, 1.012, 1.013], "open"),  # too few rounds
+        ([1.002] * 15 + [1.5], "met"),  # one round was disturbed
+    ],
+)
+def test_a_goal_is_met_only_if_the_whole_interval_says_so(ratios, verdict):
+    tables = runpy.run_path(str(ROOT / "benchmarks" / "gpu_report.py"))
+    assert tables["_ratio"](ratios, [1.0] * len(ratios), 0, 1.005).endswith(f", {verdict}")
