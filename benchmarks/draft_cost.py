@@ -43,16 +43,17 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 LIMIT = 0.02  # above the arithmetic
 
 
-def load_nodes() -> dict[str, Any]:
-    """The pack's node classes by id, loaded into ComfyUI as it loads them."""
+def load_nodes(cpu: bool = True) -> dict[str, Any]:
+    """The pack's node classes by id, loaded into ComfyUI as it loads them, on the CPU or on what ComfyUI finds."""
     load_host(Path(os.environ[COMFYUI]))
     stubs = [path for path in (os.environ.get("ASCED_STUBS"),) if path]  # for packages that ComfyUI can do without
     # without this checkout, whose nodes folder would hide ComfyUI's nodes
     sys.path[:] = [*stubs, *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
-    import comfy.utils
     from comfy.cli_args import args
 
-    args.base_directory = tempfile.mkdtemp()
+    args.base_directory, args.cpu = tempfile.mkdtemp(), cpu  # read when ComfyUI's modules are imported
+    import comfy.utils
+
     comfy.utils.set_progress_bar_enabled(False)
     spec = importlib.util.spec_from_file_location("asced", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     assert spec is not None

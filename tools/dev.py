@@ -54,7 +54,7 @@ MODULES = (
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [
     "demo", "test", "mutants", "matrix", "spaces", "bench", "bench-quick", "bench-detection", "bench-hosts",
-    "api", "screenshots", "serve", "setup", "lint", "format", "clean",
+    "bench-gpu", "api", "screenshots", "serve", "setup", "lint", "format", "clean",
 ]  # fmt: skip
 BENCHMARKS = {"bench": ["all"], "bench-quick": ["all", "--quick"], "bench-detection": ["detection"]}
 API = ["asced_core", *(f"asced_core.{name}" for name in (
@@ -78,6 +78,7 @@ NEED_CLONE = (
     "spaces",
     "lint",
     "bench-hosts",
+    "bench-gpu",
     *BENCHMARKS,
 )  # .gitattributes keeps their files out of archives
 INTERRUPTED = 130
@@ -232,6 +233,8 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
         return _call(env, "-m", "pdoc", "-d", "google", "-o", ROOT / "output" / "api", *API)
     if command == "bench-hosts":
         return _call(with_other_hosts(env), "-m", "benchmarks.hosts", *extra)
+    if command == "bench-gpu":
+        return _call(env, "-m", "benchmarks.gpu", *extra)
     if command in BENCHMARKS:
         prepare_bench(env.python)
         name, *options = BENCHMARKS[command]

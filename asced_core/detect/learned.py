@@ -20,6 +20,7 @@ from ..settings import DetectionSettings
 from .certainty import Certainty
 from .evidence import MAX_RATIO, Evidence, Shape, no_thresholds
 from .memory import WindowMemory
+from .upload import upload
 
 WIDTH = 24  # channels at full resolution
 GROUPS = 8
@@ -147,7 +148,7 @@ class LearnedDetector:
             )
         self.settings = settings
         self._certainty = learned.certainty
-        self._network = network if network.out.weight.device == device else copy.deepcopy(network).to(device)
+        self._network = network if network.out.weight.device == device else upload(copy.deepcopy(network), device)
         self._memory = WindowMemory(shape)
 
     @property

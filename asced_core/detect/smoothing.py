@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .upload import upload
+
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in scipy.ndimage
 WIDE = 2.75  # cells; a wider sigma leaves less than half of the frequencies
 MATRIX_LENGTH = 256  # longer axes are smoothed by shifted copies
@@ -89,7 +91,7 @@ class _Frequencies:
 
     def __init__(self, size: tuple[int, int], sigma: float, minus: float | None, device: torch.device) -> None:
         self.height, self.width, self.gain = (
-            torch.from_numpy(one).to(device) for one in _low_frequencies(size, sigma, minus)
+            upload(torch.from_numpy(one), device) for one in _low_frequencies(size, sigma, minus)
         )
 
     def __call__(self, maps: Tensor) -> Tensor:
@@ -128,10 +130,10 @@ class _Axis:
     def __init__(self, length: int, sigma: float, device: torch.device) -> None:
         self.length, self.matrix = length, None
         if length <= MATRIX_LENGTH:
-            self.matrix = torch.from_numpy(_matrix(length, sigma)).to(device)
+            self.matrix = upload(torch.from_numpy(_matrix(length, sigma)), device)
             return
         self.kernel = gaussian_kernel(sigma).tolist()
-        self.source = torch.tensor(mirrored(length, len(self.kernel) // 2), device=device)
+        self.source = upload(torch.tensor(mirrored(length, len(self.kernel) // 2)), device)
 
     def __call__(self, maps: Tensor, axis: int) -> Tensor:
         if self.matrix is not None:
@@ -175,7 +177,7 @@ class GaussianSmoother:
             filtered = device.type == "cpu" and max(size) > SMALL
             self._smooth = _Filter(sigma) if filtered else _Products(size, sigma, device)
         if sigma >= 0.5 and channels is not None:
-            self._mix = torch.from_numpy(_matrix(channels, sigma)).to(device)
+            self._mix = upload(torch.from_numpy(_matrix(channels, sigma)), device)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B,C,H,W]."""
@@ -199,7 +201,7 @@ class FrameSmoother:
     def __init__(self, frames: int, sigma: float, device: torch.device) -> None:
         self._matrix: Tensor | None = None
         if frames > 1 and sigma > 0:
-            self._matrix = torch.from_numpy(_matrix(frames, sigma)).to(device)
+            self._matrix = upload(torch.from_numpy(_matrix(frames, sigma)), device)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B*T,...]."""

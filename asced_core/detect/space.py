@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..maps import as_images
+from .upload import upload
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def linear_rgb(to_rgb: Tensor) -> Callable[[Tensor], Tensor]:
     """A linear RGB view from a matrix [3,C+1]; its last column is the bias."""
 
     def view(latent: Tensor) -> Tensor:
-        matrix = to_rgb.to(latent.device)
+        matrix = upload(to_rgb, latent.device)
         flat = matrix[:, :-1] @ latent.float().flatten(2)
         return flat.add_(matrix[:, -1:]).view(len(latent), 3, *latent.shape[2:])
 
