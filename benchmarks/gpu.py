@@ -128,7 +128,10 @@ def answers(job: dict[str, Any], log: Path, seconds: float) -> Iterator[dict[str
         with log.open(encoding="utf-8", errors="replace") as said:
             said.seek(place)
             last = next((line.strip() for line in reversed(said.read().splitlines()) if line.strip()), "")
-        yield {"error": f"stopped after {seconds / 60:.0f} minutes" if late else f"ended with code {code}: {last}"}
+        died = (
+            f"was ended by signal {-code}" if code < 0 else f"ended with code {code}: {last}"
+        )  # last words of an error
+        yield {"error": f"stopped after {seconds / 60:.0f} minutes" if late else died}
 
 
 def measure(group: Group, store: Store, job: dict[str, Any], log: Path, until: float) -> None:
