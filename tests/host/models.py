@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 # Where the planted artifact appears, as a share of the schedule: in the later half of a default window, wherever the
 # steps of a sampler fall. What does not change over that half does not count as a lasting change.
 ONSET = 0.4
+SMALL = Path(__file__).with_name("small_hands.safetensors")
 
 
 class _FlowNet(nn.Module):
@@ -31,6 +33,19 @@ class _FlowNet(nn.Module):
         eps = self.net(x / clean_scale, nearest, y)
         x0 = x / (1 - s) - sigma * eps
         return (x - x0) / s
+
+
+def smaller(model: Any) -> Any:
+    """A ModelPatcher with a small network in the place of the embedded one; see demo/train.py for its training."""
+    import comfy.model_patcher
+    from asced.demo.hand_unet import HandUNet
+    from safetensors.torch import load_file
+
+    net = HandUNet(channels=16, mult=(1, 2), operations=comfy.ops.manual_cast)
+    net.load_state_dict({name: weights.float() for name, weights in load_file(SMALL).items()})
+    base = copy.copy(model.model)
+    base._modules = {**base._modules, "diffusion_model": net.requires_grad_(False).eval()}
+    return comfy.model_patcher.ModelPatcher(base, model.load_device, model.offload_device)
 
 
 def as_flow(model: Any) -> Any:

@@ -197,8 +197,9 @@ def test_video_with_audio_is_refused(drafted):
 @pytest.mark.parametrize("also", ["1,2", "2;1", " 2 1 2 ", "1\n2"])
 def test_drafts_to_finish_may_be_written_in_any_way(drafted, also):
     whole, _, _ = drafted(keep=4, steps=4)
+    best = drafted(keep=1, steps=4)[2]
     picked, _, places = drafted(keep=1, steps=4, also_finish=also)
-    assert places == [0, 1]
+    assert places == sorted({0, 1, *best})
     assert same(picked, whole, places)
 
 

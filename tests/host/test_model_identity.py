@@ -100,10 +100,10 @@ def _run(run_node, host_model, given, detection):
 
 
 @pytest.fixture
-def pixels(hands):
+def pixels(demo_hands):
     from types import SimpleNamespace
 
-    return SimpleNamespace(model=hands.eps, positive=hands.positive, negative=hands.negative)
+    return SimpleNamespace(model=demo_hands.eps, positive=demo_hands.positive, negative=demo_hands.negative)
 
 
 def test_the_file_of_the_latent_demo_was_used_on_the_pixel_model(run_node, pixels, demo):

@@ -43,9 +43,9 @@ def test_sensitivity_is_the_last_widget_and_marks_few_by_default(pack, node_id):
     assert list(inputs)[-1] == "sensitivity" and inputs["sensitivity"][1]["default"] == "few marks"
 
 
-def test_more_sensitivity_marks_no_less(hands, corrected):
+def test_more_sensitivity_marks_no_less(demo_hands, corrected):
     marked = [
-        corrected(settings={"sensitivity": sensitivity}, batch=8, seed=1)[2].masks.mean()
+        corrected(demo_hands.eps, settings={"sensitivity": sensitivity}, batch=8, seed=1)[2].masks.mean()
         for sensitivity in ("few marks", "more marks", "many marks")
     ]
     assert marked == sorted(marked) and marked[0] < marked[-1]

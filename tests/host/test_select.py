@@ -14,30 +14,30 @@ from PIL import Image
 from .models import with_artifact
 
 
-def _sampled(hands, latent, run_node, detection):
+def _sampled(demo_hands, latent, run_node, detection):
     """A run of three images, the second with an artifact: LATENT, REPORT, decoded images."""
     given = latent(3, batch_index=[4, 5, 6], noise_mask=torch.ones(3, 32, 32))
     given["noise_mask"][2] = 0.5
     out, _, report, _ = run_node(
-        "ASCED_KSampler", model=with_artifact(hands.eps, images=(1,), onset=0.42), seed=3, steps=12, cfg=2.0,
-        sampler_name="euler", scheduler="normal", positive=hands.positive, negative=hands.negative, latent_image=given,
-        denoise=1.0, detection=detection,
+        "ASCED_KSampler", model=with_artifact(demo_hands.eps, images=(1,), onset=0.42), seed=3, steps=12, cfg=2.0,
+        sampler_name="euler", scheduler="normal", positive=demo_hands.positive, negative=demo_hands.negative,
+        latent_image=given, denoise=1.0, detection=detection,
     )  # fmt: skip
-    return SimpleNamespace(latent=out, report=report, images=hands.vae.decode(out["samples"]))
+    return SimpleNamespace(latent=out, report=report, images=demo_hands.vae.decode(out["samples"]))
 
 
 @pytest.fixture
-def found(hands, latent, run_node, detection):
+def found(demo_hands, latent, run_node, detection):
     """Only the artifact is marked."""
-    out = _sampled(hands, latent, run_node, detection(threshold=4.5))
+    out = _sampled(demo_hands, latent, run_node, detection(threshold=4.5))
     assert [image.flagged for image in out.report.images] == [False, True, False]
     return out
 
 
 @pytest.fixture
-def marked(hands, latent, run_node, detection):
+def marked(demo_hands, latent, run_node, detection):
     """At a lower threshold all images have regions. The artifact has the highest score and the smallest area."""
-    out = _sampled(hands, latent, run_node, detection(threshold=2.25, min_area=100, min_width=5))
+    out = _sampled(demo_hands, latent, run_node, detection(threshold=2.25, min_area=100, min_width=5))
     scores, areas = [i.score for i in out.report.images], out.report.masks.mean((1, 2))
     assert (
         all(i.flagged for i in out.report.images) and scores[1] == max(scores) and areas[1] < 0.05 < areas[0] < areas[2]
