@@ -49,7 +49,7 @@ ON_OLDER = (  # of tests/host: what depends on ComfyUI's own code; foreign code 
 )  # fmt: skip
 MODULES = (
     "dev", "suites", "matrix", "demo", "graphs", "browser", "thumbnails", "screenshots", "locales", "calibrations",
-    "registry_images", "mutants", "changed_sheet", "diffusers_matrix",
+    "registry_images", "mutants", "changed_sheet", "diffusers_matrix", "help_pages",
 )  # fmt: skip
 TOOLS = [word for name in MODULES for word in ("-m", name)]  # for mypy
 COMMANDS = [

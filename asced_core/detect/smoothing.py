@@ -199,15 +199,13 @@ class FrameSmoother:
     """
 
     def __init__(self, frames: int, sigma: float, device: torch.device) -> None:
-        self._matrix: Tensor | None = None
-        if frames > 1 and sigma > 0:
-            self._matrix = upload(torch.from_numpy(_matrix(frames, sigma)), device)
+        self._axis = _Axis(frames, sigma, device) if frames > 1 and sigma > 0 else None
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B*T,...]."""
-        if self._matrix is None:
+        if self._axis is None:
             return maps
-        return (self._matrix @ maps.reshape(-1, len(self._matrix), maps[0].numel())).view(maps.shape)
+        return self._axis(maps.reshape(-1, self._axis.length, maps[0].numel()), -2).view(maps.shape)
 
 
 def median(values: Tensor) -> Tensor:

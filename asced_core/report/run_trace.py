@@ -50,7 +50,7 @@ class Trace:
         """Adds the prediction [B,C,H,W] of a step; a repeated step only replaces its prediction."""
         if step != self._last_step:
             if self._last is not None and (step - 1) % self._map_stride == 0:
-                change = (denoised.float() - self._last.float()).abs().mean(1, keepdim=True)
+                change = (denoised.float() - self._last.float()).abs_().mean(1, keepdim=True)
                 self._maps.append(pool(change)[:, 0].half())
                 self.map_steps.append(step)
             if step % self._frame_stride == 0 and (frame := self.frame(denoised)) is not None:
