@@ -19,14 +19,19 @@ def tool():
     return module
 
 
+FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
 def _form(text):
-    """What no translation changes: headings by level, items, targets of links and pictures, and code."""
+    """What no translation changes: headings by level, items, inputs and outputs, targets of links, and code."""
+    plain = FENCED.sub("", text)
     return {
-        "headings": re.findall(r"^#+", text, re.M),
-        "items": len(re.findall(r"^\s*(?:-|\d+\.) ", text, re.M)),
-        "targets": re.findall(r"\]\(([^)]+)\)", text),
-        "inputs": re.findall(r"^- `([^`]+)`", text, re.M),
-        "code": sorted(re.findall(r"`([^`]+)`", text)),
+        "headings": re.findall(r"^#+", plain, re.M),
+        "items": len(re.findall(r"^\s*(?:-|\d+\.) ", plain, re.M)),
+        "targets": re.findall(r"\]\(([^)]+)\)", plain),
+        "sockets": [re.findall(r"^- `([^`]+)`", part, re.M) for part in plain.split("\n## ")[1:3]],
+        "fenced": FENCED.findall(text),
+        "code": re.findall(r"`([^`\n]+)`", plain),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from .conftest import SHOTS
+from .conftest import ROOT, SHOTS, open_page
 
 SELECT = """(type) => {
   app.graph.clear()
@@ -13,7 +15,7 @@ SELECT = """(type) => {
   app.graph.add(node)
   app.canvas.selectItems([node])
 }"""
-BUTTON = "[data-testid=info-button], button[aria-label='Node Info'], button[aria-label=Info], .help-button"
+BUTTON = "[data-testid=info-button], button:has([class*=lucide--info]), button[aria-label='Node Info'], button[aria-label=Info], .help-button"
 # What reaches beyond the panel; code may be scrolled.
 TOO_WIDE = """(root) => {
   const edge = root.getBoundingClientRect().right + 1
@@ -36,3 +38,22 @@ def test_nothing_is_cut_off_in_the_panel(page, node_id):
     assert content.bounding_box()["width"] < 450
     assert content.evaluate(TOO_WIDE) == []
     assert content.locator("li").count() > 5
+
+
+def test_help_in_the_language_of_the_page(server, browser):
+    translated = (ROOT / "web" / "docs" / "ASCED_Gate" / "ja.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", translated, re.M)
+    with open_page(server, browser) as page:
+        page.set("Comfy.Locale", "ja")
+        page.page.wait_for_timeout(1500)
+    with open_page(server, browser) as page:
+        try:
+            page.page.evaluate(SELECT, "ASCED_Gate")
+            page.page.locator(BUTTON).first.dispatch_event("click")
+            content = page.page.locator(".node-help-content")
+            content.get_by_role("heading", name=headings[0], exact=True).wait_for()
+            assert [one.strip() for one in content.locator("h2").all_text_contents()] == headings
+            page.screenshot(SHOTS / "help in Japanese.png", whole_graph=False)
+        finally:
+            page.set("Comfy.Locale", "en")
+            page.page.wait_for_timeout(1500)
