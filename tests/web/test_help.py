@@ -15,7 +15,10 @@ SELECT = """(type) => {
   app.graph.add(node)
   app.canvas.selectItems([node])
 }"""
-BUTTON = "[data-testid=info-button], button:has([class*=lucide--info]), button[aria-label='Node Info'], button[aria-label=Info], .help-button"
+BUTTON = (
+    "[data-testid=info-button], button:has([class*=lucide--info]), "
+    "button[aria-label='Node Info'], button[aria-label=Info], .help-button"
+)
 # What reaches beyond the panel; code may be scrolled.
 TOO_WIDE = """(root) => {
   const edge = root.getBoundingClientRect().right + 1
