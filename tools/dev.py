@@ -126,15 +126,15 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     tests = ROOT / "tests"
     files = sorted((tests / "host").glob("test_*.py"))
     suites = [  # the longest ones first, so that both cores are busy to the end
+        Suite("web", env, [tests / "web"]),
         Suite("host", env, files[1::2]),
         Suite("host, the other half", env, files[::2]),
-        Suite("web", env, [tests / "web"]),
         Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE),
     ]
     suites = [suite for suite in suites if suite.name.split(",")[0] in (chosen or SUITES)]
     if OLDER in chosen or not (chosen or env.own_comfyui):
         older = prepare(True, OLDER_VERSION)
-        suites.insert(2, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+        suites.insert(3, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
     if VENV in env.python.parents and (not chosen or HOSTS in chosen):
         suites.append(Suite(HOSTS, with_other_hosts(env), [tests / "hosts"], core=True))
     if chosen and "core" not in chosen:
