@@ -25,6 +25,7 @@ from torch import Tensor
 
 from asced_core import DetectionSettings, DiscreteSchedule, RunFacts, Trajectory, vp_level
 from asced_core.decision import Decision
+from asced_core.progress import marked_so_far
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 Size = tuple[int, ...]  # [B,C,H,W], or [B,C,T,H,W] for a video
@@ -76,9 +77,11 @@ def run(steps: int, size: Size, mode: str) -> dict[str, Any]:
     report = trajectory.report(RunFacts("euler"))
     seconds = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    shown = previewed(levels, training, frames, mode)
     arrays = (report.labels, report.ratios, report.trace, report.frames)
     return {
         "seconds": seconds,
+        "preview": shown,
         "peak": peak * 1024 / MB,
         "held": sum(array.nbytes for array in arrays) / MB,
         "json": len(report.to_json().encode()) / MB,
@@ -98,6 +101,19 @@ def played(levels: list[Any], training: DiscreteSchedule, frames: list[Tensor], 
         if trajectory.is_due(step) and (decision := trajectory.decide()).acts:
             trajectory.correct(decision, denoised, denoised)
     return trajectory
+
+
+def previewed(levels: list[Any], training: DiscreteSchedule, frames: list[Tensor], mode: str, calls: int = 5) -> float:
+    """Seconds that the live preview takes at a step to find what is marked in the image that it shows."""
+    trajectory = Trajectory.begin(levels, training, DetectionSettings(mode=mode))
+    window = trajectory.schedule.window
+    for step in range(window.last + 1):
+        denoised = frames[2 * (step > (window.first + window.last) / 2)]
+        trajectory.observe(step, denoised, denoised)
+    begin = time.process_time()
+    for _ in range(calls):
+        marked_so_far(trajectory)
+    return (time.process_time() - begin) / calls
 
 
 def growth(rows: list[dict[str, Any]], key: str) -> float:
@@ -121,19 +137,24 @@ def as_markdown(result: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     lines = [
         "# Long and large runs", "",
         "Written by `python -m benchmarks.scaling`: our own part of a run, without a model, on one CPU thread. *Peak*: "
-        "memory that the run adds at most; *report*: what it keeps, and its JSON. *Growth*: the exponent p with which "
-        "time grows as size^p, the largest between neighboring rows; 1 is linear.",
+        "memory that the run adds at most; *report*: what it keeps, and its JSON; *preview*: what the live preview "
+        "computes at each step, for the image that it shows. *Growth*: the exponent p with which time grows as size^p, "
+        "the largest between neighboring rows; 1 is linear.",
     ]  # fmt: skip
     for series, modes in result.items():
         lines += ["", f"## More {series}", ""]
-        lines += ["| mode | steps | size | time, ms | peak, MB | report, MB | JSON, kB | growth |", "|---" * 8 + "|"]
+        lines += [
+            "| mode | steps | size | time, ms | peak, MB | report, MB | JSON, kB | preview, ms | growth |",
+            "|---" * 9 + "|",
+        ]
         for mode, rows in modes.items():
             for place, row in enumerate(rows):
                 power = f"{growth(rows, 'seconds'):.2f}" if place == len(rows) - 1 else ""
                 size = "×".join(map(str, row["size"]))
                 lines.append(
                     f"| {mode} | {row['steps']} | {size} | {row['seconds'] * 1000:.0f} | {row['peak']:.0f} "
-                    f"| {row['held']:.1f} | {row['json'] * 1000:.0f} | {power} |"
+                    f"| {row['held']:.1f} | {row['json'] * 1000:.0f} "
+                    f"| {row['preview'] * 1000:.1f} | {power} |"
                 )
     return "\n".join(lines) + "\n"
 

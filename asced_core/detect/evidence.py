@@ -42,11 +42,9 @@ class Detector(Protocol):
     Attributes:
         settings: region filters.
         ready: True once ``result`` can be called.
-        costly: True if ``result`` is too expensive to call at every step.
     """
 
     settings: DetectionSettings
-    costly: bool
 
     @property
     def ready(self) -> bool: ...
@@ -63,6 +61,16 @@ class Detector(Protocol):
 
     def result(self) -> Evidence:
         """The evidence so far, without a device sync.
+
+        Raises:
+            ValueError: there are too few predictions.
+        """
+        ...
+
+    def so_far(self, image: int) -> Tensor | None:
+        """The cells of one image above the threshold, bool [H,W], for a preview at every step; without a device sync.
+
+        None if that would cost too much.
 
         Raises:
             ValueError: there are too few predictions.

@@ -42,8 +42,6 @@ class LastingChange:
         wide: sigma of the Gaussian whose average is subtracted from a change, same unit; None subtracts nothing.
     """
 
-    costly = False
-
     def __init__(
         self,
         settings: DetectionSettings,
@@ -81,12 +79,19 @@ class LastingChange:
         Raises:
             ValueError: fewer than two predictions came.
         """
+        return no_thresholds(self._ratio().clamp(max=MAX_RATIO), CERTAINTY.at(self._threshold))
+
+    def so_far(self, image: int) -> Tensor:
+        """The cells of one image above the threshold, bool [H,W]; see Detector."""
+        alone = not self._over_frames.active  # else the other frames count, too
+        return self._ratio(image)[0] > 0 if alone else self._ratio()[image] > 0
+
+    def _ratio(self, image: int | None = None) -> Tensor:
         if not self.ready:
             raise ValueError("Detection needs at least two predictions in the window.")
-        ratio = self._exceeded(self._over_frames(self.share())).clamp(max=MAX_RATIO)
-        if self._strict:  # nobody sees a change of a flat wall
-            ratio = torch.where(self.contrast() >= VISIBLE, ratio, 0.0)
-        return no_thresholds(ratio, CERTAINTY.at(self._threshold))
+        ratio = self._exceeded(self._over_frames(self.share(image)))
+        # nobody sees a change of a flat wall
+        return torch.where(self.contrast(image) >= VISIBLE, ratio, 0.0) if self._strict else ratio
 
     def _exceeded(self, share: Tensor) -> Tensor:
         """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it."""
@@ -97,17 +102,20 @@ class LastingChange:
         """Share of the contrast that a change must exceed."""
         return self.settings.mad_scale * CHANGE * (STRICT if self._strict else 1)
 
-    def share(self) -> Tensor:
+    def share(self, image: int | None = None) -> Tensor:
         """Change as a share of the contrast (local plus that of the whole image), [B,H,W], 0 or more.
 
         The change is the smaller of the changes since the first and since the middle value: what came and went equals
         the first one, what has been there for long equals the middle one. It is averaged before its magnitude is taken,
         so that an outline that only gets sharper (lighter on one side, darker on the other) counts little.
 
+        Args:
+            image: only this one of the batch, B is 1; None is all of them.
+
         Raises:
             ValueError: there is no value yet.
         """
-        first, middle, last = self._memory.three()
+        first, middle, last = self._memory.three(image)
         centered = about_mean(last)
         precision = _precision(centered)
         since = (squared_distance(self._outstanding(last - earlier), precision) for earlier in (first, middle))
@@ -115,9 +123,9 @@ class LastingChange:
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
         return torch.minimum(*since).sqrt() / there.clamp(min=TINY)
 
-    def contrast(self) -> Tensor:
+    def contrast(self, image: int | None = None) -> Tensor:
         """Contrast of the last value around each cell as a share of the whole image's, [B,H,W], 0 or more."""
-        last = self._memory.three()[2]
+        last = self._memory.three(image)[2]
         near = self._near((last - self._near(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
         whole = about_mean(last).square().mean((1, 2, 3)).sqrt()
         return near / whole.clamp(min=TINY)[:, None, None]

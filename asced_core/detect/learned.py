@@ -137,8 +137,6 @@ class LearnedDetector:
         ValueError: the network was made for another number of channels.
     """
 
-    costly = True
-
     def __init__(self, settings: DetectionSettings, shape: Shape, device: torch.device, learned: Learned) -> None:
         network = learned.network
         if network.channels != shape[1]:
@@ -179,3 +177,6 @@ class LearnedDetector:
         ratio = torch.where(probability > least, probability / least, 0.0)
         certainty = None if self._certainty is None else self._certainty.at(least)
         return no_thresholds(ratio.clamp(max=MAX_RATIO), certainty)
+
+    def so_far(self, image: int) -> None:
+        """None: a network does not run at every step."""

@@ -44,8 +44,11 @@ class WindowMemory:
         self._last = denoised
         self.seen += 1
 
-    def three(self) -> tuple[Tensor, ...]:
+    def three(self, image: int | None = None) -> tuple[Tensor, ...]:
         """The first, a middle and the last prediction, float32 [B,C,H,W] each.
+
+        Args:
+            image: only this one of the batch, B is 1; None is all of them.
 
         Raises:
             ValueError: nothing was pushed.
@@ -53,7 +56,8 @@ class WindowMemory:
         if self._last is None:
             raise ValueError("Detection needs at least one prediction in the window.")
         middle = self._kept[(self.seen - 1) // 2 // self._interval]
-        return _as_floats(self._kept[0], middle, self._last)
+        chosen = slice(None) if image is None else slice(image, image + 1)
+        return _as_floats(*(one[chosen] for one in (self._kept[0], middle, self._last)))
 
 
 def _as_floats(*predictions: Tensor) -> tuple[Tensor, ...]:

@@ -61,8 +61,6 @@ class SingleSteps:
         rule: signal and threshold; None uses the rule of the settings' mode.
     """
 
-    costly = False
-
     def __init__(
         self,
         settings: DetectionSettings,
@@ -148,3 +146,7 @@ class SingleSteps:
         ratio = torch.where(found, self._peak / torch.maximum(self._level, floor[:, None, None]), 0.0)
         thresholds = torch.stack(self._thresholds, dim=1)
         return Evidence(ratio.clamp(max=MAX_RATIO), torch.maximum(thresholds, floor[:, None]))
+
+    def so_far(self, image: int) -> Tensor:
+        """The cells of one image above the threshold, bool [H,W]; see Detector."""
+        return self.result().ratio[image] > 0

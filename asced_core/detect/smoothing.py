@@ -196,10 +196,14 @@ class FrameSmoother:
         frames: this many neighbors in the batch are the frames of one video.
         sigma: standard deviation in frames; 0 leaves the maps alone.
         device: where the maps live.
+
+    Attributes:
+        active: False if it leaves the maps alone.
     """
 
     def __init__(self, frames: int, sigma: float, device: torch.device) -> None:
         self._axis = _Axis(frames, sigma, device) if frames > 1 and sigma > 0 else None
+        self.active = self._axis is not None
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Smoothed copy of float32 ``maps`` [B*T,...]."""

@@ -107,9 +107,9 @@ class Watcher:
 
         None if there is no result yet, or if the detector is too costly to run at every step.
         """
-        if self.detector is None or not self.detector.ready or self.detector.costly:
+        if self.detector is None or not self.detector.ready:
             return None
-        return self.detector.result().ratio[image] > 0
+        return self.detector.so_far(image)
 
     def close(self) -> None:
         """Frees the detector's memory."""

@@ -93,7 +93,7 @@ def test_a_change_counts_above_k_times_0_113_of_the_contrast(monkeypatch):
         lasting.push(value)
     share = torch.zeros(1, 12, 12)
     share[0, 0, :4] = torch.tensor([0.338, 0.340, 0.678, 90.0])  # 3 * 0.113 = 0.339
-    monkeypatch.setattr(lasting, "share", lambda: share)
+    monkeypatch.setattr(lasting, "share", lambda _: share)
     ratio = lasting.result().ratio[0, 0, :4]
     np.testing.assert_allclose(ratio.numpy(), [0, 0.340 / 0.339, 2.0, 100.0], rtol=1e-5)
 

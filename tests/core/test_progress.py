@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from asced_core import CorrectionSettings, DetectionSettings
+from asced_core.detect.detection import make_detector
 from asced_core.progress import marked_so_far, status_text
 
 from .runs import SIGMAS, trajectory_of
@@ -55,6 +56,22 @@ def test_a_costly_detector_does_not_run_at_every_step():
     find = lambda images: calls.append(1) or np.ones((2, 64, 64), bool)  # noqa: E731
     seen = [marked_so_far(t) for _, t in _run(find=find)]
     assert len(calls) == 1 and seen[_window().last] is None and seen[-1].all()
+
+
+@pytest.mark.parametrize("mode", ["strict", "robust", "reference"])
+@pytest.mark.parametrize("smooth_frames", [0.0, 1.0])
+def test_what_is_shown_of_one_image_is_what_was_found_in_it(mode, smooth_frames):
+    detector = make_detector(
+        DetectionSettings(mode=mode, smooth_frames=smooth_frames), (4, 3, 64, 64), torch.device("cpu"), 2
+    )
+    generator = torch.Generator().manual_seed(0)
+    for step in range(5):
+        denoised = 0.1 * torch.randn(4, 3, 64, 64, generator=generator)
+        denoised[2, :, 20:40, 20:40] += 2.0 if step > 2 else 0.0
+        detector.push(denoised)
+    found = detector.result().ratio > 0
+    assert found[2].any()
+    assert torch.equal(torch.stack([detector.so_far(image) for image in range(4)]), found)
 
 
 def test_the_status_of_an_unwatched_run_gives_the_reason():
