@@ -9,13 +9,14 @@ import subprocess
 import sys
 
 OVER_SEEDS = ("table1", "sweeps", "picking")  # these also accept --images and --address
+ONLY_FULL = ("detector", "scaling", "pictures")  # quick as they are, or without a quick form
 PARTS = ("table1", "table2", "confidence", "place", "sweeps", "figures", "cost", "draft_cost", "picking")
 
 
 def main() -> int:
     quick = [word for word in sys.argv[1:] if word == "--quick"]
-    for part in PARTS if quick else (*PARTS, "pictures"):
-        options = sys.argv[1:] if part in OVER_SEEDS else quick
+    for part in PARTS if quick else (*PARTS, *ONLY_FULL):
+        options = sys.argv[1:] if part in OVER_SEEDS else ["--write"] if part == "detector" else quick
         if code := subprocess.run([sys.executable, "-m", f"benchmarks.{part}", *options], check=False).returncode:
             return code
     return 0

@@ -241,6 +241,11 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines += [
         f"| {name} | " + " | ".join(f"{row[f'{one}, ms']:.2f}" for one in named) + " |" for name, row in rows.items()
     ]
+    lines += [
+        "", "Other figures: [each correction, and a detailer's arithmetic](cost.md), [drafts against full runs]"
+        "(draft_cost.md), [long and large runs, and the live preview](scaling.md), [what the pack adds to ComfyUI's "
+        "start and page](footprint.md). `make bench` writes all but the last.",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -47,7 +47,7 @@ print(json.dumps(seconds))
 """
 READY = "() => window.app?.extensionManager && app.graph && LiteGraph.registered_node_types.KSampler"
 OUT = ROOT / "docs" / "benchmarks"
-GOALS = {"server": 300, "page": 100, "busy": 100}  # ms
+GOALS = {"server": 150, "page": 100, "busy": 100}  # ms
 NAMES = {
     "server": "server start, ms",
     "page": "page load, ms of wall time",
