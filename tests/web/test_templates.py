@@ -124,6 +124,11 @@ def test_a_template_loads_and_keeps_its_values(page, name):
     assert _values(saved) == _values(template)
     assert sorted(saved["links"]) == sorted(template["links"])
     assert page.errors == []
+    page.set("Comfy.VueNodes.Enabled", True)
+    page.load(template)
+    page.page.wait_for_timeout(500)
+    assert _overlaps(page, len(template["nodes"]), nodes_2=True) == []
+    page.screenshot(SHOTS / f"{name}, nodes 2.0.png")
 
 
 def test_the_first_template_opens_and_runs_by_hand(page):
@@ -146,16 +151,6 @@ def test_the_first_template_opens_and_runs_by_hand(page):
     for node, values in before.items():  # the page saves the status text after a node's own values
         assert after[node][: len(values)] == values
     assert page.errors == []
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_nothing_overlaps_in_nodes_2(page, name):
-    page.set("Comfy.VueNodes.Enabled", True)
-    template = read(name)
-    page.load(template)
-    page.page.wait_for_timeout(500)
-    assert _overlaps(page, len(template["nodes"]), nodes_2=True) == []
-    page.screenshot(SHOTS / f"{name}, nodes 2.0.png")
 
 
 @pytest.mark.parametrize("name", RUNS)
