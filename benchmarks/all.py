@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 OVER_SEEDS = ("table1", "sweeps", "picking")  # these also accept --images and --address
-ONLY_FULL = ("detector", "scaling", "pictures")  # quick as they are, or without a quick form
-PARTS = ("table1", "table2", "confidence", "place", "sweeps", "figures", "cost", "draft_cost", "picking")
+ONLY_FULL = ("sweeps", "draft_cost", "detector", "scaling", "pictures")  # not in the quick form, which takes minutes
+PARTS = ("table1", "table2", "confidence", "place", "figures", "cost", "picking")
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from benchmarks.hands import HandSampler, record
 from benchmarks.methods import rows_of, supervised
 from benchmarks.table1 import DOCS, STEPS
 
-IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 4, 1
+IMAGES, ROUNDS, QUICK_IMAGES, QUICK_ROUNDS = 16, 3, 2, 1
 FIRST = 40000  # seed
 INPAINT = 0.5  # denoise of a detailer's second sampling, the default of Impact Pack's FaceDetailer
 SDXL = (4, 128, 128)  # latent of an image of 1024 pixels

@@ -52,7 +52,7 @@ from benchmarks.ranking import auroc, members, ranking
 
 DOCS, OUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench" / "picking"
 FULL = {"early": 960, "final": 960, "latent": 960, "clothes": 960}  # of each half
-QUICK = {"early": 32, "final": 32, "latent": 96, "clothes": 64}
+QUICK = {"early": 32, "final": 32, "latent": 32, "clothes": 32}
 VARIED, QUICK_VARIED = {"final": 128, "latent": 256}, {"latent": 32}
 VARIED_SIZE = 4
 SIZES = (4, 8)
