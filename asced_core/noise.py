@@ -166,7 +166,7 @@ def renoise(
     if mask.ndim == x.ndim - 1 and x.ndim > 2 and mask.shape[0] == x.shape[0]:
         mask = mask.unsqueeze(1)  # [B,H,W] for a state [B,C,H,W]
     try:
-        torch.broadcast_shapes(mask.shape, x.shape)
+        mask = mask.expand_as(x)  # broadcast_shapes would import sympy, a third of a second at the first correction
     except RuntimeError:
         raise ValueError(f"A mask of shape {tuple(mask.shape)} does not fit a state {tuple(x.shape)}.") from None
     wide = torch.promote_types(x.dtype, torch.float32)
