@@ -34,7 +34,7 @@ from benchmarks.quality import figure, rate
 from benchmarks.table1 import DOCS, OUT, Made, made
 
 FULL = {"dynamics": 128, "probe": 512, "steps": 32, "harmlessness": 2048}
-QUICK = {"dynamics": 16, "probe": 16, "steps": 2, "harmlessness": 16}
+QUICK = {"dynamics": 16, "probe": 16, "steps": 2, "harmlessness": 32}
 NFE, QUICK_NFE = (25, 50, 100, 250, 1000), (25, 50)
 FIRST = 30000  # first seed; tables 1 and 2 use different ones
 BATCH = 32
