@@ -15,6 +15,14 @@ WORKFLOWS = ROOT / "workflows"
 TEMPLATES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 FIRST = TEMPLATES[0]
 SHOTS = ROOT / "output" / "web"  # screenshots of the tests, to look at
+# Nothing but one node, selected.
+ALONE = """(type) => {
+  app.graph.clear()
+  const node = LiteGraph.createNode(type)
+  node.pos = [600, 300]
+  app.graph.add(node)
+  app.canvas.selectItems([node])
+}"""
 
 
 def _tool(name):

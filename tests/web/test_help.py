@@ -6,15 +6,8 @@ import re
 
 import pytest
 
-from .conftest import ROOT, SHOTS, open_page
+from .conftest import ALONE, ROOT, SHOTS, open_page
 
-SELECT = """(type) => {
-  app.graph.clear()
-  const node = LiteGraph.createNode(type)
-  node.pos = [600, 300]
-  app.graph.add(node)
-  app.canvas.selectItems([node])
-}"""
 BUTTON = (
     "[data-testid=info-button], button:has([class*=lucide--info]), "
     "button[aria-label='Node Info'], button[aria-label=Info], .help-button"
@@ -31,7 +24,7 @@ PAGES = ("ASCED_KSampler", "ASCED_Detection", "ASCED_PALDetector", "ASCED_VLMVer
 
 @pytest.mark.parametrize("node_id", PAGES)
 def test_nothing_is_cut_off_in_the_panel(page, node_id):
-    page.page.evaluate(SELECT, node_id)
+    page.page.evaluate(ALONE, node_id)
     page.page.locator(BUTTON).first.dispatch_event("click")
     content = page.page.locator(".node-help-content")
     content.get_by_role("heading", name="Inputs").wait_for()
@@ -51,7 +44,7 @@ def test_help_in_the_language_of_the_page(server, browser):
         page.page.wait_for_timeout(1500)
     with open_page(server, browser) as page:
         try:
-            page.page.evaluate(SELECT, "ASCED_Gate")
+            page.page.evaluate(ALONE, "ASCED_Gate")
             page.page.locator(BUTTON).first.dispatch_event("click")
             content = page.page.locator(".node-help-content")
             content.get_by_role("heading", name=headings[0], exact=True).wait_for()

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from .conftest import FIRST, SHOTS, TEMPLATES, WORKFLOWS, read
+from .conftest import ALONE, FIRST, SHOTS, TEMPLATES, WORKFLOWS, read
 
 # By the titles of the nodes that show pictures, and how many of which widths.
 RUNS = {
@@ -34,13 +34,6 @@ ADD_DETECTION = """() => {
   app.graph.add(detection)
   const sampler = app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')
   detection.connect(0, sampler, sampler.inputs.findIndex((i) => i.name === 'detection'))
-}"""
-ALONE = """(type) => {
-  app.graph.clear()
-  const node = LiteGraph.createNode(type)
-  node.pos = [600, 300]
-  app.graph.add(node)
-  app.canvas.selectItems([node])
 }"""
 PICTURES = "() => app.graph.nodes.map((n) => [n.title, (n.imgs ?? []).map((i) => i.naturalWidth)])"
 # Newer pages mark a loader whose model file is not there.
