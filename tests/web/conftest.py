@@ -69,8 +69,18 @@ def open_page(server, browser):
     return _tool("browser").ComfyPage(browser, server.url)
 
 
-@pytest.fixture
-def page(server, browser):
-    """A fresh page of ComfyUI."""
+@pytest.fixture(scope="module")
+def kept_page(server, browser):
+    """One page for a file of tests: opening one takes longer than most of them."""
     with open_page(server, browser) as opened:
         yield opened
+
+
+@pytest.fixture
+def page(kept_page, request):
+    """A page of ComfyUI with an empty canvas; a new one after a test that failed."""
+    failed = request.session.testsfailed
+    kept_page.clear()
+    yield kept_page
+    if request.session.testsfailed > failed:
+        kept_page.open()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .conftest import ALONE, ROOT, SHOTS, open_page
+from .conftest import ALONE, FIRST, ROOT, SHOTS, open_page, read
 
 BUTTON = (
     "[data-testid=info-button], button:has([class*=lucide--info]), "
@@ -34,6 +34,31 @@ def test_nothing_is_cut_off_in_the_panel(page, node_id):
     assert content.bounding_box()["width"] < 450
     assert content.evaluate(TOO_WIDE) == []
     assert content.locator("li").count() > 5
+
+
+def test_a_node_shows_its_help_page(page):
+    page.load(read(FIRST))
+    page.page.evaluate("() => app.canvas.selectItems([app.graph.nodes.find((n) => n.type === 'ASCED_KSampler')])")
+    page.page.get_by_test_id("info-button").click()
+    page.page.get_by_role("heading", name="ASCED KSampler").first.wait_for()
+    page.page.get_by_text("dpm_adaptive").first.wait_for()
+    page.page.wait_for_timeout(500)
+    page.screenshot(SHOTS / "help.png", whole_graph=False)
+    assert [error for error in page.errors if "/en.md" not in error] == []  # the page asks for a translation first
+
+
+def test_every_help_page_shows_its_picture(page, node_info):
+    seen = {}
+    for node_id in (name for name in node_info if name.startswith("ASCED_")):
+        page.page.evaluate(ALONE, node_id)
+        page.page.get_by_test_id("info-button").click()
+        picture = page.page.locator(f".node-help-content img[src$='/{node_id}.jpg']")
+        picture.wait_for()
+        page.page.wait_for_function("(img) => img.complete", arg=picture.element_handle())
+        seen[node_id] = picture.evaluate("(img) => [img.naturalWidth > 200, img.alt.length > 10]")
+        page.screenshot(SHOTS / "help" / f"{node_id}.png", whole_graph=False)
+        page.page.get_by_test_id("info-button").click()  # closes it
+    assert len(seen) == 24 and {tuple(found) for found in seen.values()} == {(True, True)}, seen
 
 
 def test_help_in_the_language_of_the_page(server, browser):

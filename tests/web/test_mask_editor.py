@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import SHOTS, open_page
+from .conftest import SHOTS
 from .test_views import BUILD, NODE, RENDERERS, SETTING
 
 LAY_OUT = f"""() => {{
@@ -36,12 +36,6 @@ USE = f"""() => {{
 }}"""
 LOADERS = "() => app.graph.nodes.filter((n) => n.type === 'LoadImage').map((n) => n.widgets[0].value)"
 OUTPUT = "(id) => app.nodeOutputs[id].images"
-
-
-@pytest.fixture(scope="module")
-def page(server, browser):
-    with open_page(server, browser) as opened:
-        yield opened
 
 
 @pytest.fixture(params=RENDERERS)

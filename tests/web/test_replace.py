@@ -47,7 +47,6 @@ def test_the_button_above_a_selected_sampler_replaces_it(page, renderer):
 
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_ksampler_becomes_an_asced_ksampler_and_back(page, renderer):
-    page.errors.clear()
     page.set("Comfy.VueNodes.Enabled", renderer == "nodes 2.0")
     template = read("09 Detailer for what is marked")
     old = next(node for node in template["nodes"] if node["type"] == "KSampler")

@@ -96,14 +96,12 @@ def test_the_nodes_inside_fit_the_schema(node_info, name):
 
 @pytest.mark.parametrize("name", BLUEPRINTS)
 def test_it_opens_with_its_values(page, name):
-    page.errors.clear()
     page.load(_blueprint(name))
     assert page.page.evaluate(WIDGETS) == DEFAULTS[name]
     assert page.errors == []
 
 
 def test_many_seeds_run_as_one_node(page, server):
-    page.errors.clear()
     page.load(_blueprint(MANY))
     page.page.evaluate(CONNECT, {"images": 1, "drafts": 4, "keep": 2, "steps": 12, "cfg": 2.0})
     assert page.run() == "success"
@@ -117,7 +115,6 @@ def test_what_the_one_marks_the_other_samples_again_and_nothing_else(page, serve
     fix["nodes"][0] |= {"id": 90, "pos": [500, 0]}
     graph["nodes"] += fix["nodes"]
     graph["definitions"]["subgraphs"] += fix["definitions"]["subgraphs"]
-    page.errors.clear()
     page.load(graph)
     sampling = {"images": 2, "steps": 20, "cfg": 2.0, "sensitivity": "many marks", "grow_px": 2, "feather_px": 2}
     page.page.evaluate(CONNECT, sampling)

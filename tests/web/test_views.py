@@ -88,19 +88,11 @@ MASK = f"""async () => {{
 HIDDEN = "(paths) => paths.map((path) => path.style.display === 'none')"
 
 
-@pytest.fixture(scope="module")
-def page(server, browser):
-    """One page for all of these tests: opening one takes longer than most of them."""
-    with open_page(server, browser) as opened:
-        yield opened
-
-
 @pytest.fixture
 def view(page, request):
     """The page in the renderer of the test's parameter; the classic one by default."""
     renderer = getattr(request, "param", RENDERERS[0])
     page.page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", renderer == "nodes 2.0"])
-    page.errors.clear()  # from before the pack was loaded
     page.renderer = renderer
     yield page
     # a page that is newer than its server asks for what that does not have
