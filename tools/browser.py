@@ -90,19 +90,25 @@ def chromium() -> Iterator[Browser]:
 class ComfyPage:
     """One page of ComfyUI, closed at the end of the ``with`` block.
 
+    Args:
+        browser: of ``chromium``.
+        url: of the server.
+        size: of the window, in pixels.
+        newer: the page is newer than its server, and asks for what that does not have: only the pack's errors count.
+
     Attributes:
         page: playwright's page.
         errors: errors that the page logged, and uncaught exceptions.
     """
 
-    def __init__(self, browser: Browser, url: str, size: tuple[int, int] = SIZE) -> None:
+    def __init__(self, browser: Browser, url: str, size: tuple[int, int] = SIZE, newer: bool = False) -> None:
         self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         self.errors: list[str] = []
-        self._url, self._size = url, size
+        self._url, self._size, self._newer = url, size, newer
 
     def __enter__(self) -> ComfyPage:
         self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self._add(f"{error} {error.stack}"))
         self.open()
         return self
 
@@ -129,7 +135,11 @@ class ComfyPage:
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error" and OUTSIDE not in message.text:
-            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
+            self._add(f"{message.text} ({message.location.get('url', '')})")
+
+    def _add(self, error: str) -> None:
+        if not self._newer or "asced" in error.lower():
+            self.errors.append(error)
 
     def set(self, name: str, value: Any) -> None:
         """Changes one of the page's settings."""

@@ -43,7 +43,7 @@ def server(tmp_path_factory):
     if not os.environ.get("ASCED_COMFYUI"):
         pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
     options = ("--cpu", "--preview-method", "latent2rgb")
-    if frontend := os.environ.get("ASCED_FRONTEND"):  # another version of the page: its folder "static"
+    if frontend := os.environ.get("ASCED_FRONTEND"):  # a newer version of the page: its folder "static"
         options += ("--front-end-root", frontend)
     with _tool("server").ComfyServer(tmp_path_factory.mktemp("comfyui"), options=options) as running:
         yield running
@@ -66,7 +66,7 @@ def browser(server):
 
 def open_page(server, browser):
     """A page of ComfyUI, for a ``with`` block."""
-    return _tool("browser").ComfyPage(browser, server.url)
+    return _tool("browser").ComfyPage(browser, server.url, newer="ASCED_FRONTEND" in os.environ)
 
 
 @pytest.fixture(scope="module")
