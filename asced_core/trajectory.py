@@ -76,7 +76,7 @@ class Trajectory:
         self._state_size = (0, 0)
         self._images_seen = 0
         self._finite: Tensor | None = None  # bool [N] on the device: no NaN or infinity from T_d on
-        self._memory = WindowMemory() if keep_predictions else None
+        self._memory = WindowMemory(asked={sum(map(self._keeps, range(schedule.steps)))}) if keep_predictions else None
         self._kept: Tensor | None = None  # float16 [N,3,C,H,W] on the device, from the decision on
 
     @classmethod
@@ -140,10 +140,14 @@ class Trajectory:
             return
         self._state_size = (x.shape[-2], x.shape[-1])
         self.watcher.observe(step, x, denoised, self.schedule)
-        if self._memory is not None and (step in self.schedule.window or step == self.schedule.window.decision):
+        if self._memory is not None and self._keeps(step):
             self._memory.push(images)
         if step in self.schedule.window:
             self.corrector.remember(step, x, denoised)
+
+    def _keeps(self, step: int) -> bool:
+        """Whether the prediction is one of those that a report may keep."""
+        return step in self.schedule.window or step == self.schedule.window.decision
 
     def is_due(self, step: int) -> bool:
         """True once, at T_c."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,7 +61,12 @@ class Detection:
 
 
 def make_detector(
-    settings: DetectionSettings, shape: Shape, device: torch.device, frames: int = 1, learned: Learned | None = None
+    settings: DetectionSettings,
+    shape: Shape,
+    device: torch.device,
+    frames: int = 1,
+    learned: Learned | None = None,
+    asked: Collection[int] = (),
 ) -> Detector:
     """The detector for the settings' mode.
 
@@ -70,6 +76,7 @@ def make_detector(
         device: device of the predictions.
         frames: number of consecutive batch entries that are frames of one video.
         learned: for mode ``learned``.
+        asked: numbers of predictions after which the result is asked for; saves memory if they are known.
 
     Raises:
         ValueError: mode ``learned`` has no taught detector, or one for another number of channels.
@@ -77,9 +84,10 @@ def make_detector(
     if settings.mode == LEARNED:
         if learned is None:
             raise ValueError("Mode learned needs a taught detector: load one with Taught.load, and pass its learned.")
-        return LearnedDetector(settings, shape, device, learned)
-    kind = LastingChange if settings.mode in LASTING else SingleSteps
-    return kind(settings, shape, device, frames)
+        return LearnedDetector(settings, shape, device, learned, asked)
+    if settings.mode in LASTING:
+        return LastingChange(settings, shape, device, frames, asked)
+    return SingleSteps(settings, shape, device, frames)
 
 
 def to_cpu(evidence: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32], BoolMap]:

@@ -9,6 +9,8 @@ counts, a smear on a plain background counts early, and the unit means the same 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,7 @@ class LastingChange:
         shape: (B, C, H, W) of the predictions.
         device: where they live.
         frames: this many neighbors in the batch are the frames of one video.
+        asked: see WindowMemory.
         fine, around: sigma of the Gaussians that average a change and the contrast, px of a 256-px image.
         wide: sigma of the Gaussian whose average is subtracted from a change, same unit; None subtracts nothing.
     """
@@ -48,6 +51,7 @@ class LastingChange:
         shape: Shape,
         device: torch.device,
         frames: int = 1,
+        asked: Collection[int] = (),
         *,
         fine: float = FINE,
         around: float = AROUND,
@@ -62,7 +66,7 @@ class LastingChange:
         # of one cell or more, or small latents would have no contrast
         self._near = GaussianSmoother(size, max(1.0, fine * scale), None, device)
         self._over_frames = FrameSmoother(frames, settings.smooth_frames, device)
-        self._memory, self._strict = WindowMemory(shape), settings.mode == "strict"
+        self._memory, self._strict = WindowMemory(shape, asked), settings.mode == "strict"
 
     @property
     def ready(self) -> bool:

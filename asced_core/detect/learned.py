@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -132,12 +132,20 @@ class LearnedDetector:
         shape: (B, C, H, W) of the predictions.
         device: where they live.
         learned: its network is neither changed nor moved.
+        asked: see WindowMemory.
 
     Raises:
         ValueError: the network was made for another number of channels.
     """
 
-    def __init__(self, settings: DetectionSettings, shape: Shape, device: torch.device, learned: Learned) -> None:
+    def __init__(
+        self,
+        settings: DetectionSettings,
+        shape: Shape,
+        device: torch.device,
+        learned: Learned,
+        asked: Collection[int] = (),
+    ) -> None:
         network = learned.network
         if network.channels != shape[1]:
             raise ValueError(
@@ -147,7 +155,7 @@ class LearnedDetector:
         self.settings = settings
         self._certainty = learned.certainty
         self._network = network if network.out.weight.device == device else upload(copy.deepcopy(network), device)
-        self._memory = WindowMemory(shape)
+        self._memory = WindowMemory(shape, asked)
 
     @property
     def ready(self) -> bool:

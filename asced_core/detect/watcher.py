@@ -66,7 +66,7 @@ class Watcher:
         signal = as_images(denoised) if self._find is not None else self.space(denoised)
         frames = frames_of(tuple(denoised.shape))
         if self.detector is None:
-            self.detector = self._make(signal, frames)
+            self.detector = self._make(signal, frames, schedule)
         self.detector.push(signal, as_images(x), schedule.levels[step])
         finite = finite_images(signal)
         if self.settings.smooth_frames > 0:  # then one frame reaches all frames of its video
@@ -81,12 +81,14 @@ class Watcher:
         # always include the last step, so that the detector covers the whole window
         return (step - window.first) % self.settings.step_interval == 0 or step == window.last
 
-    def _make(self, signal: Tensor, frames: int) -> Detector:
+    def _make(self, signal: Tensor, frames: int, schedule: Schedule) -> Detector:
         batch, channels, height, width = signal.shape
         shape = (batch, channels, height, width)
         if self._find is not None:
             return GivenMasks(self.settings, shape, self._find)
-        return make_detector(self.settings, shape, signal.device, frames, self._learned)
+        watched = [step for step in range(schedule.steps) if self._looks_at(step, schedule.window)]
+        early = sum(step != schedule.window.decision for step in watched)  # if the decision does not wait for T_c
+        return make_detector(self.settings, shape, signal.device, frames, self._learned, {early, len(watched)})
 
     def result(self, finite: Tensor | None = None) -> Evidence:
         """The detector's evidence so far, on the device.

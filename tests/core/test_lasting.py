@@ -70,6 +70,19 @@ def test_few_values_are_kept_including_one_near_the_middle(count):
     assert abs(middle - (count - 1) // 2) <= (0 if count <= MOST else count // 4)
 
 
+@pytest.mark.parametrize("count", [*range(1, 40), 200])
+def test_a_known_number_of_values_needs_three_and_returns_the_same(count):
+    """As many as announced, or one fewer: a decision that does not wait for T_c."""
+    for number in {max(1, count - 1), count}:
+        free, told, pair = WindowMemory(), WindowMemory(asked={count}), WindowMemory(asked={count - 1, count})
+        for i in range(number):
+            for memory in (free, told, pair):
+                memory.push(torch.full((1, 1, 2, 2), float(i)))
+        values = [[int(v[0, 0, 0, 0]) for v in memory.three()] for memory in (free, told, pair)]
+        assert values[2] == values[0] and (number < count or values[1] == values[0])
+        assert len(told._kept) <= 2 and len(pair._kept) <= 3
+
+
 @pytest.mark.parametrize("mode", ["strict", "robust"])
 def test_pictures_of_whole_numbers_are_measured_like_the_same_pictures_from_minus_1_to_1(mode):
     _, patch = _patch()
