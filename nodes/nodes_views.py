@@ -44,15 +44,15 @@ class ASCED_Overlay(io.ComfyNode):
                     optional=True,
                     options=list(STYLES),
                     default=STYLES[0],
-                    tooltip="tint: filled and outlined. outline: only the outline. heat: how many times the threshold "
-                    "was exceeded, over a gray image. side by side: the image next to its tinted copy.",
+                    tooltip="tint: filled and outlined. outline: only the outline. heat: the change as a multiple of "
+                    "the threshold, over a gray image. side by side: the image next to its tinted copy.",
                 ),
                 io.Combo.Input(
                     "color",
                     optional=True,
                     options=list(COLORS),
                     default=next(iter(COLORS)),
-                    tooltip="Color of the tint and outline. Color-blind viewers can tell all of them apart.",
+                    tooltip="Color of the tint and outline. All of them work for color-blind viewers.",
                 ),
                 io.Boolean.Input(
                     "show_scores",
