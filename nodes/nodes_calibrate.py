@@ -27,8 +27,8 @@ class ASCED_Calibrate(io.ComfyNode):
             inputs=[
                 sockets.Report.Input(
                     "report",
-                    tooltip=f"REPORT of a run with preset custom and threshold {LOWEST} in ASCED Detection, and with preset "
-                    "report only in ASCED Correction.",
+                    tooltip=f"REPORT of a run with preset custom and threshold {LOWEST} in ASCED Detection, and with "
+                    "preset report only in ASCED Correction.",
                 ),
                 io.String.Input(
                     "name", default="my_checkpoint", tooltip=f"Name of the file in models/{FOLDER}, without folders."

@@ -42,8 +42,8 @@ class ASCED_Teach(io.ComfyNode):
             display_name="ASCED Teach",
             category=sockets.SETTINGS,
             description="Teaches a small detector for your checkpoint, without labels: it makes runs, plants faults "
-            f"into them, and trains on runs with and without them. The file goes to models/{FOLDER} and is chosen in ASCED Detection. Can be "
-            "canceled; the next run goes on where it stopped.",
+            f"into them, and trains on runs with and without them. The file goes to models/{FOLDER} and is chosen in "
+            "ASCED Detection. Can be canceled; the next run goes on where it stopped.",
             **sockets.found_by("train a detector", "learn artifacts", "fine-tune"),
             inputs=[
                 io.Model.Input("model", tooltip="The checkpoint that the detector is for."),
