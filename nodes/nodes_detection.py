@@ -63,8 +63,8 @@ class ASCED_Detection(io.ComfyNode):
                         min=0.0,
                         max=20.0,
                         step=0.1,
-                        tooltip="How much a change must stand out to be marked; in modes strict and robust, it must also "
-                        "last. Higher finds less; lower finds more, including false alarms. In the paper: k.",
+                        tooltip="How much a change must stand out to be marked; in modes strict and robust, it must "
+                        "also last. Higher finds less; lower finds more, including false alarms. In the paper: k.",
                     ),
                     io.Int.Input(
                         "min_area",
