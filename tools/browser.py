@@ -120,8 +120,8 @@ class ComfyPage:
             timeout=90_000,
         )
         self.page.get_by_test_id("queue-button").wait_for(timeout=30_000)
+        self.page.evaluate(_SETTINGS)
         self.page.evaluate(_LISTEN)
-        self.clear()
 
     def clear(self) -> None:
         """Back to an empty canvas with the settings of ``open``; much faster than that. Forgets the errors."""

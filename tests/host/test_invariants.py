@@ -125,8 +125,8 @@ def test_3_memory_does_not_grow_with_the_steps(pack, run, longer):
         for frame in frames[:count]:
             detector.push(frame)
         parts = [*vars(detector).values(), *vars(detector._memory).values()]
-        lists = [item for part in parts if isinstance(part, list) for item in part]
-        tensors = {id(t): t for t in [*parts, *lists] if torch.is_tensor(t)}
+        kept = [item for part in parts if isinstance(part, dict) for item in part.values()]
+        tensors = {id(t): t for t in [*parts, *kept] if torch.is_tensor(t)}
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
     two, frame = held(2), frames[0].numel() * frames.element_size()

@@ -39,7 +39,8 @@ OUTPUT = "(id) => app.nodeOutputs[id].images"
 
 
 @pytest.fixture(params=RENDERERS)
-def view(page, request):
+def view(kept_page, request):
+    page = kept_page
     page.page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", request.param == "nodes 2.0"])
     page.renderer = request.param
     page.page.evaluate(BUILD, [2, False])

@@ -26,6 +26,7 @@ RUNS = {
     "14 Teach a detector for your checkpoint": {"One in five is marked": [256] * 8},
     "11 Tiled upscale": {"All tiles": [256], "ASCED Mask Preview": [128]},
 }
+PICTURES_LOADED = "() => [...document.querySelectorAll('[role=dialog] img')].every((img) => img.complete)"
 SET_WIDGET = """([type, name, value]) => {
   app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name).value = value
 }"""
@@ -85,11 +86,13 @@ def _within(one, other):
 def _open_by_hand(page, name):
     page.page.get_by_role("button", name="Templates").first.click()
     page.page.get_by_role("dialog").get_by_text("ASCED", exact=True).first.click()  # below Extensions
-    page.page.get_by_test_id(f"template-workflow-{name}").wait_for()
-    page.page.wait_for_timeout(500)  # the images on the cards
+    card = page.page.get_by_test_id(f"template-workflow-{name}")
+    card.wait_for()
+    page.page.wait_for_function(PICTURES_LOADED)  # until then, the cards move
+    page.page.wait_for_timeout(500)
     page.screenshot(SHOTS / "templates.png", whole_graph=False)
     page.errors.clear()  # ComfyUI's, about its own templates that may not be installed
-    page.page.get_by_test_id(f"template-workflow-{name}").click()
+    card.click()
     page.page.wait_for_function("(n) => app.graph.nodes.length === n", arg=len(read(name)["nodes"]))
     page.page.wait_for_timeout(500)
 

@@ -88,10 +88,13 @@ HIDDEN = "(paths) => paths.map((path) => path.style.display === 'none')"
 
 
 @pytest.fixture
-def view(page, request):
-    """The page in the renderer of the test's parameter; the classic one by default."""
+def view(kept_page, request):
+    """The page in the renderer of the test's parameter; the classic one by default. It keeps the last test's nodes:
+    a page that goes over to Nodes 2.0 without any draws the first ones too small."""
+    page = kept_page
     renderer = getattr(request, "param", RENDERERS[0])
     page.page.evaluate(SETTING, ["Comfy.VueNodes.Enabled", renderer == "nodes 2.0"])
+    page.errors.clear()  # from before the pack was loaded
     page.renderer = renderer
     yield page
     assert page.errors == []
