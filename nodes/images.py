@@ -11,6 +11,7 @@ from comfy_api.latest import ui
 
 from ..asced_core import Report
 from ..asced_core.report.masks import shaped_masks, spread_over_frames
+from ..asced_core.report.outcome import plural
 
 
 def with_colors(image: torch.Tensor) -> torch.Tensor:
@@ -63,7 +64,7 @@ def frames_each(report: Report, image: torch.Tensor) -> int:
     items = count // latent_frames
     if len(image) != count and (latent_frames == 1 or len(image) % items):
         raise ValueError(
-            f"This report covers {count} image(s), but {len(image)} are connected: "
+            f"This report covers {plural(count, 'image')}, but {len(image)} are connected: "
             "connect the images decoded from the same sampler."
         )
     return len(image) // items

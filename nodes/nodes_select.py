@@ -10,6 +10,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..asced_core import Report
 from ..asced_core.report.joining import DIFFERENT_PROMPTS
+from ..asced_core.report.outcome import plural
 from ..asced_core.report.selection import Verdict, best, part_of, passing, verdicts
 from . import sockets
 from .inputs import check_latent, report_input
@@ -163,8 +164,9 @@ def _checked(latent: dict[str, Any], report: Report) -> list[Verdict]:
     check_latent(latent)
     found, count = verdicts(report), latent["samples"].size()[0]
     if len(found) != count:
+        what = "image" if report.run.frames == 1 else "video"
         raise ValueError(
-            f"This report covers {len(found)} image(s) or video(s), but the latent holds {count}: "
+            f"This report covers {plural(len(found), what)}, but the latent holds {count}: "
             "connect LATENT and REPORT from the same sampler."
         )
     return found

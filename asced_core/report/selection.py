@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .outcome import plural
 from .ranking import Ranked
 from .report import Report
 
@@ -114,7 +115,9 @@ def part_of(report: Report, places: Sequence[int]) -> Report:
     """
     frames, count = report.run.frames, len(report.images) // report.run.frames
     if any(not 0 <= place < count for place in places):
-        raise ValueError(f"This report is about {count} image(s), counted from 0, but {list(places)} were selected.")
+        raise ValueError(
+            f"This report is about {plural(count, 'image')}, counted from 0, but {list(places)} were selected."
+        )
     images = [place * frames + frame for place in places for frame in range(frames)]
     kept = None if report.predictions is None else report.predictions[images]
     return replace(

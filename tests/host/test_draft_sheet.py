@@ -125,7 +125,7 @@ def test_drafts_that_were_never_compared_are_all_finished_and_the_sheet_says_why
 
 
 def test_images_of_another_run_are_refused(pick, pack):
-    with pytest.raises(ValueError, match=r"covers 2 image\(s\), but 3 are connected"):
+    with pytest.raises(ValueError, match=r"covers 2 images, but 3 are connected"):
         _execute(pack, "ASCED_DraftSheet", report=pick().report, image=torch.zeros(3, 8, 8, 3))
 
 

@@ -248,7 +248,7 @@ def test_overlay_and_dynamics_are_images(corrected, hands, run_node, detection):
     assert torch.equal(by_score, first) and by_score.ndim == 4
     with pytest.raises(ValueError, match="no image 5"):
         run_node("ASCED_Dynamics", report=report, index=5)
-    with pytest.raises(ValueError, match=r"covers 2 image\(s\), but 3 are connected"):
+    with pytest.raises(ValueError, match=r"covers 2 images, but 3 are connected"):
         run_node("ASCED_Overlay", report=report, image=torch.zeros(3, 32, 32, 3), opacity=0.5)
 
 

@@ -271,7 +271,7 @@ def test_without_metadata_the_png_holds_no_text(found, pack, monkeypatch):
 
 
 def test_save_report_refuses_images_of_another_run(found, pack):
-    with pytest.raises(ValueError, match=r"covers 3 image\(s\), but 2 are connected"):
+    with pytest.raises(ValueError, match=r"covers 3 images, but 2 are connected"):
         _execute(pack, "ASCED_SaveReport", image=torch.zeros(2, 8, 8, 3), report=found.report, filename_prefix="x")
 
 

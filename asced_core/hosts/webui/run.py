@@ -19,6 +19,7 @@ from ...correct import Corrector
 from ...detect import Watcher
 from ...maps import frames_of
 from ...report import Report, RunFacts, unwatched_report
+from ...report.outcome import plural
 from ...settings import CorrectionSettings, DetectionSettings
 from ...trajectory import Trajectory
 from ...window import Schedule
@@ -107,7 +108,10 @@ class Run:
         if not isinstance(sigmas, Tensor) or "sigmas" not in _parameters(self._function):
             return None, f"Not watched: sampler {task.sampler} makes its own steps; choose Euler, DPM++ or another one."
         if x.ndim not in (4, 5) or len(x) != len(task.seeds):
-            return None, f"Not watched: latents of shape {tuple(x.shape)} for {len(task.seeds)} seed(s) are unknown."
+            return (
+                None,
+                f"Not watched: latents of shape {tuple(x.shape)} for {plural(len(task.seeds), 'seed')} are unknown.",
+            )
         if task.scale is None:
             return None, "Not watched: the noise levels of this model are unknown."
         levels = []
