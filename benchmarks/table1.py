@@ -93,9 +93,10 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture(test_set: str, data: Made) -> None:
-    """The first images that ASCED changed, one row per method."""
+    """The first images that ASCED changed, one row per method in the order of the table."""
     import cv2
 
+    data = {name: data[name] for name in TABLE if name in data}
     chosen = np.flatnonzero(data["ASCED robust"]["corrected"])[:SHOWN]
     tiles = [
         cv2.resize(row["images"][i], (96, 96), interpolation=cv2.INTER_CUBIC) for row in data.values() for i in chosen
@@ -174,11 +175,11 @@ def main() -> None:
             continue
         names = dict.fromkeys([ORIGINAL, *args.rows]) if args.rows else rows_of(test_set)
         data = made(test_set, images, list(names), args.address)
-        if not args.quick and not args.rows:
-            picture(test_set, data)
         key = test_set if images in (FULL[test_set], QUICK) else f"{test_set}, {images} seeds"
         rows = {**result.get(key, {"methods": {}})["methods"], **evaluate(data)} if args.rows else evaluate(data)
         result[key] = {"images": images, "methods": {name: rows[name] for name in TABLE if name in rows}}
+        if not args.quick and key == test_set:  # of all rows, those that were kept, too
+            picture(test_set, made(test_set, QUICK, list(rows), args.address))
     if args.methods:
         return
     text = as_markdown(result)
