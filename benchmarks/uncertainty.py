@@ -18,9 +18,10 @@ from asced_core import DetectionSettings
 from asced_core.baselines.bayesdiff import LastLayerLaplace, as_offset, fit_pair, map_of, sample_with_uncertainty
 from asced_core.baselines.last_layer import LastLayerTap, find_last_layer
 from asced_core.correct.renoising import item_generator
+from asced_core.detect.medians import median
 from asced_core.detect.regions import find_regions
 from asced_core.detect.single_steps import MAD_TO_SIGMA, SMOOTHING
-from asced_core.detect.smoothing import GaussianSmoother, median
+from asced_core.detect.smoothing import GaussianSmoother
 from asced_core.maps import BoolMap
 from benchmarks.hands import WEIGHTS, HandSampler, Recording, available_test_sets, encode
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..noise import NoiseLevel, score
 from ..settings import DetectionSettings
 from .evidence import MAX_RATIO, Evidence, Shape
-from .smoothing import FrameSmoother, GaussianSmoother, median_and_mad
+from .medians import median_and_mad
+from .smoothing import FrameSmoother, GaussianSmoother
 
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution divided by its MAD
 SMOOTHING = 2.0  # Gaussian sigma, px of a 256-px image

@@ -1,4 +1,4 @@
-"""Gaussian smoothing and exact medians that run on any device without a device sync.
+"""Gaussian smoothing on any device, without a device sync.
 
 A Gaussian wider than a few cells leaves only the low frequencies of an image, so a few rows of its cosine transform
 smooth it, whatever the kernel's width. A narrow one equals ``scipy.ndimage``: on the CPU by OpenCV's separable filter,
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -210,55 +209,3 @@ class FrameSmoother:
         if self._axis is None:
             return maps
         return self._axis(maps.reshape(-1, self._axis.length, maps[0].numel()), -2).view(maps.shape)
-
-
-def median(values: Tensor) -> Tensor:
-    """Median over the last axis, the mean of the two middle values where their number is even, [..., N] -> [...].
-
-    Equal to ``numpy.median``.
-    """
-    if values.device.type != "cpu":
-        return _median_by_counting(values)
-    return _mean(*_middle_two(values.detach().numpy().copy()))
-
-
-def median_and_mad(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Median over the last axis, and the median absolute deviation from it, of values >= 0 [..., N].
-
-    The values are overwritten.
-    """
-    select = _median_by_bits if values.device.type == "cpu" else _median_by_counting
-    middle = select(values)
-    return middle, select(values.sub_(middle[..., None]).abs_())
-
-
-def _median_by_bits(values: Tensor) -> Tensor:
-    """Of values >= 0, whose bits have the order of the numbers: integers are selected in less than half the time."""
-    return _mean(*(bits.view(np.float32) for bits in _middle_two(values.detach().numpy().view(np.int32))))
-
-
-def _middle_two(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The two middle values over the last axis, the same one twice where their number is odd; reorders the values.
-
-    By numpy, which selects one value more than ten times as fast as torch on a CPU.
-    """
-    middle = values.shape[-1] // 2
-    values.partition(middle, axis=-1)
-    upper = values[..., middle].copy()
-    # the other middle value is the largest below; a second selected place would cost several times as much
-    return upper if values.shape[-1] % 2 else values[..., :middle].max(-1), upper
-
-
-def _mean(lower: NDArray[np.float32], upper: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy((lower + upper) / 2)
-
-
-def _median_by_counting(values: Tensor) -> Tensor:
-    """Torch gives the lower middle value; the upper one follows from a count, without a device sync."""
-    lower = values.median(dim=-1, keepdim=True).values
-    count = values.shape[-1]
-    if count % 2:
-        return lower.squeeze(-1)
-    above = values.masked_fill(values <= lower, math.inf).amin(dim=-1, keepdim=True)
-    enough = (values <= lower).sum(dim=-1, keepdim=True) > count // 2
-    return torch.where(enough, lower, (lower + above) / 2).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Smoothing compared with scipy, medians with numpy."""
+"""Smoothing compared with scipy."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,8 @@ from asced_core.detect.smoothing import (
     SMALL,
     GaussianSmoother,
     _Filter,
-    _median_by_bits,
-    _median_by_counting,
     _Products,
     cosine_rows,
-    median,
-    median_and_mad,
     smoothing_matrix,
 )
 
@@ -88,28 +84,3 @@ def test_the_mixing_matrix_of_three_channels():
 def test_without_smoothing_the_maps_are_returned(rng):
     maps = torch.rand(1, 2, 4, 4, generator=rng)
     assert GaussianSmoother((4, 4), 0.0, None, maps.device)(maps) is maps
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 4096])
-@pytest.mark.parametrize("levels", [2, 7, 100000])
-@pytest.mark.parametrize("way", [median, _median_by_bits, _median_by_counting], ids=["cpu", "bits", "other devices"])
-def test_median_equals_numpy(count, levels, way, rng):
-    values = torch.randint(levels, (5, count), generator=rng).float()  # few levels: many ties
-    np.testing.assert_array_equal(way(values.clone()).numpy(), np.median(values.numpy(), axis=1))
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 4096])
-def test_median_and_deviation_equal_numpy(count, rng):
-    values = torch.rand(5, count, generator=rng)
-    expected = np.median(values.numpy(), axis=1)
-    deviation = np.median(np.abs(values.numpy() - expected[:, None]), axis=1)
-    middle, mad = median_and_mad(values)
-    np.testing.assert_array_equal(middle.numpy(), expected)
-    np.testing.assert_array_equal(mad.numpy(), deviation)
-
-
-def test_median_leaves_the_values_in_their_places(rng):
-    values = torch.rand(3, 50, generator=rng)
-    before = values.clone()
-    median(values)
-    assert torch.equal(values, before)
