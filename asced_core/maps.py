@@ -1,6 +1,9 @@
-"""Geometry of boolean maps [H,W] and image shapes: dilation, soft edges, resizing, videos as images, finite values."""
+"""Geometry of boolean maps [H,W] and image shapes: dilation, soft edges, resizing, videos as images; finite values."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -16,6 +19,7 @@ if not hasattr(cv2, "connectedComponentsWithStats"):  # two wheels share the fol
 
 BoolMap = NDArray[np.bool_]
 Picture = NDArray[np.uint8]  # RGB [H,W,3]
+PART = 2**22  # values; larger temporary results go back to the system each time, and fetching them again costs more
 
 
 def as_images(state: Tensor) -> Tensor:
@@ -31,6 +35,18 @@ def as_videos(images: Tensor, frames: int) -> Tensor:
 def frames_of(shape: tuple[int, ...]) -> int:
     """Frames T of a latent with shape [B,C,T,H,W]; 1 for images [B,C,H,W]."""
     return shape[2] if len(shape) == 5 else 1
+
+
+def in_parts(work: Callable[[slice], Tensor], shape: Sequence[int]) -> Tensor:
+    """The result of all images of a batch, computed for a few at a time, so that a long video needs little memory.
+
+    Args:
+        work: the result [b,...] of some neighbors in the batch.
+        shape: (B, ...) of what it works on.
+    """
+    count = max(1, PART // max(1, math.prod(shape[1:])))
+    results = [work(slice(first, first + count)) for first in range(0, max(1, shape[0]), count)]
+    return results[0] if len(results) == 1 else torch.cat(results)
 
 
 def finite_images(images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from ..maps import in_parts
 from ..noise import NoiseLevel
 from ..settings import DetectionSettings
 from .certainty import Certainty
@@ -28,6 +29,7 @@ FINE, AROUND, WIDE = 4.0, 12.0, 64.0  # px of a 256-px image; sigmas for a chang
 SHRINKAGE = 0.1  # of the covariance toward equal channels (Ledoit and Wolf 2004), which bounds every channel's weight
 ITERATIONS = 16  # of Newton's inverse, each doubles the digits; enough for 128 channels and this shrinkage
 TINY = 1e-12
+ALL = slice(None)
 # Measured on marks in hand images, half of them judged faulty by eye: benchmarks/confidence.py, choosing half.
 CERTAINTY = Certainty((0.356, 0.388, 0.431, 0.478), (0.07, 0.10, 0.11, 0.13))
 
@@ -57,7 +59,7 @@ class LastingChange:
         around: float = AROUND,
         wide: float | None = WIDE,
     ) -> None:
-        self.settings = settings
+        self.settings, self._shape = settings, shape
         size = shape[2:]
         scale = settings.scale(*size)
         minus = None if wide is None else wide * scale
@@ -87,39 +89,42 @@ class LastingChange:
 
     def so_far(self, image: int) -> Tensor:
         """The cells of one image above the threshold, bool [H,W]; see Detector."""
-        alone = not self._over_frames.active  # else the other frames count, too
-        return self._ratio(image)[0] > 0 if alone else self._ratio()[image] > 0
+        if self._over_frames.active:
+            return self._ratio()[image] > 0  # the other frames count, too
+        one = slice(image, image + 1)
+        above = self.share(one) > self._threshold
+        return (above & self._visible(one) if self._strict else above)[0]
 
-    def _ratio(self, image: int | None = None) -> Tensor:
-        if not self.ready:
-            raise ValueError("Detection needs at least two predictions in the window.")
-        ratio = self._exceeded(self._over_frames(self.share(image)))
-        # nobody sees a change of a flat wall
-        return torch.where(self.contrast(image) >= VISIBLE, ratio, 0.0) if self._strict else ratio
+    def _ratio(self) -> Tensor:
+        share = self._over_frames(in_parts(self.share, self._shape))
+        ratio = torch.where(share > self._threshold, share / max(self._threshold, TINY), 0.0)
+        return torch.where(in_parts(self._visible, self._shape), ratio, 0.0) if self._strict else ratio
 
-    def _exceeded(self, share: Tensor) -> Tensor:
-        """How many times its threshold a change is, [B,H,W]; 0 where it does not exceed it."""
-        return torch.where(share > self._threshold, share / max(self._threshold, TINY), 0.0)
+    def _visible(self, part: slice) -> Tensor:
+        """Where a change would be seen, bool [b,H,W]: nobody sees one of a flat wall."""
+        return self.contrast(part) >= VISIBLE
 
     @property
     def _threshold(self) -> float:
         """Share of the contrast that a change must exceed."""
         return self.settings.mad_scale * CHANGE * (STRICT if self._strict else 1)
 
-    def share(self, image: int | None = None) -> Tensor:
-        """Change as a share of the contrast (local plus that of the whole image), [B,H,W], 0 or more.
+    def share(self, part: slice = ALL) -> Tensor:
+        """Change as a share of the contrast (local plus that of the whole image), [b,H,W], 0 or more.
 
         The change is the smaller of the changes since the first and since the middle value: what came and went equals
         the first one, what has been there for long equals the middle one. It is averaged before its magnitude is taken,
         so that an outline that only gets sharper (lighter on one side, darker on the other) counts little.
 
         Args:
-            image: only this one of the batch, B is 1; None is all of them.
+            part: only these of the batch.
 
         Raises:
-            ValueError: there is no value yet.
+            ValueError: there are fewer than two values.
         """
-        first, middle, last = self._memory.three(image)
+        if not self.ready:
+            raise ValueError("Detection needs at least two predictions in the window.")
+        first, middle, last = self._memory.three(part)
         centered = about_mean(last)
         precision = _precision(centered)
         since = (squared_distance(self._outstanding(last - earlier), precision) for earlier in (first, middle))
@@ -127,9 +132,9 @@ class LastingChange:
         there = self._around(contrast[:, None])[:, 0].sqrt() + contrast.mean((1, 2), keepdim=True).sqrt()
         return torch.minimum(*since).sqrt() / there.clamp(min=TINY)
 
-    def contrast(self, image: int | None = None) -> Tensor:
-        """Contrast of the last value around each cell as a share of the whole image's, [B,H,W], 0 or more."""
-        last = self._memory.three(image)[2]
+    def contrast(self, part: slice = ALL) -> Tensor:
+        """Contrast of the last value around each cell as a share of the whole image's, [b,H,W], 0 or more."""
+        last = self._memory.three(part)[2]
         near = self._near((last - self._near(last)).square().mean(1, keepdim=True))[:, 0].clamp(min=0).sqrt()
         whole = about_mean(last).square().mean((1, 2, 3)).sqrt()
         return near / whole.clamp(min=TINY)[:, None, None]

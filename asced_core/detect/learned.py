@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..maps import in_parts
 from ..noise import NoiseLevel
 from ..settings import DetectionSettings
 from .certainty import Certainty
@@ -152,7 +153,7 @@ class LearnedDetector:
                 f"The taught detector was made for {network.channels} channels, but these predictions have {shape[1]}: "
                 "use one that was taught on this model."
             )
-        self.settings = settings
+        self.settings, self._shape = settings, shape
         self._certainty = learned.certainty
         self._network = network if network.out.weight.device == device else upload(copy.deepcopy(network), device)
         self._memory = WindowMemory(shape, asked)
@@ -174,9 +175,8 @@ class LearnedDetector:
         """
         if not self.ready:
             raise ValueError("Detection needs at least two predictions in the window.")
-        frames = torch.stack(self._memory.three(), 1)
         with torch.no_grad():
-            return self._network(frames).sigmoid()
+            return in_parts(lambda part: self._network(torch.stack(self._memory.three(part), 1)).sigmoid(), self._shape)
 
     def result(self) -> Evidence:
         """The cells at least as probable as the settings ask for; see Detector."""

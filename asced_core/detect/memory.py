@@ -45,11 +45,11 @@ class WindowMemory:
         elif place in self._wanted:
             self._kept[place] = denoised
 
-    def three(self, image: int | None = None) -> tuple[Tensor, ...]:
+    def three(self, part: slice = slice(None)) -> tuple[Tensor, ...]:
         """The first, a middle and the last prediction, float32 [B,C,H,W] each.
 
         Args:
-            image: only this one of the batch, B is 1; None is all of them.
+            part: only these of the batch.
 
         Raises:
             ValueError: nothing was pushed.
@@ -57,8 +57,7 @@ class WindowMemory:
         if self._last is None:
             raise ValueError("Detection needs at least one prediction in the window.")
         middle = self._kept[max(place for place in self._kept if place <= _middle(self.seen))]
-        chosen = slice(None) if image is None else slice(image, image + 1)
-        return _as_floats(*(one[chosen] for one in (self._kept[0], middle, self._last)))
+        return _as_floats(*(one[part] for one in (self._kept[0], middle, self._last)))
 
 
 def _interval(count: int) -> int:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..maps import finite_images
+from ..maps import finite_images, in_parts
 
 READ_AT = 0.28  # share of the steps after which it is read
 CELLS = (1, 2)  # sides of the squares whose means are compared
@@ -99,7 +99,10 @@ def sharpness(images: Tensor) -> Tensor:
 
     Neighbors are single cells and squares of 2x2 cells; the result is the geometric mean of both.
     """
-    value = images.float()
+    return in_parts(lambda part: _sharpness(images[part].float()), images.shape)
+
+
+def _sharpness(value: Tensor) -> Tensor:
     fits = [side for side in CELLS if side == 1 or min(value.shape[-2:]) >= 2 * side]
     sizes = [F.avg_pool2d(value, side) if side > 1 else value for side in fits]
     return torch.stack([_neighbor_change(one).clamp(min=TINY).log() for one in sizes]).mean(0).exp()

@@ -48,7 +48,7 @@ RULES = {"reference": REFERENCE, "paper": PAPER}
 
 def to_uint8_levels(denoised: Tensor) -> Tensor:
     """The authors' frames: [-1, 1] mapped to 0..255 and truncated to integers, as float32."""
-    return ((denoised.float() + 1) / 2 * 255).clamp(0, 255).trunc()
+    return (denoised.float() + 1).div_(2).mul_(255).clamp_(0, 255).trunc_()
 
 
 class SingleSteps:

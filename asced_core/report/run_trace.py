@@ -6,12 +6,14 @@ Memory is bounded: a longer run keeps only every n-th step.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..detect.space import linear_rgb
+from ..maps import in_parts
 
 SIDE = 64  # cells; larger maps are averaged down
 MAPS, FRAMES = 48, 12  # kept at most
@@ -24,6 +26,11 @@ def pool(maps: Tensor) -> Tensor:
     if scale >= 1:
         return maps
     return F.adaptive_avg_pool2d(maps, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def change(before: Tensor, after: Tensor, part: slice) -> Tensor:
+    """Absolute change between predictions [B,C,H,W], averaged over the channels: thumbnails of a part, fp16 [b,h,w]."""
+    return pool((after[part].float() - before[part].float()).abs_().mean(1, keepdim=True))[:, 0].half()
 
 
 class Trace:
@@ -50,8 +57,7 @@ class Trace:
         """Adds the prediction [B,C,H,W] of a step; a repeated step only replaces its prediction."""
         if step != self._last_step:
             if self._last is not None and (step - 1) % self._map_stride == 0:
-                change = (denoised.float() - self._last.float()).abs_().mean(1, keepdim=True)
-                self._maps.append(pool(change)[:, 0].half())
+                self._maps.append(in_parts(partial(change, self._last, denoised), denoised.shape))
                 self.map_steps.append(step)
             if step % self._frame_stride == 0 and (frame := self.frame(denoised)) is not None:
                 self._frames.append(frame)

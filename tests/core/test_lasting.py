@@ -93,9 +93,13 @@ def test_pictures_of_whole_numbers_are_measured_like_the_same_pictures_from_minu
     np.testing.assert_allclose(whole.ratio, same.ratio, rtol=1e-5)
 
 
-def test_the_share_needs_a_value():
+def test_the_share_needs_two_values():
+    lasting = _lasting()
+    lasting.push(torch.rand(1, 3, 12, 12))
+    with pytest.raises(ValueError, match="at least two"):
+        lasting.share()
     with pytest.raises(ValueError, match="at least one"):
-        _lasting().share()
+        WindowMemory().three()
 
 
 def test_a_change_counts_above_k_times_0_113_of_the_contrast(monkeypatch):
