@@ -41,10 +41,11 @@ def smaller(model: Any) -> Any:
     from asced.demo.hand_unet import HandUNet
     from safetensors.torch import load_file
 
-    net = HandUNet(channels=16, mult=(1, 2), operations=comfy.ops.manual_cast)
+    net = HandUNet(channels=16, mult=(1, 2), operations=comfy.ops.disable_weight_init)
     net.load_state_dict({name: weights.float() for name, weights in load_file(SMALL).items()})
+    net.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # faster on a CPU
     base = copy.copy(model.model)
-    base._modules = {**base._modules, "diffusion_model": net.requires_grad_(False).eval()}
+    base._modules = {**base._modules, "diffusion_model": net}
     return comfy.model_patcher.ModelPatcher(base, model.load_device, model.offload_device)
 
 
