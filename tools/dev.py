@@ -31,7 +31,7 @@ from environment import (
 )  # fmt: skip
 from matrix import write_tables
 from server import link_folder
-from suites import Suite, end, run_alone, run_side_by_side
+from suites import Lanes, Suite, end, run_alone
 
 OLDER = "older"  # host tests on the older version of ComfyUI
 HOSTS = "hosts"  # applications besides ComfyUI
@@ -114,39 +114,21 @@ def lint(env: Environment) -> int:
 
 
 def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
-    """Lint, then each suite in a pytest of its own: core must not see a host, host must not see the checkout.
+    """Each suite in a pytest of its own: core must not see a host, host must not see the checkout. And lint.
 
     Packages are the newest that pip finds at set-up, and for one more run of core the oldest that are allowed.
-    Two suites at a time: each keeps to one core, because contended threads are far slower on tiny models.
-    Chosen suites run without the linters.
+    Two suites at a time: each keeps to one core, because contended threads are far slower on tiny models. The rest of
+    the set-up and the linters run beside the first ones. Chosen suites run without the linters.
     """
     if not chosen or "core" in chosen:
         prepare_bench(env.python)
-    failed = not chosen and lint(env) != 0
-    tests = ROOT / "tests"
-    files = sorted((tests / "host").glob("test_*.py"))
-    suites = [  # the longest ones first, so that both cores are busy to the end
-        Suite("web", env, [tests / "web"]),
-        Suite("host", env, files[1::2]),
-        Suite("host, the other half", env, files[::2]),
-        Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE),
-    ]
-    suites = [suite for suite in suites if suite.name.split(",")[0] in (chosen or SUITES)]
-    if OLDER in chosen or not (chosen or env.own_comfyui):
-        older = prepare(True, OLDER_VERSION)
-        suites.insert(3, Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
-    if VENV in env.python.parents and (not chosen or HOSTS in chosen):
-        suites.append(Suite(HOSTS, with_other_hosts(env), [tests / "hosts"], core=True))
-    if chosen and "core" not in chosen:
-        pass
-    elif VENV in env.python.parents:
-        oldest = with_oldest_packages(env)
-        suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
-        print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
-    else:
-        print("Left out: core on the oldest packages, and diffusers; these are set up for the Pythons of .venv.")
+    with Lanes(extra) as lanes:
+        lanes.add([suite for suite in _first_suites(env) if suite.name.split(",")[0] in (chosen or SUITES)])
+        failed = not chosen and lint(env) != 0
+        lanes.add(_further_suites(env, extra, chosen))
+        outcomes = lanes.outcomes()
     totals, words = [0, 0, 0], []
-    for suite, result in zip(suites, run_side_by_side(suites, extra), strict=True):
+    for suite, result in outcomes.items():
         failed |= result.code not in (0, 5) or (result.code == 5 and not extra)
         counts = [result.passed, result.failed, result.skipped]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
@@ -156,6 +138,36 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
         print("Failed outside of the tests: see above.")
     print(_counted(totals))
     return 1 if failed else 0
+
+
+def _first_suites(env: Environment) -> list[Suite]:
+    """The longest ones, so that both cores are busy to the end."""
+    files = sorted((ROOT / "tests" / "host").glob("test_*.py"))
+    return [
+        Suite("host, the other half", env, files[::2]),
+        Suite("web", env, [ROOT / "tests" / "web"]),
+        Suite("host", env, files[1::2]),
+    ]
+
+
+def _further_suites(env: Environment, extra: list[str], chosen: list[str]) -> list[Suite]:
+    """Those whose packages are set up only now."""
+    tests, own_packages = ROOT / "tests", VENV in env.python.parents
+    suites = []
+    if OLDER in chosen or not (chosen or env.own_comfyui):
+        older = prepare(True, OLDER_VERSION)
+        suites.append(Suite(f"host on {OLDER_VERSION}", older, [tests / "host" / name for name in ON_OLDER]))
+    if own_packages and (not chosen or HOSTS in chosen):
+        suites.append(Suite(HOSTS, with_other_hosts(env), [tests / "hosts"], core=True))
+    if not chosen or "core" in chosen:
+        suites.append(Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE))
+        if own_packages:
+            oldest = with_oldest_packages(env)
+            suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
+            print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
+        else:
+            print("Left out: core on the oldest packages, and diffusers; these are set up for the Pythons of .venv.")
+    return suites
 
 
 def _versions(env: Environment) -> str:

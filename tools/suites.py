@@ -64,27 +64,53 @@ def end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def run_side_by_side(suites: list[Suite], extra: list[str]) -> list[Outcome]:
-    """The outcome of each; what a suite says is printed when it has ended."""
-    waiting, results = list(suites), {}
-    running: dict[Suite, subprocess.Popen[bytes]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < min(LANES, os.cpu_count() or 1):
-                suite = waiting.pop(0)
-                running[suite] = _start(suite, extra, suite.junit.with_suffix(".log"))
-            for suite, child in list(running.items()):
-                if child.poll() is not None:
-                    del running[suite]
-                    results[suite] = _outcome(child.returncode, suite)
-                    log = suite.junit.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-                    print(f"\n== {suite.name}\n{log}", flush=True)
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        for child in running.values():
+class Lanes:
+    """Runs suites, two at a time and in the order in which they were added; ended with the ``with`` block.
+
+    Args:
+        extra: more words for pytest.
+    """
+
+    def __init__(self, extra: list[str]) -> None:
+        self._extra = extra
+        self._suites: list[Suite] = []
+        self._waiting: list[Suite] = []
+        self._running: dict[Suite, subprocess.Popen[bytes]] = {}
+        self._results: dict[Suite, Outcome] = {}
+
+    def __enter__(self) -> Lanes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for child in self._running.values():
             end(child)
-        raise
-    return [results[suite] for suite in suites]
+
+    def add(self, suites: list[Suite]) -> None:
+        """Starts them as soon as there is room; meanwhile the caller may go on."""
+        self._suites += suites
+        self._waiting += suites
+        self._fill()
+
+    def outcomes(self) -> dict[Suite, Outcome]:
+        """Waits for all of them; what a suite says is printed when it has ended."""
+        while self._waiting or self._running:
+            self._collect()
+            self._fill()
+            time.sleep(0.2)
+        return {suite: self._results[suite] for suite in self._suites}
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < min(LANES, os.cpu_count() or 1):
+            suite = self._waiting.pop(0)
+            self._running[suite] = _start(suite, self._extra, suite.junit.with_suffix(".log"))
+
+    def _collect(self) -> None:
+        for suite, child in list(self._running.items()):
+            if child.poll() is not None:
+                del self._running[suite]
+                self._results[suite] = _outcome(child.returncode, suite)
+                log = suite.junit.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+                print(f"\n== {suite.name}\n{log}", flush=True)
 
 
 def run_alone(suite: Suite, extra: list[str]) -> Outcome:
