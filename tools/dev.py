@@ -25,7 +25,7 @@ from environment import (
     SetupError,
     packages_folder,
     prepare,
-    prepare_bench,
+    with_bench_packages,
     with_oldest_packages,
     with_other_hosts,
 )  # fmt: skip
@@ -38,7 +38,7 @@ HOSTS = "hosts"  # applications besides ComfyUI
 SUITES = ("host", "core", "web", HOSTS, OLDER)
 COVERAGE = ("--cov=asced_core", "--cov-report=term")
 # The benchmarks' parts run on packages of their own, which are built for a newer numpy; no user has the two together.
-NO_BENCH = ("--ignore=tests/core/test_bench.py", "--ignore=tests/core/test_picking.py")
+NO_BENCH = tuple(f"--ignore=tests/core/test_{name}.py" for name in ("bench", "bench_taught", "picking"))
 VERSIONS = (
     "import cv2, matplotlib, numpy, safetensors; modules = numpy, matplotlib, cv2, safetensors;"
     "print(*(f'{module.__name__} {module.__version__}' for module in modules), sep=', ')"
@@ -120,8 +120,6 @@ def test(env: Environment, extra: list[str], chosen: list[str]) -> int:
     Two suites at a time: each keeps to one core, because contended threads are far slower on tiny models. The rest of
     the set-up and the linters run beside the first ones. Chosen suites run without the linters.
     """
-    if not chosen or "core" in chosen:
-        prepare_bench(env.python)
     with Lanes(extra) as lanes:
         lanes.add([suite for suite in _first_suites(env) if suite.name.split(",")[0] in (chosen or SUITES)])
         failed = not chosen and lint(env) != 0
@@ -160,11 +158,12 @@ def _further_suites(env: Environment, extra: list[str], chosen: list[str]) -> li
     if own_packages and (not chosen or HOSTS in chosen):
         suites.append(Suite(HOSTS, with_other_hosts(env), [tests / "hosts"], core=True))
     if not chosen or "core" in chosen:
-        suites.append(Suite("core", env, [tests / "core"], core=True, options=() if extra else COVERAGE))
+        newest = with_bench_packages(env)
+        suites.append(Suite("core", newest, [tests / "core"], core=True, options=() if extra else COVERAGE))
         if own_packages:
             oldest = with_oldest_packages(env)
             suites.append(Suite("core on the oldest packages", oldest, [tests / "core"], core=True, options=NO_BENCH))
-            print(f"core runs on {_versions(env)}\ncore on the oldest packages on {_versions(oldest)}")
+            print(f"core runs on {_versions(newest)}\ncore on the oldest packages on {_versions(oldest)}")
         else:
             print("Left out: core on the oldest packages, and diffusers; these are set up for the Pythons of .venv.")
     return suites
@@ -248,9 +247,8 @@ def run(command: str, env: Environment, port: int, suites: list[str], extra: lis
     if command == "bench-gpu":
         return _call(env, "-m", "benchmarks.gpu", *extra)
     if command in BENCHMARKS:
-        prepare_bench(env.python)
         name, *options = BENCHMARKS[command]
-        return _call(env, "-m", f"benchmarks.{name}", *options, *extra)
+        return _call(with_bench_packages(env), "-m", f"benchmarks.{name}", *options, *extra)
     if command == "serve":
         # A ComfyUI that finds no accelerator does not start without --cpu.
         device = [] if env.own_comfyui and _call(env, "-c", ACCELERATOR) == 0 else ["--cpu"]
@@ -264,7 +262,7 @@ def clean() -> int:
     made = [
         VENV,
         *HOST.glob("comfyui-*"),
-        *(HOST / name for name in ("hosts", "mutants", "mutants-tree", "mypy", "oldest", "results")),
+        *(HOST / name for name in ("bench", "hosts", "mutants", "mutants-tree", "mypy", "oldest", "results")),
     ]
     for folder in [*made, *(ROOT / name for name in (".mypy_cache", ".pytest_cache", ".ruff_cache"))]:
         shutil.rmtree(folder, ignore_errors=True)

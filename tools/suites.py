@@ -65,7 +65,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 class Lanes:
-    """Runs suites, two at a time and in the order in which they were added; ended with the ``with`` block.
+    """Runs suites, two at a time and in the order in which they were added; none outlives the ``with`` block.
 
     Args:
         extra: more words for pytest.
