@@ -65,7 +65,7 @@ def host(pack: dict[str, Any]) -> ModuleType:
     """ComfyUI's own module of core nodes."""
     import nodes
 
-    gc.freeze()
+    gc.freeze()  # these modules, too
     return nodes
 
 
@@ -73,7 +73,7 @@ def host(pack: dict[str, Any]) -> ModuleType:
 def core_node(host: ModuleType) -> Callable[..., tuple]:
     """Executes a ComfyUI node by id, old style or new; returns its outputs."""
     asyncio.run(host.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
-    gc.freeze()
+    gc.freeze()  # and the nodes' own
 
     def run(node_id: str, **inputs: Any) -> tuple:
         cls = host.NODE_CLASS_MAPPINGS[node_id]
