@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .module_walk import vectors
+
 MOST = 16  # parameters that are read: a few kilobytes
 DIGITS = 8
+ERRORS = (RuntimeError, TypeError, ValueError, AttributeError)
 
 
 def model_identity(patcher: Any) -> str:
@@ -24,28 +28,33 @@ def model_identity(patcher: Any) -> str:
     Args:
         patcher: ComfyUI's ModelPatcher; its model may be on any device.
     """
-    model = patcher.model
-    digest, count = hashlib.sha256(), 0
-    for values in _sampled(patcher):
-        digest.update(values)
-        count += 1
-    name = type(model).__name__
-    return f"{name} {digest.hexdigest()[:DIGITS]}" if count else name
+    name, values = type(patcher.model).__name__, _sampled(patcher)
+    return f"{name} {hashlib.sha256(values).hexdigest()[:DIGITS]}" if values else name
 
 
-def _sampled(patcher: Any) -> Iterator[bytes]:
+def _sampled(patcher: Any) -> bytes:
     """The values of up to MOST parameters, as float16; those that cannot be converted are left out."""
     network = getattr(patcher.model, "diffusion_model", None)
     if not isinstance(network, torch.nn.Module):
-        return
-    flat = [(name, weight) for name, weight in network.named_parameters() if weight.ndim == 1]
-    for place in np.unique(np.linspace(0, len(flat) - 1, min(MOST, len(flat))).round().astype(int)):
-        name, weight = flat[place]
-        try:
-            original = _original(patcher, f"diffusion_model.{name}", weight)
-            yield original.detach().to("cpu", torch.float16).numpy().tobytes()
-        except (RuntimeError, TypeError, ValueError, AttributeError):  # quantized, without values, or kept otherwise
-            continue
+        return b""
+    flat = list(vectors(network))
+    places = np.unique(np.linspace(0, len(flat) - 1, min(MOST, len(flat))).round().astype(int))
+    weights = [_original(patcher, f"diffusion_model.{name}", weight) for name, weight in map(flat.__getitem__, places)]
+    try:
+        return _bytes_of(weights)  # waits for the device once
+    except ERRORS:
+        return b"".join(_each(weights))
+
+
+def _each(weights: list[torch.Tensor]) -> Iterator[bytes]:
+    for weight in weights:
+        with contextlib.suppress(*ERRORS):  # quantized, without values, or kept otherwise
+            yield _bytes_of([weight])
+
+
+def _bytes_of(weights: list[torch.Tensor]) -> bytes:
+    values: bytes = torch.cat([one.detach().to(torch.float16) for one in weights]).cpu().numpy().tobytes()
+    return values
 
 
 def _original(patcher: Any, key: str, weight: torch.Tensor) -> torch.Tensor:

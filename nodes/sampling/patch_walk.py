@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .module_walk import modules
+
 MOST = 5000  # objects that are visited
 COPIED = 2**20  # elements up to which a tensor is copied, because it may be changed in place
 ALL_COPIED = 2**24  # elements of all copies together
@@ -73,9 +75,10 @@ class Walk:
         elif isinstance(root, torch.nn.Module):  # ComfyUI's network: what patches have hung on to it
             for value in self._attributes(root):
                 self._visit(value)
-            for module in root.modules():
-                for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-                    self._visit(hook)
+            for module in modules(root):
+                if module._forward_hooks or module._forward_pre_hooks:
+                    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+                        self._visit(hook)
         else:
             self._visit(root)
 

@@ -81,6 +81,19 @@ def test_a_lora_does_not_change_the_name(hands, identity):
     assert identity(hands.eps) == plain
 
 
+def test_networks_are_walked_as_torch_walks_them(hands):
+    """The names of models in calibrations and taught detectors depend on the order."""
+    from asced.nodes.sampling.module_walk import modules, vectors
+
+    network = copy.deepcopy(hands.eps.model.diffusion_model)
+    network.again, network.none = next(network.children()), None  # a shared module, and one that is missing
+    network.bias_again = next(weight for weight in network.parameters() if weight.ndim == 1)
+    named = [(name, id(weight)) for name, weight in network.named_parameters() if weight.ndim == 1]
+    assert [(name, id(weight)) for name, weight in vectors(network)] == named
+    assert set(modules(network)) == set(network.modules())
+    assert len(list(modules(network))) == len(list(network.modules()))
+
+
 def test_the_name_does_not_touch_the_model(hands, stock, identity):
     before = stock()
     identity(hands.eps)
