@@ -31,13 +31,35 @@ def _load_host(base: Path) -> None:
     sys.argv = sys.argv[:1]  # ComfyUI reads the command line
     from comfy.cli_args import args
 
-    args.cpu, args.base_directory = True, str(base)
+    args.cpu, args.base_directory = os.environ.get("ASCED_DEVICE") != "gpu", str(base)
     import comfy.utils
     import torch
 
     comfy.utils.set_progress_bar_enabled(False)  # its output would hide failures
     comfy.utils.PROGRESS_THROTTLE_MIN_INTERVAL = 0.0  # newer versions skip progress messages, by the clock
+    if not args.cpu:
+        _alike_in_every_run()
     torch.set_num_threads(1)  # contended threads are far slower on tiny models
+
+
+def _alike_in_every_run() -> None:
+    """On a GPU: the same noise levels and sums in the first run of a model as in all later ones.
+
+    ComfyUI reads the noise levels of the first run from a table on the CPU, and later from one on the GPU, whose exp
+    differs in the last bit. And TF32 makes an image differ from batch to batch in its third digit.
+    """
+    import comfy.model_sampling
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    table = comfy.model_sampling.ModelSamplingDiscrete
+    own = table.sigma
+
+    def sigma(self: Any, timestep: Any) -> Any:
+        on_cpu = SimpleNamespace(log_sigmas=self.log_sigmas.cpu(), sigmas=self.sigmas)
+        return own(on_cpu, torch.as_tensor(timestep).cpu()).to(timestep.device)
+
+    table.sigma = sigma
 
 
 def _load_pack() -> ModuleType:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .randomness import drawn, generator_of
+
 Draw = Callable[[torch.Tensor, int], torch.Tensor]  # state and step to noise
 
 
@@ -102,9 +104,7 @@ def restarting(at: int = 7, to: int = 4) -> Callable[..., torch.Tensor]:
         if len(sigmas) <= at + 1:
             return euler()(model, x, sigmas, **kwargs)
         x = euler()(model, x, sigmas[: at + 1], **kwargs)
-        generator = torch.Generator().manual_seed(5)
-        noise = torch.randn(x.shape, generator=generator)
-        x = x + noise * (sigmas[to] ** 2 - sigmas[at] ** 2).sqrt()
+        x = x + drawn(x.shape, generator_of(5)) * (sigmas[to] ** 2 - sigmas[at] ** 2).sqrt()
         return euler(first=at)(model, x, sigmas[to:], **kwargs)
 
     return sample
@@ -159,8 +159,8 @@ def seeded_once(**form: Any) -> Callable[..., torch.Tensor]:
 
     def sample(model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_args: Any = None,
                **kwargs: Any) -> torch.Tensor:  # fmt: skip
-        generator = torch.Generator().manual_seed(extra_args["seed"] % 2**31)
-        draw = lambda x, _: torch.randn(x.shape, generator=generator)  # noqa: E731
+        generator = generator_of(extra_args["seed"] % 2**31)
+        draw = lambda x, _: drawn(x.shape, generator)  # noqa: E731
         return euler(draw, **form)(model, x, sigmas, extra_args, **kwargs)
 
     return sample
@@ -172,7 +172,7 @@ def seeded_each_step(model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_ar
     seed = extra_args["seed"] % 2**31
 
     def draw(x: torch.Tensor, step: int) -> torch.Tensor:
-        return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + step))
+        return drawn(x.shape, generator_of(seed + step))
 
     return euler(draw)(model, x, sigmas, extra_args, **kwargs)
 
@@ -198,24 +198,24 @@ class Counting:
     """A sampler that is an object and counts its calls: each run of it draws other noise."""
 
     def __init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(11)
+        self.generator = generator_of(11)
         self.steps = 0
 
     def __call__(self, model: Any, x: torch.Tensor, sigmas: torch.Tensor, extra_args: Any = None, callback: Any = None,
                  disable: Any = None) -> torch.Tensor:  # fmt: skip
         def draw(x: torch.Tensor, _: int) -> torch.Tensor:
             self.steps += 1
-            return torch.randn(x.shape, generator=self.generator) * (1 + self.steps % 3)
+            return drawn(x.shape, self.generator) * (1 + self.steps % 3)
 
         return euler(draw)(model, x, sigmas, extra_args, callback, disable)
 
 
 def given_source(kind: str, shape: tuple[int, ...]) -> Any:
     """A noise source for ``noise_sampler``: ``function``, ``list`` or ``object``, each with a state of its own."""
-    generator = torch.Generator().manual_seed(7)
+    generator = generator_of(7)
     if kind == "function":
-        return lambda *_: torch.randn(shape, generator=generator)
-    noises = torch.randn(200, *shape, generator=generator)
+        return lambda *_: drawn(shape, generator)
+    noises = drawn((200, *shape), generator)
 
     class Source:
         def __init__(self) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .randomness import drawn, generator_of
+
 COUNT = 0  # of `counting in a global`
 
 
@@ -28,12 +30,12 @@ def wrapping(wrap: Callable[[Callable[..., torch.Tensor], dict[str, Any]], torch
 
 def drawing(kind: str) -> Callable[[Any], Any]:
     """Adds noise to the input, from a global generator or one of its own."""
-    own, of_numpy, of_python = torch.Generator().manual_seed(2), np.random.default_rng(2), random.Random(2)
+    own, of_numpy, of_python = generator_of(2), np.random.default_rng(2), random.Random(2)
     draws: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "torch": torch.randn_like,
         "numpy": lambda x: torch.from_numpy(np.random.standard_normal(tuple(x.shape))).to(x),  # noqa: NPY002
         "python": lambda x: torch.full_like(x, random.random()),
-        "own torch": lambda x: torch.randn(x.shape, generator=own),
+        "own torch": lambda x: drawn(x.shape, own),
         "own numpy": lambda x: torch.from_numpy(of_numpy.standard_normal(tuple(x.shape))).to(x),
         "own python": lambda x: torch.full_like(x, of_python.random()),
     }

@@ -36,7 +36,7 @@ def _cfg(model):
 def _sized(run, args):
     """Knows the size of the batch, of four images or of one alone."""
     scales = {8: torch.linspace(0.9, 1, 4).repeat(2), 2: torch.linspace(0.9, 1, 4)[:1].repeat(2)}[len(args["input"])]
-    return run(args["input"]) * scales.view(-1, 1, 1, 1)
+    return run(args["input"]) * scales.view(-1, 1, 1, 1).to(args["input"])
 
 
 def _mean(run, args):
@@ -91,7 +91,7 @@ def _in_the_network(model):
     """Holds something for each row of the batch that it was made for, where the network computes."""
     for_each = torch.linspace(0, 0.1, 8).view(-1, 1, 1)
     model = model.clone()
-    model.set_model_attn1_output_patch(lambda x, extra_options: x + for_each)
+    model.set_model_attn1_output_patch(lambda x, extra_options: x + for_each.to(x))
     return model
 
 
@@ -115,7 +115,7 @@ def _rounded(model):
 
     def network(net, x, t, *args, **kwargs):
         out = net(x.float(), t, *args, **kwargs)
-        bits = torch.randn(out.shape, generator=torch.Generator().manual_seed(len(x)))
+        bits = torch.randn(out.shape, generator=torch.Generator().manual_seed(len(x))).to(out)
         return out * (1 + 2**-8 * bits)
 
     rounded = around(model, network)
@@ -216,7 +216,7 @@ def test_text_boxes_that_are_made_for_the_size_of_the_batch(drafted, hands):
     class Boxes(torch.nn.Module):
         def set_position(self, shape, boxes, device):
             grounded = torch.linspace(0, 0.1, shape[0]).view(-1, 1, 1)
-            return lambda x, extra_options: x + grounded.repeat(len(x) // len(grounded), 1, 1)
+            return lambda x, extra_options: x + grounded.repeat(len(x) // len(grounded), 1, 1).to(x)
 
     device = torch.device("cpu")
     boxes = comfy.model_patcher.ModelPatcher(Boxes(), device, device)
