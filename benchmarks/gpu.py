@@ -30,7 +30,7 @@ DOCS, OUTPUT = ROOT / "docs" / "benchmarks", ROOT / "output" / "bench-gpu"
 COMFYUI = "ASCED_COMFYUI"
 NAME = "speed-gpu"
 FIRST = ("runs", "waits", "runs with previews", "drafts", "drafts with previews")  # parts of a model's first form
-OTHERS = ("runs", "waits")  # of its other forms
+OTHERS = ("runs", "waits")  # of its other forms, and of several images at once
 NOT_QUICK = ("drafts with previews",)
 ROUNDS, QUICK_ROUNDS, QUICK_MINUTES = 16, 6, 9.0
 SECONDS, QUICK_SECONDS = 150.0, 25.0  # of one part; at least LEAST_ROUNDS are made
@@ -95,7 +95,8 @@ def groups(args: argparse.Namespace, models: Sequence[str]) -> list[Group]:
         for turn, form in enumerate(MODELS[model].forms):
             if args.forms is None or form in args.forms:
                 wanted = args.parts or [part for part in FIRST if not (args.quick and part in NOT_QUICK)]
-                parts = tuple(part for part in (OTHERS if turn else FIRST) if part in wanted)
+                known = OTHERS if turn or MODELS[model].images > 1 else FIRST
+                parts = tuple(part for part in known if part in wanted)
                 found += [(turn, Group(model, form, parts))] * bool(parts)
     return [group for _, group in sorted(found, key=lambda pair: pair[0])]
 
@@ -131,7 +132,7 @@ def answers(job: dict[str, Any], log: Path, seconds: float) -> Iterator[dict[str
         died = (
             f"was ended by signal {-code}" if code < 0 else f"ended with code {code}: {last}"
         )  # last words of an error
-        yield {"error": f"stopped after {seconds / 60:.0f} minutes" if late else died}
+        yield {"error": f"stopped after {seconds:.0f} seconds" if late else died}
 
 
 def measure(group: Group, store: Store, job: dict[str, Any], log: Path, until: float) -> None:

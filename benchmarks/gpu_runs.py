@@ -97,17 +97,19 @@ class Bench:
             "positive": self._positive, "negative": self._negative, "latent_image": latent,
         }  # fmt: skip
 
-    def stock(self, images: int = 1) -> Done:
-        """A run of ComfyUI's own KSampler, by the function behind it."""
+    def stock(self, images: int = 0) -> Done:
+        """A run of ComfyUI's own KSampler, by the function behind it; 0 images are as many as the model has."""
         from nodes import common_ksampler  # type: ignore[attr-defined]
 
-        own = self._options(images)
+        own = self._options(images or self.spec.images)
         sampler, latent = own.pop("sampler_name"), own.pop("latent_image")
         return Done(common_ksampler(self.plain, SEED, sampler_name=sampler, latent=latent, **own)[0]["samples"])
 
     def ours(self, model: Any) -> Done:
         """A run of ASCED KSampler with its defaults."""
-        latent, _, report, _ = run(self.nodes, "ASCED_KSampler", model=model, seed=SEED, **self._options(1))
+        latent, _, report, _ = run(
+            self.nodes, "ASCED_KSampler", model=model, seed=SEED, **self._options(self.spec.images)
+        )
         return Done(latent["samples"], report)
 
     def drafted(self) -> Done:
@@ -286,7 +288,7 @@ def main() -> None:
                 bench = bench or Bench(MODELS[job["model"]], job["form"], job["device"])
                 with screen(part.endswith(PREVIEWS)):
                     row = PARTS[part.removesuffix(PREVIEWS)](bench, job)
-                latent = 4 * math.prod(bench.spec.latent)  # bytes
+                latent = 4 * bench.spec.images * math.prod(bench.spec.latent)  # bytes
                 row |= {"title": bench.title, "latent": latent, "offloaded": bench.offloaded}
             except Exception as error:
                 traceback.print_exc()
