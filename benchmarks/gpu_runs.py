@@ -90,8 +90,8 @@ class Bench:
         pooled = {"pooled_output": torch.randn(1, self.spec.pooled, generator=generator)} if self.spec.pooled else {}
         return [[torch.randn(1, *self.spec.text, generator=generator), pooled]]
 
-    def _options(self, images: int) -> dict[str, Any]:
-        latent = {"samples": torch.zeros(images, *self.spec.latent)}
+    def _options(self, images: int = 0) -> dict[str, Any]:
+        latent = {"samples": torch.zeros(images or self.spec.images, *self.spec.latent)}
         return {
             "steps": self.steps, "cfg": self.spec.cfg, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
             "positive": self._positive, "negative": self._negative, "latent_image": latent,
@@ -101,15 +101,13 @@ class Bench:
         """A run of ComfyUI's own KSampler, by the function behind it; 0 images are as many as the model has."""
         from nodes import common_ksampler  # type: ignore[attr-defined]
 
-        own = self._options(images or self.spec.images)
+        own = self._options(images)
         sampler, latent = own.pop("sampler_name"), own.pop("latent_image")
         return Done(common_ksampler(self.plain, SEED, sampler_name=sampler, latent=latent, **own)[0]["samples"])
 
     def ours(self, model: Any) -> Done:
         """A run of ASCED KSampler with its defaults."""
-        latent, _, report, _ = run(
-            self.nodes, "ASCED_KSampler", model=model, seed=SEED, **self._options(self.spec.images)
-        )
+        latent, _, report, _ = run(self.nodes, "ASCED_KSampler", model=model, seed=SEED, **self._options())
         return Done(latent["samples"], report)
 
     def drafted(self) -> Done:
