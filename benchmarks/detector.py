@@ -243,8 +243,8 @@ def as_markdown(result: dict[str, Any]) -> str:
     ]
     lines += [
         "", "Other figures: [each correction, and a detailer's arithmetic](cost.md), [drafts against full runs]"
-        "(draft_cost.md), [long and large runs, and the live preview](scaling.md), [runs on a GPU](speed-gpu.md), [what "
-        "the pack adds to ComfyUI's start and page](footprint.md). `make bench` writes all but the last two.",
+        "(draft_cost.md), [long and large runs, and the live preview](scaling.md), [runs on a GPU](speed-gpu.md), "
+        "[what the pack adds to ComfyUI's start and page](footprint.md). `make bench` writes all but the last two.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
