@@ -6,7 +6,8 @@ running their code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -64,6 +65,28 @@ class GeneratorState(PatchState):
 
 def _generators_of(state: Read) -> Read:
     return state[0], {key: place for key, place in state[1].items() if key[0] == "generator"}
+
+
+def same_numbers(one: Read, other: Read, tolerance: float) -> bool:
+    """True if the floating-point numbers in two states are the same, up to a share of their size.
+
+    A number that was computed from the whole batch, such as a mean change, is another one without some of its images.
+    """
+    theirs = dict(_numbers(other))
+    return all(
+        place not in theirs or math.isclose(value, theirs[place], rel_tol=tolerance, abs_tol=tolerance)
+        for place, value in _numbers(one)
+    )
+
+
+def _numbers(state: Read) -> Iterator[tuple[Any, float]]:
+    """The numbers, and tensors that hold a single one, by place; NaN aside."""
+    for key, (_, held, _) in state[1].items():
+        items = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else [("", held)]
+        for name, value in items:
+            single = torch.is_tensor(value) and value.ndim == 0 and value.is_floating_point()
+            if (single or isinstance(value, float)) and not math.isnan(value):
+                yield (*key, name), float(value)
 
 
 def changes(before: Read, after: Read) -> set[Any]:

@@ -20,7 +20,7 @@ from ...asced_core.report.ranking import ranked
 from .guidance import has_unprompted, is_stock, unprompted
 from .kept_rows import KeptRows
 from .options import DraftOptions
-from .patch_state import PatchState
+from .patch_state import PatchState, same_numbers
 
 EXACT, ROUNDED = 1e-5, 1e-2  # differences that the size of a batch makes, in float32 and in half precision
 # whose batches are the frames of one video
@@ -125,13 +125,17 @@ class Picking:
             watched.answering = rows
 
     def _agrees(self, rows: KeptRows, call: Call, patches: PatchState) -> bool:
-        """True if the kept images get the same answer without the others; the call is undone."""
+        """True if the kept images get the same answer without the others; the call is undone.
+
+        A cache may answer alike now and decide by a mean over the batch later: what it notes must be the same as well.
+        """
         dtype = self._guider.model_patcher.model.get_dtype()
         tolerance = EXACT if dtype == torch.float32 else ROUNDED
-        before = patches.read() if call.before is None else call.before
+        after = patches.read()
         try:
-            with World(patches, before).entered():
-                return rows.agrees(replace(call.asked, x=call.x), call.denoised, tolerance)
+            with World(patches, call.before or after).entered():
+                same = rows.agrees(replace(call.asked, x=call.x), call.denoised, tolerance)
+                return same and (call.before is None or same_numbers(after, patches.read(), tolerance))
         except comfy.model_management.InterruptProcessingException:
             raise
         except Exception:  # of a patch that knows the size of the batch

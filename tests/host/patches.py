@@ -111,6 +111,18 @@ class Skipping:
         return out
 
 
+class Averaging:
+    """Scales its answers by a mean over all images of the calls before: a single answer does not show it."""
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+
+    def __call__(self, run: Callable[..., torch.Tensor], args: dict[str, Any]) -> torch.Tensor:
+        out = run(args["input"]) * (1 + 0.1 * np.tanh(self.mean))
+        self.mean = 0.5 * self.mean + float(out.mean())
+        return out
+
+
 def smoothing() -> Callable[[Any], Any]:
     """Mixes each prediction with the one before it, in a post-CFG function."""
 

@@ -9,7 +9,7 @@ import torch
 
 from .drafts import MODES, around, computed, counted, row_by_row, same
 from .models import text, tiny_unet
-from .patches import Skipping, caching_by_level, counting, drawing, on_the_network, smoothing, wrapping
+from .patches import Averaging, Skipping, caching_by_level, counting, drawing, on_the_network, smoothing, wrapping
 from .randomness import seed_all, states
 
 ALL = "computed to the end"
@@ -159,8 +159,16 @@ def test_guidance_and_caches_of_comfyui(drafted, hands, core_node, mode, name):
     whole, _, _ = drafted(patch(model), keep=4, at_once=mode, **given)
     picked, report, places = drafted(patch(model), at_once=mode, **given)
     assert same(picked, whole, places)
-    if name == "Mahiro" and mode == "all":
+    if name in ("Mahiro", "LazyCache") and mode == "all":
         assert ALL in report.summary()
+
+
+def test_a_memory_of_the_whole_batch_is_seen_in_what_it_notes(drafted, hands):
+    """Such as LazyCache's, which skips steps by a mean change: a call answers alike, and a later one does not."""
+    whole, _, _ = drafted(wrapping(Averaging())(hands.eps), keep=4, at_once="all")
+    picked, report, places = drafted(wrapping(Averaging())(hands.eps), at_once="all")
+    assert same(picked, whole, places)
+    assert ALL in report.summary()
 
 
 def test_a_cache_by_noise_level(drafted, hands):
