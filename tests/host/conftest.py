@@ -22,7 +22,18 @@ from hypothesis import settings as hypothesis_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = os.environ.get("ASCED_COMFYUI", "")
+DEVICE = os.environ.get("ASCED_DEVICE", "cpu")
 STEPS, SIDE = 12, 32
+
+
+def _check_device() -> None:
+    """Ends the tests with one sentence where they cannot run on what was asked for."""
+    import torch
+
+    if DEVICE not in ("cpu", "gpu"):
+        pytest.exit(f"ASCED_DEVICE must be cpu or gpu, got {DEVICE}.", returncode=2)
+    if DEVICE == "gpu" and not torch.cuda.is_available():
+        pytest.exit("ASCED_DEVICE=gpu needs a GPU that torch can use, and found none.", returncode=2)
 
 
 def _load_host(base: Path) -> None:
@@ -31,7 +42,7 @@ def _load_host(base: Path) -> None:
     sys.argv = sys.argv[:1]  # ComfyUI reads the command line
     from comfy.cli_args import args
 
-    args.cpu, args.base_directory = os.environ.get("ASCED_DEVICE") != "gpu", str(base)
+    args.cpu, args.base_directory = DEVICE == "cpu", str(base)
     import comfy.utils
     import torch
 
@@ -76,6 +87,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The pack's node classes by id."""
     if not COMFYUI:
         pytest.skip("ASCED_COMFYUI is not set; run the tests with `make test`")
+    _check_device()
     _load_host(tmp_path_factory.mktemp("comfyui"))
     extension = asyncio.run(_load_pack().comfy_entrypoint())
     gc.freeze()  # ComfyUI collects garbage before it loads a model, and would go through all of its modules each time

@@ -19,8 +19,8 @@ def seed_all(seed: int = 1) -> None:
 def states() -> tuple[object, ...]:
     """Their states, as plain values that can be compared; with a GPU, that of the GPU's as well."""
     gpu = [torch.cuda.get_rng_state().tolist()] if torch.cuda.is_available() else []
-    numpys = np.random.get_state()[1].tolist()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), *gpu, numpys, random.getstate()
+    of_numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), *gpu, of_numpy, random.getstate()
 
 
 def generator_of(seed: int) -> torch.Generator:
