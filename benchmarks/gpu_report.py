@@ -78,14 +78,15 @@ TABLES: tuple[tuple[str, Callable[[Any], list[str]], tuple[str, ...]], ...] = (
 TEXT = """# Speed on a GPU
 
 Written by `make bench-gpu`: the architectures as published with random weights, in the real ComfyUI, euler, one image
-or video a run. Ratios are medians of paired rounds in one process, with the 95% interval of the median; below 6 rounds
-it is their range, and a goal stays open. It is met or missed if the whole interval says so. Where rounds vary by more
-than a goal allows, the fastest run of each kind tells more: what disturbs a run only makes it slower. *Added calls* are
-the model calls that the correction makes, and each is taken to cost what a step of stock does; *second run's own share*
-is what is left of a corrected run without them and a watched run. Latents are those of all images of a run, in float32.
-The arithmetic of drafts: all images up to the decision, and one image from there on. *Waits* are calls of the device's
-runtime that stop the program until the device is ready, by the profiler. inductor and cudagraphs are backends of
-ComfyUI's TorchCompileModel. A row that is missing was not measured.
+or video a run unless the row says otherwise. Ratios are medians of paired rounds in one process, with the 95% interval
+of the median; below 6 rounds it is their range, and a goal stays open. It is met or missed if the whole interval says
+so. Where rounds vary by more than a goal allows, the fastest run of each kind tells more: what disturbs a run only
+makes it slower. *Added calls* are the model calls that the correction makes, and each is taken to cost what a step of
+stock does; *second run's own share* is what is left of a corrected run without them and a watched run. Latents are
+those of all images of a run, with drafts those of one image, in float32. The arithmetic of drafts: all images up to the
+decision, and one image from there on. *Waits* are calls of the device's runtime that stop the program until the device
+is ready, by the profiler. inductor and cudagraphs are backends of ComfyUI's TorchCompileModel. A row that is missing
+was not measured.
 """
 
 
