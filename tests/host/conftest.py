@@ -79,6 +79,11 @@ def _load_pack() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["asced"] = module
     spec.loader.exec_module(module)
+    from asced.demo.hand_unet import HandUNet
+
+    from .recall import recalling
+
+    HandUNet.velocity = recalling(HandUNet.velocity)
     return module
 
 
@@ -92,6 +97,14 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     extension = asyncio.run(_load_pack().comfy_entrypoint())
     gc.freeze()  # ComfyUI collects garbage before it loads a model, and would go through all of its modules each time
     return {cls.GET_SCHEMA().node_id: cls for cls in asyncio.run(extension.get_node_list())}
+
+
+@pytest.fixture
+def no_recall(pack: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of the demo network is computed: kept answers are tensors, and a test may count those."""
+    from asced.demo.hand_unet import HandUNet
+
+    monkeypatch.setattr(HandUNet, "velocity", HandUNet.velocity.__wrapped__)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ def _tensor_bytes() -> int:
     return sum(o.numel() * o.element_size() for o in gc.get_objects() if type(o) is torch.Tensor)
 
 
+@pytest.mark.usefixtures("no_recall")
 def test_memory_is_flat_over_fifty_queues(hands, corrected, settings):
     model = with_artifact(hands.eps)
 

@@ -150,6 +150,7 @@ def _broken(model, x, sigmas, extra_args=None, callback=None, disable=None):
     raise ValueError("the sampler gave up")
 
 
+@pytest.mark.usefixtures("no_recall")
 def test_a_hundred_queues_with_mixed_faults_leave_everything_as_it_was(
     hands, core_node, run_node, detection, correction
 ):

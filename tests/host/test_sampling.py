@@ -320,6 +320,7 @@ def test_a_sampler_object_is_restored_after_an_error(hands, artifact, host):
     assert sampler.sampler_function is function
 
 
+@pytest.mark.usefixtures("no_recall")
 def test_no_tensor_outlives_a_run(artifact, corrected):
     model, settings = artifact()
     corrected(model, settings=settings)
