@@ -142,8 +142,8 @@ def _first_suites(env: Environment) -> list[Suite]:
     """The longest ones, so that both cores are busy to the end."""
     files = sorted((ROOT / "tests" / "host").glob("test_*.py"))
     return [
-        Suite("host, the other half", env, files[::2]),
         Suite("web", env, [ROOT / "tests" / "web"]),
+        Suite("host, the other half", env, files[::2]),
         Suite("host", env, files[1::2]),
     ]
 
