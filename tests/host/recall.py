@@ -39,7 +39,7 @@ def recalling(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _key(net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
-    """All that an answer depends on; None where it is to be computed in any case: with hooks or gradients, or on a GPU.
+    """All that an answer depends on; None where it is computed in any case: on a GPU, with gradients, changed modules.
 
     Weights may be patched between two calls; a sum of each says whether they are the same.
     """
@@ -47,7 +47,8 @@ def _key(net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
         return None
     sums = []
     for module in net.modules():
-        if module._forward_hooks or module._forward_pre_hooks or getattr(module, "weight_function", ()):
+        hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        if hooked or getattr(module, "weight_function", ()):
             return None
         sums += [p.sum(dtype=torch.float64) for p in module._parameters.values() if p is not None]
     return _digest(torch.stack(sums)), *((x.shape, x.stride(), x.dtype, _digest(x)) for x in inputs)

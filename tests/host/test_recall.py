@@ -59,10 +59,16 @@ def test_another_call_is_computed(net, change):
     assert len(calls) == 2
 
 
-def test_with_a_hook_every_call_is_computed(net):
+@pytest.mark.parametrize("kind", ["hook", "pre-hook", "forward replaced"])
+def test_with_a_changed_module_every_call_is_computed(net, kind):
     own, inputs, calls, _ = net
-    seen = []
-    with own.head.register_forward_hook(lambda module, given, out: seen.append(out.shape)):
-        own.velocity(*inputs)
-        own.velocity(*inputs)
+    head, seen = own.head, []
+    if kind == "hook":
+        head.register_forward_hook(lambda module, given, out: seen.append(out.shape))
+    elif kind == "pre-hook":
+        head.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape))
+    else:
+        head.forward = lambda x: seen.append(x.shape) or type(head).forward(head, x)
+    own.velocity(*inputs)
+    own.velocity(*inputs)
     assert len(calls) == len(seen) == 2
