@@ -83,7 +83,7 @@ def _load_pack() -> ModuleType:
 
     from .recall import recalling
 
-    HandUNet.velocity = recalling(HandUNet.velocity)
+    HandUNet.velocity = recalling(HandUNet.velocity)  # most of the time of these tests goes into it
     return module
 
 

@@ -41,17 +41,20 @@ def recalling(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _key(net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, ...] | None:
     """All that an answer depends on; None where it is computed in any case: on a GPU, with gradients, changed modules.
 
-    Weights may be patched between two calls; a sum of each says whether they are the same.
+    Weights may be patched between two calls; a sum of each says whether they are the same. Layouts
+    count, too: they decide the order of the sums, and so the last bits.
     """
     if torch.is_grad_enabled() or any(x.device.type != "cpu" or x.dtype == torch.bfloat16 for x in inputs):
         return None
-    sums = []
+    sums, layouts = [], []
     for module in net.modules():
         hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
         if hooked or getattr(module, "weight_function", ()):
             return None
-        sums += [p.sum(dtype=torch.float64) for p in module._parameters.values() if p is not None]
-    return _digest(torch.stack(sums)), *((x.shape, x.stride(), x.dtype, _digest(x)) for x in inputs)
+        weights = [weight for weight in module._parameters.values() if weight is not None]
+        sums += [weight.sum(dtype=torch.float64) for weight in weights]
+        layouts += [(weight.dtype, weight.stride()) for weight in weights]
+    return _digest(torch.stack(sums)), *layouts, *((x.shape, x.stride(), x.dtype, _digest(x)) for x in inputs)
 
 
 def _digest(x: Tensor) -> bytes:

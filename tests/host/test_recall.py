@@ -38,7 +38,9 @@ def test_the_same_call_is_computed_once_and_its_answer_cannot_be_changed(net):
     assert torch.equal(again, expected) and again.stride() == own.velocity(*inputs).stride()
 
 
-@pytest.mark.parametrize("change", ["a bit of the input", "layout", "timestep", "label", "batch", "weights"])
+@pytest.mark.parametrize(
+    "change", ["a bit of the input", "layout", "timestep", "label", "batch", "weights", "their layout"]
+)
 def test_another_call_is_computed(net, change):
     own, (x, t, y), calls, compute = net
     own.velocity(x, t, y)
@@ -53,6 +55,8 @@ def test_another_call_is_computed(net, change):
         y = y.flip(0)
     elif change == "batch":
         x, t, y = x[:1], t[:1], y[:1]
+    elif change == "their layout":
+        own.to(memory_format=torch.channels_last)
     else:
         own.head.bias[0] += 1e-6  # as a weight patch does: in place
     assert torch.equal(own.velocity(x, t, y), compute(own, x, t, y))
