@@ -22,8 +22,8 @@ class SideEffects(Protocol):
         """Puts back a state that ``read`` returned."""
         ...
 
-    def combined(self, generators: Any, memory: Any) -> Any:
-        """The random generators of one state, with everything else of another."""
+    def adopt(self, state: Any) -> None:
+        """The same for all but the global random generators."""
         ...
 
 
@@ -53,9 +53,8 @@ class GlobalGenerators:
         np.random.set_state(of_numpy)  # noqa: NPY002 - global
         random.setstate(of_python)
 
-    def combined(self, generators: tuple[Any, ...], memory: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The first state; there is nothing else."""
-        return generators
+    def adopt(self, state: tuple[Any, ...]) -> None:
+        """Does nothing: there is nothing else."""
 
 
 class World:
@@ -73,9 +72,13 @@ class World:
         self._effects, self.state = effects, state
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """The state of this world inside the block; outside, everything is as it was."""
-        outside = self._effects.read()
+    def entered(self, outside: Any = None) -> Iterator[None]:
+        """The state of this world inside the block; outside, everything is as it was.
+
+        Args:
+            outside: the state now, or one that holds more; None reads it.
+        """
+        outside = self._effects.read() if outside is None else outside
         self._effects.write(self.state)
         try:
             yield

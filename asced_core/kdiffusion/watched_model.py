@@ -145,9 +145,9 @@ class WatchedModel:
         self.extra_calls += 1
         return answer
 
-    def added(self, asked: Asked, world: World) -> Tensor:
+    def added(self, asked: Asked, world: World, outside: Any = None) -> Tensor:
         """The answer to a call that the run makes in addition; it leaves nothing behind outside of its world."""
-        with world.entered():
+        with world.entered(outside):
             return self._call(asked, extra=True)
 
     def next_step(self) -> None:
@@ -163,6 +163,7 @@ class WatchedModel:
         skips: int = 0,
         area: Tensor | None = None,
         separate: bool = False,
+        now: Any = None,
     ) -> Answer:
         """From here on, the corrected images take their states from the second run.
 
@@ -174,6 +175,7 @@ class WatchedModel:
             skips: number of upcoming calls that the second run does not share.
             area: the inpainted area (> 0), same shape as the state; None is the whole image.
             separate: continue the first run as if nothing had been corrected, with separate model calls.
+            now: the side effects at this moment, if they were read: on a large network, that takes milliseconds.
 
         Returns:
             The model's answer to the corrected state.
@@ -188,7 +190,7 @@ class WatchedModel:
         def again(asked: Asked) -> Tensor:
             if told:
                 asked = replace(asked, sigma=told.popleft().asked.sigma)
-            denoised = self.added(asked, world)
+            denoised = self.added(asked, world, now)
             answers.append(Call(asked, asked.x, denoised, denoised))
             return denoised
 
@@ -196,7 +198,7 @@ class WatchedModel:
         if separate:
             own.world = world
         elif all(corrected):  # no image of the first run is left, so what is remembered belongs to the corrected ones
-            effects.write(effects.combined(effects.read(), world.state))
+            effects.adopt(world.state)
         return Answer(answers[0], call, items)
 
     def join(
@@ -229,9 +231,11 @@ class WatchedModel:
         corrected = self._corrected
         if corrected is None:
             return samples
-        world = World(corrected.effects, corrected.effects.read())
+        world: World | None = None  # a run in step with the first one needs none
 
         def alone(asked: Asked) -> Tensor:
+            nonlocal world
+            world = world or World(corrected.effects, corrected.effects.read())
             self._uneven = True
             return self.added(asked, world)
 

@@ -126,7 +126,7 @@ class LiveRun:
             trajectory.leave_alone()
             self.notes.append(f"Only watched: sampler {self.plan.function.name} {obstacle}.")
         elif early:
-            self._postponed = memory_use(self.watched.model, call, self.patches, self._early) != NONE
+            self._postponed = self._memory_use(call, self.patches.read()) != NONE
             self.watched.before_next = None if self._postponed else self._join
         else:
             self._correct(step, call)
@@ -175,7 +175,8 @@ class LiveRun:
         """Starts the corrected run; again with its patches undone if they answer differently because of a memory."""
         trajectory, decision = self.trajectory, self.trajectory.decision
         assert decision is not None
-        memory = memory_use(self.watched.model, call, self.patches, self._early)
+        before = self.patches.read()
+        memory = self._memory_use(call, before)
         predict = None
         if trajectory.corrector.redoes:
             if reason := obstacle_to_redo(memory, self._steps.told_otherwise):
@@ -183,10 +184,11 @@ class LiveRun:
             predict = model_at(self.watched, call, self.plan.function.sigmas, self.start.extra_args, self.patches)
         with self.stopwatch.span("asced"):
             corrected = trajectory.correct(decision, call.x, call.denoised, predict=predict)
-        before = self.patches.read()
+        if predict is not None:  # its calls are recorded
+            before = self.patches.read()
         for effects in self._tries(memory):
             self._abandon(before)
-            answer = self._follow(step, call, corrected, effects)
+            answer = self._follow(step, call, corrected, effects, before)
             fresh, alike = answer.read()
             if fresh and alike:
                 break
@@ -207,12 +209,15 @@ class LiveRun:
         # in place of the old prediction
         trajectory.observe(step, answer.call.x, answer.call.denoised, self.prompts.take())
 
+    def _memory_use(self, call: Call, now: Any) -> str:
+        return memory_use(self.watched.model, call, self.patches, self._early, now)
+
     def _tries(self, memory: str) -> list[PatchState]:
         """What an added call must leave as it was: as little as possible, since a patch may keep a record of calls."""
         tries: list[PatchState] = [] if memory == ACTS else [self.patches.generators]
         return tries if memory == NONE else [*tries, self.patches]
 
-    def _follow(self, step: int, call: Call, corrected: torch.Tensor, effects: PatchState) -> Answer:
+    def _follow(self, step: int, call: Call, corrected: torch.Tensor, effects: PatchState, now: Any) -> Answer:
         """Starts the second run from the corrected state; up to its first report."""
         function, start, decision = self.plan.function, self.start, self.trajectory.decision
         assert decision is not None
@@ -223,7 +228,7 @@ class LiveRun:
         second = self._begin(corrected, step, call.x, call.drawn, options)
         if self._steps.told_otherwise:
             self.watched.tolerance = OTHERWISE
-        return self.watched.follow(second, call, acting, effects, function.skips, start.area, separate)
+        return self.watched.follow(second, call, acting, effects, function.skips, start.area, separate, now)
 
     def _begin(
         self, corrected: torch.Tensor, step: int, x: torch.Tensor, drawn: int, options: dict[str, Any]

@@ -20,7 +20,7 @@ CALLS = 6  # enough to meet what happens at every second to sixth call
 NONE, ACTS, UNKNOWN = "none", "acts", "unknown"
 
 
-def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
+def memory_use(model: Any, call: Call, patches: PatchState, early: Any, now: Any) -> str:
     """Whether the patches answer a call otherwise because of the calls before it: NONE, ACTS or UNKNOWN.
 
     Args:
@@ -28,8 +28,8 @@ def memory_use(model: Any, call: Call, patches: PatchState, early: Any) -> str:
         call: the last call, whose arguments are used.
         patches: what may remember.
         early: its state a few calls ago.
+        now: its state now.
     """
-    now = patches.read()
     places = changes(early, now)
     if not places:
         return NONE

@@ -41,14 +41,13 @@ class PatchState:
 
     def write(self, state: Read) -> None:
         """Puts back a state that ``read`` returned."""
-        generators, places = state
-        self._generators.write(generators)
-        for owner, held, put in places.values():
-            put(owner, held)
+        self._generators.write(state[0])
+        self.adopt(state)
 
-    def combined(self, generators: Read, memory: Read) -> Read:
-        """The global generators of one state, and what the patches remember in another."""
-        return generators[0], memory[1]
+    def adopt(self, state: Read) -> None:
+        """Puts back what the patches remember, without the global generators."""
+        for owner, held, put in state[1].values():
+            put(owner, held)
 
 
 class GeneratorState(PatchState):
@@ -61,6 +60,10 @@ class GeneratorState(PatchState):
     def write(self, state: Read) -> None:
         """Puts back the generators of a state, which may hold more."""
         super().write(_generators_of(state))
+
+    def adopt(self, state: Read) -> None:
+        """Puts back the patches' own."""
+        super().adopt(_generators_of(state))
 
 
 def _generators_of(state: Read) -> Read:

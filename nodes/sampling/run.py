@@ -183,12 +183,11 @@ class Run:
         facts = run_facts(
             self._patcher,
             self._plan.shape,
+            self._stopwatch,
             sampler=self._plan.function.name,
             seed=self._plan.seed,
             model_calls=self._calls,
             extra_model_calls=self._extra_calls,
-            seconds_model=self._stopwatch.seconds("model"),
-            seconds_asced=self._stopwatch.seconds("asced"),
             space=self._plan.space.name,
             several_prompts=self._plan.shape[0] > 1 and several_prompts(self._guider),
             cfg=guidance_scale(self._guider),
@@ -221,12 +220,13 @@ class Run:
         return with_drafts(replace(report, notes=notes), picking.drafts)
 
 
-def run_facts(patcher: Any, shape: Sequence[int], **facts: Any) -> RunFacts:
-    """Facts about a run on a model, for latents of this shape."""
+def run_facts(patcher: Any, shape: Sequence[int], stopwatch: Stopwatch | None = None, **facts: Any) -> RunFacts:
+    """Facts about a run on a model, for latents of this shape; waits for the device."""
+    model = model_identity(patcher)  # milliseconds of work before it waits, while the device may still be busy
+    if stopwatch is not None:
+        facts |= {f"seconds_{name}": stopwatch.seconds(name) for name in ("model", "asced")}
     shape = picture_shape(patcher, shape)
-    return RunFacts(
-        image_size=image_size(patcher, shape), frames=frames_of(shape), model=model_identity(patcher), **facts
-    )
+    return RunFacts(image_size=image_size(patcher, shape), frames=frames_of(shape), model=model, **facts)
 
 
 def unwatched(

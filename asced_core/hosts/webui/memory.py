@@ -37,9 +37,8 @@ class Generators:
             for one, known in zip(own, states, strict=True):
                 _put_back(one, known)
 
-    def combined(self, generators: tuple[Any, Any], memory: tuple[Any, Any]) -> tuple[Any, Any]:
-        """The first state; there is nothing else."""
-        return generators
+    def adopt(self, state: tuple[Any, Any]) -> None:
+        """Does nothing: there is nothing else."""
 
 
 class Memory:
@@ -59,14 +58,13 @@ class Memory:
 
     def write(self, state: tuple[Any, Any]) -> None:
         """Puts back a state that ``read`` returned."""
-        generators, step = state
-        self._generators.write(generators)
-        if step is not None:
-            self._denoiser.step = step
+        self._generators.write(state[0])
+        self.adopt(state)
 
-    def combined(self, generators: tuple[Any, Any], memory: tuple[Any, Any]) -> tuple[Any, Any]:
-        """The random generators of one state, with the number of calls of another."""
-        return generators[0], memory[1]
+    def adopt(self, state: tuple[Any, Any]) -> None:
+        """Puts back the number of calls."""
+        if state[1] is not None:
+            self._denoiser.step = state[1]
 
 
 def _state(generator: Any) -> Any:
