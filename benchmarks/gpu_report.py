@@ -85,8 +85,9 @@ makes it slower. *Added calls* are the model calls that the correction makes, an
 stock does; *second run's own share* is what is left of a corrected run without them and a watched run. Latents are
 those of all images of a run, with drafts those of one image, in float32. The arithmetic of drafts: all images up to the
 decision, and one image from there on. *Waits* are calls of the device's runtime that stop the program until the device
-is ready, by the profiler. inductor and cudagraphs are backends of ComfyUI's TorchCompileModel. A row that is missing
-was not measured.
+is ready, by the profiler. inductor and cudagraphs are backends of ComfyUI's TorchCompileModel. A fast card waits for
+Python when it samples one image with a U-Net, and such a row compares Python with Python; four images or a large
+transformer keep it busy. A row that is missing was not measured.
 """
 
 
