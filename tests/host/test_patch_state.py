@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from .models import with_artifact
+
 COUNT = 0
 HELD = {"calls": 0}
 
@@ -159,3 +161,18 @@ def test_a_model_without_patches_has_little_to_visit(pack, hands):
 
     walk = Walk([hands.eps.model_options, {}, hands.eps.model.diffusion_model])
     assert len(walk.state) < 200
+
+
+@pytest.mark.parametrize(("artifact", "reads"), [(False, 2), (True, 4)], ids=["watched", "corrected"])
+def test_a_run_reads_what_patches_remember_as_rarely_as_it_can(
+    pack, hands, corrected, settings, monkeypatch, artifact, reads
+):
+    """Each read of a large network takes milliseconds: after the first step and before T_c; at T_c, and its call."""
+    from asced.nodes.sampling import patch_state
+
+    walk, walks = patch_state.Walk, []
+    monkeypatch.setattr(patch_state, "Walk", lambda roots: walks.append(0) or walk(roots))
+    model = with_artifact(hands.eps) if artifact else hands.eps
+    _, _, report = corrected(model, settings=settings, batch=1)
+    assert any(image.corrected for image in report.images) == artifact
+    assert len(walks) == reads
