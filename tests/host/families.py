@@ -57,9 +57,9 @@ class Family:
 
 
 FAMILIES = {
-    "SD 1.5, eps": Family("SD15", {**_UNET, "context_dim": 768, "use_linear_in_transformer": False}, (4, 16, 16), 768),
+    "SD 1.5, eps": Family("SD15", {**_UNET, "context_dim": 768, "use_linear_in_transformer": False}, (4, 12, 12), 768),
     "SD 2, v": Family(
-        "SD20", {**_UNET, "context_dim": 1024, "use_linear_in_transformer": True}, (4, 16, 16), 1024, extra=_V_MARK
+        "SD20", {**_UNET, "context_dim": 1024, "use_linear_in_transformer": True}, (4, 12, 12), 1024, extra=_V_MARK
     ),
     "SD 3, flow": Family(
         "SD3",
@@ -72,7 +72,7 @@ FAMILIES = {
         (16, 32, 32), 64, 64,
     ),
     "HunyuanImage 2.1, flow": Family(
-        "HunyuanImage21", {**_HUNYUAN, "in_channels": 64, "patch_size": [1, 1], "out_channels": 64}, (64, 32, 32), 64
+        "HunyuanImage21", {**_HUNYUAN, "in_channels": 64, "patch_size": [1, 1], "out_channels": 64}, (64, 20, 20), 64
     ),
     "HunyuanVideo, flow": Family(
         "HunyuanVideo",
