@@ -228,7 +228,8 @@ class LiveRun:
         second = self._begin(corrected, step, call.x, call.drawn, options)
         if self._steps.told_otherwise:
             self.watched.tolerance = OTHERWISE
-        return self.watched.follow(second, call, acting, effects, function.skips, start.area, separate, now)
+        known = now if function.own else None  # a foreign sampler may change it before its first call
+        return self.watched.follow(second, call, acting, effects, function.skips, start.area, separate, known)
 
     def _begin(
         self, corrected: torch.Tensor, step: int, x: torch.Tensor, drawn: int, options: dict[str, Any]
